@@ -1,0 +1,71 @@
+/**
+ * What a volume frontend (NBD, later iSCSI) sees: exports by name, and block I/O on one of them with ZFS's rules.
+ * `host/volumes/zvols.ts` implements it on the core; tests implement it in memory.
+ *
+ * Buffers come from the provider's pool, which is WebAssembly memory in the real thing: a socket reads into them and
+ * writes out of them, and the core works on them in place. The pool is the memory bound of all frontends together:
+ * `acquire` waits when it is exhausted, and that wait is the back-pressure.
+ */
+export interface IoBuffer {
+  /** Exactly the bytes asked for. A view: never keep it after `release`. */
+  readonly bytes: Uint8Array;
+  /** Gives the memory back. Exactly once. */
+  release(): void;
+}
+
+export interface BufferPool {
+  /** Largest size one buffer can have, in bytes. */
+  readonly maxBytes: number;
+  /** A buffer of `size` bytes with undefined content, first come first served; undefined when none is free at once. */
+  tryAcquire(size: number): IoBuffer | undefined;
+  /** As tryAcquire, but waits for memory. Rejects with the signal's reason when aborted. */
+  acquire(size: number, signal?: AbortSignal): Promise<IoBuffer>;
+}
+
+export interface VolumeInfo {
+  /** Dataset name: `tank/vm0`, or of a snapshot `tank/vm0@monday`. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** `volblocksize` in bytes: the preferred I/O size. */
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+}
+
+/**
+ * One client's open of a volume; an open counts as use (EBUSY for `zfs destroy` and friends).
+ * Operations on one handle run concurrently and complete in any order. Offsets and lengths are bytes of any alignment
+ * within the volume; outside of it they fail with EINVAL (reads) or ENOSPC (writes). They reject with ErrnoError.
+ */
+export interface VolumeHandle {
+  readonly info: VolumeInfo;
+  /** Fills the whole of `buffer.bytes`. */
+  read(offset: number, buffer: IoBuffer): Promise<void>;
+  /** With `fua` the data are durable when it resolves. `length` bytes of the buffer are written (default: all). */
+  write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void>;
+  /** Every write, trim and zero of the volume acknowledged before, by any handle, is durable when it resolves. */
+  flush(): Promise<void>;
+  /** Frees the whole blocks within the range; they read as zeroes afterwards, the rest keeps its content. */
+  trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void>;
+  /** The range reads as zeroes afterwards. `allocate`: keep space reserved (NBD's NO_HOLE). */
+  zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void>;
+  /** Waits for what is in flight. A second close does nothing. */
+  close(): Promise<void>;
+  /**
+   * Called once when the volume goes away under the client (destroyed, exported, renamed: the reason is a sentence for
+   * the log), after which operations fail with ESHUTDOWN.
+   */
+  onGone(listener: (reason: string) => void): void;
+  /** Called when the size changed; `info` is already new. */
+  onResize(listener: (size: number) => void): void;
+}
+
+export interface VolumeProvider {
+  readonly buffers: BufferPool;
+  /** Every volume and visible snapshot of a volume, sorted by name. */
+  list(): readonly VolumeInfo[];
+  /** What `open` would give, without using it; undefined when there is no such volume. */
+  find(name: string): VolumeInfo | undefined;
+  /** ENOENT: no such volume. EBUSY, EROFS, EACCES (its encryption key is not loaded), ENXIO: as opening a zvol. */
+  open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle>;
+}
