@@ -39,13 +39,19 @@ export interface IoctlRequest {
   readonly src: Uint8Array;
   /** `zc_nvlist_conf`. */
   readonly conf: Uint8Array;
-  /** Room in bytes at `zc_nvlist_dst`. */
+  /**
+   * The string at `zc_history` with its NUL, for the ioctls that log it (upstream's `history_str_get`). Empty: the
+   * pointer is NULL, or `zc_history` is room for output.
+   */
+  readonly history: Uint8Array;
+  /** Room in bytes at `zc_nvlist_dst`, up to 128 MiB: a permission to answer so much, not a reason to allocate it. */
   readonly dstRoom: number;
-  /** Room in bytes at `zc_history`. */
+  /** Room in bytes at `zc_history` (ZFS_IOC_POOL_GET_HISTORY), else 0. */
   readonly historyRoom: number;
   readonly streams: StreamChannel;
 }
 
+/** The buffers are the server's from here on: the core does not write to them again. */
 export interface IoctlResult {
   /** Linux errno, 0 for success. */
   readonly errno: number;
@@ -72,5 +78,7 @@ export interface IoctlCore {
   readonly release: string;
   /** sizeof (zfs_cmd_t). */
   readonly cmdSize: number;
+  /** The hostid that labels and multihost checks use; the programs compare pools with the same. 0: none. */
+  readonly hostid: number;
   open(client: IoctlClient): Promise<IoctlSession>;
 }
