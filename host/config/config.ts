@@ -1,0 +1,55 @@
+import type { VdevSpec } from './vdevs.ts';
+
+/** A validated configuration: every path absolute, every size in bytes. */
+export interface Config {
+  /** The file it came from, as the user named it; undefined for a configuration given as an object. */
+  readonly file: string | undefined;
+  /** The ioctl socket. */
+  readonly socket: string;
+  /** Size of the WebAssembly memory in bytes. */
+  readonly memoryBytes: number;
+  readonly logLevel: LogLevel | undefined;
+  readonly pools: readonly PoolConfig[];
+  readonly nbd: readonly NbdListenerConfig[];
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+
+export interface PoolConfig {
+  readonly name: string;
+  readonly vdevs: VdevSpec;
+  /** Present: the pool may be created where its devices are missing or blank. */
+  readonly create: { readonly sizeBytes: number | undefined } | undefined;
+  /** As `zpool create -o` takes them. */
+  readonly properties: ReadonlyMap<string, string>;
+  readonly volumes: readonly VolumeConfig[];
+}
+
+export interface VolumeConfig {
+  /** Dataset name with its pool: `tank/vm0`. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Created without a reservation, as `zfs create -s -V`. */
+  readonly sparse: boolean;
+  /** As `zfs create -o` takes them; `volblocksize` among them. */
+  readonly properties: ReadonlyMap<string, string>;
+}
+
+export type NbdListenerConfig =
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+
+export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
+/** Below this the ARC has no room to work in (measured by the core's own tests). */
+export const MEMORY_BYTES_MIN = 256 * 1024 ** 2;
+/** A wasm32 address space. */
+export const MEMORY_BYTES_MAX = 4 * 1024 ** 3;
+/** SPA_MINDEVSIZE: smaller devices cannot be in a pool. */
+export const DEVICE_BYTES_MIN = 64 * 1024 ** 2;
+/** ZVOL_DEFAULT_BLOCKSIZE. */
+export const VOLBLOCKSIZE_DEFAULT = 16 * 1024;
+export const VOLBLOCKSIZE_MIN = 512;
+/** SPA_MAXBLOCKSIZE. */
+export const VOLBLOCKSIZE_MAX = 16 * 1024 ** 2;
+/** sun_path without its terminating NUL. */
+export const SOCKET_PATH_BYTES_MAX = 107;

@@ -1,0 +1,387 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import { configFromObject, loadConfig, parseConfig } from '../../../host/config/load.ts';
+import { ConfigError } from '../../../host/config/problem.ts';
+
+const FILE = '/srv/zow/pool.yaml';
+
+function parse(text: string) {
+  return parseConfig(FILE, Buffer.from(text), { defaultSocket: '/run/zow/zow.sock' });
+}
+
+const GOOD = `socket: run/zow.sock
+memory: 2G                      # of the wasm instance
+pools:
+  tank:
+    vdevs: [mirror, disks/a.img, /dev/sdb]
+    create: { size: 4G }
+    properties: { ashift: 12 }
+    volumes:
+      vm0: { size: 1G, volblocksize: 16K, compression: lz4 }
+      vms/web: { size: 1.5G, sparse: true, com.example:owner: me }
+nbd:
+  - unix: run/nbd.sock
+  - tcp: 127.0.0.1:10809
+  - { tcp: '[::1]:0' }
+  - { tcp: '192.0.2.1:10809', allow_remote: true }
+`;
+
+test('a whole configuration: paths absolute, sizes in bytes', (t) => {
+  t.deepEqual(parse(GOOD), {
+    file: FILE,
+    socket: '/srv/zow/run/zow.sock',
+    memoryBytes: 2 * 1024 ** 3,
+    logLevel: undefined,
+    pools: [
+      {
+        name: 'tank',
+        vdevs: {
+          args: ['mirror', '/srv/zow/disks/a.img', '/dev/sdb'],
+          leaves: [
+            { path: '/srv/zow/disks/a.img', role: 'data', index: 1 },
+            { path: '/dev/sdb', role: 'data', index: 2 },
+          ],
+          summary: 'mirror of 2',
+        },
+        create: { sizeBytes: 4 * 1024 ** 3 },
+        properties: new Map([['ashift', '12']]),
+        volumes: [
+          {
+            name: 'tank/vm0',
+            sizeBytes: 1024 ** 3,
+            sparse: false,
+            properties: new Map([
+              ['volblocksize', '16384'],
+              ['compression', 'lz4'],
+            ]),
+          },
+          {
+            name: 'tank/vms/web',
+            sizeBytes: 1.5 * 1024 ** 3,
+            sparse: true,
+            properties: new Map([['com.example:owner', 'me']]),
+          },
+        ],
+      },
+    ],
+    nbd: [
+      { kind: 'unix', path: '/srv/zow/run/nbd.sock' },
+      { kind: 'tcp', host: '127.0.0.1', port: 10809 },
+      { kind: 'tcp', host: '::1', port: 0 },
+      { kind: 'tcp', host: '192.0.2.1', port: 10809 },
+    ],
+  });
+});
+
+test('nothing is required, for pools can be made by hand', (t) => {
+  for (const text of ['', '# nothing yet\n', '{}', 'pools: {}']) {
+    const config = parse(text);
+    t.is(config.socket, '/run/zow/zow.sock');
+    t.is(config.memoryBytes, 1024 ** 3);
+    t.deepEqual(config.pools, []);
+  }
+});
+
+test('anchors and aliases work', (t) => {
+  const config = parse('pools:\n  a: { vdevs: [x], volumes: { v: &v { size: 1G }, w: *v } }\n');
+  t.deepEqual(
+    config.pools[0]?.volumes.map(({ name, sizeBytes }) => [name, sizeBytes]),
+    [
+      ['a/v', 1024 ** 3],
+      ['a/w', 1024 ** 3],
+    ],
+  );
+});
+
+/** Each with everything that is reported, without the file's name. */
+const BAD: readonly (readonly [title: string, text: string, ...problems: string[]])[] = [
+  [
+    'malformed YAML',
+    'pools:\n  tank: [a\nnbd: []\n',
+    '3:1: is not valid YAML: Flow sequence in block collection must be sufficiently indented and end with a ]',
+  ],
+  ['a tab', 'pools:\n\ttank: {}\n', '2:1: is not valid YAML: Tabs are not allowed as indentation'],
+  ['the same key twice', 'memory: 1G\nmemory: 2G\n', '2:1: is not valid YAML: Map keys must be unique'],
+  [
+    'a second document',
+    'memory: 1G\n---\nmemory: 2G\n',
+    '2:1: is not valid YAML: a configuration is one document, a second one begins here',
+  ],
+  ['an unknown tag', 'socket: !secret x\n', '1:9: is not valid YAML: Unresolved tag: !secret'],
+  ['a list', '- a\n', '1:1: must be a mapping with the keys socket, memory, log, pools, nbd, not a list'],
+  ['a text', 'hello', `1:1: must be a mapping with the keys socket, memory, log, pools, nbd, not 'hello'`],
+  [
+    'an unknown key',
+    'pool:\n  tank: { vdevs: [a] }\n',
+    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, pools, nbd`,
+  ],
+  [
+    'an unknown key without a likeness',
+    'pools:\n  tank:\n    vdevs: [a]\n    frobnicate: 1\n',
+    '4:5: pools.tank.frobnicate: unknown key; allowed are vdevs, create, properties, volumes',
+  ],
+  [
+    'a missing key',
+    'pools:\n  tank: {}\n',
+    `2:3: pools.tank: the key 'vdevs' is missing: a list in the grammar of zpool create, such as [mirror, disks/a.img, disks/b.img]`,
+  ],
+  ['an empty key', 'pools:\n', '1:7: pools: must be a mapping of pool names, each with its vdevs, not nothing'],
+  [
+    'vdevs as one text',
+    'pools: { tank: { vdevs: mirror a b } }',
+    `1:25: pools.tank.vdevs: must be a list in the grammar of zpool create, such as [mirror, disks/a.img, disks/b.img], not 'mirror a b'`,
+  ],
+  [
+    'a number as device',
+    'pools: { tank: { vdevs: [7] } }',
+    '1:26: pools.tank.vdevs[0]: must be a device or a vdev type, as text, not 7',
+  ],
+  ['too little memory', 'memory: 128M', `1:9: memory: must be 256M to 4G (the core is a 32-bit program), not '128M'`],
+  ['too much memory', 'memory: 5G', `1:9: memory: must be 256M to 4G (the core is a 32-bit program), not '5G'`],
+  ['memory between pages', 'memory: 300000001', '1:9: memory: must be a multiple of 64K, not 300000001'],
+  ['no size', 'memory: lots', `1:9: memory: must be a size such as 10G, 512M, 1.5T or a number of bytes, not 'lots'`],
+  ['a negative size', 'memory: -1', '1:9: memory: must be a size such as 10G, 512M, 1.5T or a number of bytes, not -1'],
+  [
+    'a pool name with a slash',
+    'pools: { a/b: { vdevs: [x] } }',
+    `1:10: pools.a/b: '/' cannot be in a pool name; allowed are letters, digits and - _ . :`,
+  ],
+  [
+    'a pool name with a digit first',
+    'pools: { 1a: { vdevs: [x] } }',
+    '1:10: pools.1a: a pool name must begin with a letter',
+  ],
+  [
+    'a reserved pool name',
+    'pools: { mirrored: { vdevs: [x] } }',
+    '1:10: pools.mirrored: the name is reserved; a pool name cannot begin with mirror, raidz, draid or spare, and cannot be log',
+  ],
+  [
+    'a mirror of one',
+    'pools: { t: { vdevs: [mirror, x] } }',
+    '1:23: pools.t.vdevs[0]: mirror requires at least 2 devices, 1 given',
+  ],
+  [
+    'a raidz3 of three',
+    'pools: { t: { vdevs: [raidz3, a, b, c] } }',
+    '1:23: pools.t.vdevs[0]: raidz3 requires at least 4 devices, 3 given',
+  ],
+  [
+    'raidz4',
+    'pools: { t: { vdevs: [raidz4, a, b] } }',
+    `1:23: pools.t.vdevs[0]: 'raidz4' is no vdev type; raidz and draid have parity 1, 2 or 3`,
+  ],
+  [
+    'a raidz log',
+    'pools: { t: { vdevs: [a, log, raidz, b, c] } }',
+    '1:31: pools.t.vdevs[2]: a log can be single devices or mirrors, not raidz',
+  ],
+  ['log twice', 'pools: { t: { vdevs: [a, log, b, log, c] } }', `1:34: pools.t.vdevs[3]: 'log' can be given only once`],
+  [
+    'a log without device',
+    'pools: { t: { vdevs: [a, log] } }',
+    `1:26: pools.t.vdevs[1]: 'log' must be followed by a device or a vdev`,
+  ],
+  [
+    'only a cache',
+    'pools: { t: { vdevs: [cache, a] } }',
+    '1:22: pools.t.vdevs: needs at least one device that stores data',
+  ],
+  [
+    'a draid that contradicts itself',
+    'pools: { t: { vdevs: ["draid1:2d:5c", a, b, c, d] } }',
+    `1:23: pools.t.vdevs[0]: 'draid1:2d:5c' says 5 children, but 4 devices are given`,
+  ],
+  [
+    'a draid without room',
+    'pools: { t: { vdevs: ["draid2:4d:1s", a, b, c, d] } }',
+    `1:23: pools.t.vdevs[0]: 'draid2:4d:1s': 4 data devices a group, but 4 devices leave at most 1`,
+  ],
+  [
+    'a device twice',
+    'pools:\n  t: { vdevs: [a, ./a] }\n',
+    `2:19: pools.t.vdevs[1]: the device './a' is used twice, first in line 2`,
+  ],
+  [
+    'a device in two pools',
+    'pools:\n  t: { vdevs: [a] }\n  u: { vdevs: [/srv/zow/a] }\n',
+    `3:16: pools.u.vdevs[0]: the device '/srv/zow/a' is used twice, first in line 2`,
+  ],
+  [
+    'small devices',
+    'pools: { t: { vdevs: [a], create: { size: 63M } } }',
+    `1:43: pools.t.create.size: a device has at least 64M, not '63M'`,
+  ],
+  [
+    'properties',
+    'pools:\n  t:\n    vdevs: [a]\n    properties: { ashift: 8, autotrim: true, failmode: waits, cachefile: none }\n',
+    '4:27: pools.t.properties.ashift: must be 0 (found out from the device) or 9 to 16, not 8',
+    '4:40: pools.t.properties.autotrim: must be on or off, not true; ZFS writes it on',
+    `4:56: pools.t.properties.failmode: must be one of wait, continue, panic, not 'waits'; did you mean 'wait'?`,
+    '4:63: pools.t.properties.cachefile: unknown key; allowed are ashift, autoexpand, autoreplace, autotrim, comment, compatibility, dedup_table_quota, delegation, failmode, listsnapshots, multihost',
+  ],
+  [
+    'volumes',
+    'pools:\n  t:\n    vdevs: [a]\n    volumes:\n      v: { volblocksize: 3K, size: 1G }\n      w: { size: 1000 }\n      x: {}\n      /y: { size: 1G }\n      z: { size: 1G, volblocksize: 32M }\n',
+    `5:26: pools.t.volumes.v.volblocksize: must be a power of two from 512 to 16M, not '3K'`,
+    '6:18: pools.t.volumes.w.size: must be a multiple of the default volblocksize 16K, not 1000',
+    `7:7: pools.t.volumes.x: the key 'size' is missing: a size such as 10G, 512M, 1.5T or a number of bytes`,
+    `8:7: pools.t.volumes./y: a dataset name cannot be empty, begin or end with '/', or contain '//'`,
+    `9:36: pools.t.volumes.z.volblocksize: must be a power of two from 512 to 16M, not '32M'`,
+  ],
+  [
+    'a size beyond numbers',
+    'pools: { t: { vdevs: [a], volumes: { v: { size: 9P } } } }',
+    `1:49: pools.t.volumes.v.size: '9P' is too large; the most is 8P less one byte`,
+  ],
+  [
+    'keys nobody can type',
+    'pools: { t: { vdevs: [a], volumes: { v: { size: 1G, encryption: on, keyformat: passphrase }, w: { size: 1G, keyformat: raw } } } }',
+    '1:38: pools.t.volumes.v: keyformat needs keylocation: file:///path of the key, for zow serve cannot ask for it',
+    '1:109: pools.t.volumes.w.keyformat: needs encryption to be on',
+  ],
+  [
+    'listeners',
+    'socket: s\nnbd:\n  - unix: s\n  - tcp: 0.0.0.0:10809\n  - {}\n  - { unix: a, tcp: "127.0.0.1:1" }\n  - tcp: "10809"\n  - tcp: 127.0.0.1:70000\n  - tcp: 300.0.0.1:1\n  - tcp: localhost:5\n  - tcp: LOCALHOST:5\n',
+    `3:11: nbd[0].unix: the socket '/srv/zow/s' is used twice, first in line 1`,
+    `4:10: nbd[1].tcp: '0.0.0.0:10809': other machines can reach it, and NBD without TLS has neither passwords nor encryption; use 127.0.0.1 or a unix socket, or add allow_remote: true`,
+    '5:5: nbd[2]: needs exactly one of unix and tcp',
+    '6:5: nbd[3]: needs exactly one of unix and tcp',
+    `7:10: nbd[4].tcp: must be an address with a port, such as 127.0.0.1:10809 or [::1]:10809, not '10809'`,
+    '8:10: nbd[5].tcp: a port is at most 65535, not 70000',
+    `9:10: nbd[6].tcp: '300.0.0.1' is no IP address`,
+    `11:10: nbd[8].tcp: the listener 'LOCALHOST:5' is used twice, first in line 10`,
+  ],
+  [
+    'a long socket path',
+    `socket: ${'x'.repeat(120)}\n`,
+    `1:9: socket: the path of a unix socket is at most 107 bytes, '/srv/zow/${'x'.repeat(51)}…' has 129`,
+  ],
+];
+
+for (const [title, text, ...problems] of BAD) {
+  test(`refused: ${title}`, (t) => {
+    const error = t.throws(() => parse(text), { instanceOf: ConfigError });
+    t.is(error.message, problems.map((problem) => `${FILE}:${problem}`).join('\n'));
+  });
+}
+
+test('an object is validated by the same rules', (t) => {
+  const config = configFromObject({ socket: 's', pools: { tank: { vdevs: ['a'] } } }, '/d');
+  t.is(config.socket, '/d/s');
+  const error = t.throws(() => configFromObject({ memory: 1 }, '/d', { defaultSocket: '/s' }), {
+    instanceOf: ConfigError,
+  });
+  t.is(error.message, 'config:1:1: memory: must be 256M to 4G (the core is a 32-bit program), not 1');
+  t.throws(() => configFromObject({}, '/d'), { message: /the key 'socket' is missing/ });
+});
+
+test('files that are no configuration', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'zow-config-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const large = join(directory, 'large');
+  const binary = join(directory, 'binary');
+  const nested = join(directory, 'nested');
+  const bomb = join(directory, 'bomb');
+  mkdirSync(join(directory, 'directory'));
+  writeFileSync(large, Buffer.alloc(1024 * 1024 + 1, '#'));
+  writeFileSync(binary, Buffer.from([0x61, 0xff, 0xfe]));
+  writeFileSync(nested, '['.repeat(100_000));
+  const levels = 'bcdefghi'.split('');
+  writeFileSync(
+    bomb,
+    `a: &a [x, x, x, x, x, x, x, x, x]\n${levels.map((level, i) => `${level}: &${level} [${`*${'abcdefgh'[i]}, `.repeat(9)}]\n`).join('')}`,
+  );
+  const cases: readonly (readonly [string, string | RegExp])[] = [
+    [join(directory, 'missing'), 'cannot be read: no such file or directory'],
+    [join(directory, 'directory'), 'is a directory; a configuration is a file, such as pool.yaml'],
+    [large, 'is larger than 1024 KiB; this cannot be a configuration'],
+    [binary, 'is not UTF-8 text'],
+    [nested, /is not (usable|valid) YAML/],
+    [bomb, /is not usable YAML: Excessive alias count/],
+  ];
+  for (const [file, message] of cases) {
+    const error = t.throws(() => loadConfig(file), { instanceOf: ConfigError });
+    if (typeof message === 'string') t.is(error.message, `${file}:1:1: ${message}`);
+    else t.regex(error.message, message);
+  }
+});
+
+/** Text like a configuration, with pieces removed, doubled, swapped or replaced. */
+function mutate(text: string, edits: readonly (readonly [number, number, number, string])[]): string {
+  let result = text;
+  for (const [kind, a, b, insert] of edits) {
+    const start = Math.floor(a * result.length);
+    const end = Math.min(result.length, start + Math.floor(b * 12));
+    const piece = result.slice(start, end);
+    const replacement = kind === 0 ? '' : kind === 1 ? piece + piece : kind === 2 ? insert : insert + piece;
+    result = result.slice(0, start) + replacement + result.slice(end);
+  }
+  return result;
+}
+
+test('whatever the text, the answer is a Config or a ConfigError with places in the file', (t) => {
+  const insert = fc.oneof(
+    fc.constantFrom(
+      '\n',
+      '  ',
+      '- ',
+      ': ',
+      '{',
+      '}',
+      '[',
+      ']',
+      '&a ',
+      '*a',
+      '!!x ',
+      '|',
+      '"',
+      "'",
+      '#',
+      '? ',
+      '<<: ',
+      '---\n',
+    ),
+    fc.constantFrom(
+      'null',
+      'true',
+      '1e999',
+      '.nan',
+      '0x10',
+      '__proto__',
+      'constructor',
+      '9P',
+      'raidz9',
+      'draid:0d',
+      '::',
+    ),
+    fc.string({ maxLength: 6, unit: 'binary' }),
+  );
+  const edit = fc.tuple(
+    fc.integer({ min: 0, max: 3 }),
+    fc.double({ min: 0, max: 1, noNaN: true }),
+    fc.double({ min: 0, max: 1, noNaN: true }),
+    insert,
+  );
+  fc.assert(
+    fc.property(fc.array(edit, { minLength: 1, maxLength: 6 }), (edits) => {
+      const text = mutate(GOOD, edits);
+      try {
+        parse(text);
+      } catch (error) {
+        if (!(error instanceof ConfigError)) throw error;
+        const lines = Buffer.from(text).toString().split('\n').length;
+        for (const problem of error.problems) {
+          if (problem.line < 1 || problem.line > lines || problem.column < 1)
+            throw new Error(`no such place: ${error.message}`);
+          if (/[\n\0]/.test(problem.message)) throw new Error(`not one line: ${JSON.stringify(problem.message)}`);
+        }
+      }
+    }),
+    { numRuns: 1500 },
+  );
+  t.pass();
+});
