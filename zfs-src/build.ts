@@ -1,0 +1,80 @@
+// The build's command line: `build.ts fetch|wasm|native [--release R] [--debug]`. build.sh is the entry that users call.
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { defaultPlaces, unpack } from './fetch.ts';
+import { writeIfChanged, writeMakefile } from './makefile.ts';
+import type { Plan } from './plan.ts';
+import { BuildError, findRelease, projectRoot, readReleases } from './releases.ts';
+import { run } from './run.ts';
+import { findTools } from './tools.ts';
+import { type Context, nativePlan, wasmPlan } from './units.ts';
+import { metaHeader } from './upstream.ts';
+
+const PLANS: Readonly<Record<string, (context: Context) => Plan>> = { native: nativePlan, wasm: wasmPlan };
+
+/** Runs make on a plan. What compilers print is passed on, except that a full disk becomes one line. */
+async function make(makefile: string, signal: AbortSignal): Promise<void> {
+  let isFull = false;
+  const onStderr = (chunk: string): void => {
+    isFull ||= /No space left on device/.test(chunk);
+    if (!isFull) {
+      process.stderr.write(chunk.replaceAll(/^make(\[\d+\])?: .*\n/gm, ''));
+    }
+  };
+  const options = ['-s', '-r', '-R', '--no-print-directory', `-j${availableParallelism()}`, '-f', makefile];
+  const result = await run('make', options, { cwd: projectRoot, signal, onStderr });
+  if (isFull) {
+    throw new BuildError('the disk is full: nothing half-written was kept; free some space and run it again');
+  }
+  if (result.status !== 0) {
+    throw new BuildError(`${makefile}: the build failed`);
+  }
+}
+
+async function main(signal: AbortSignal): Promise<void> {
+  const releases = readReleases();
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { release: { type: 'string', default: releases.default }, debug: { type: 'boolean', default: false } },
+  });
+  const source = findRelease(releases, values.release);
+  const tree = `zfs-src/upstream/${values.release}`;
+  const patches = join(projectRoot, 'zfs-src', 'patches');
+  const places = defaultPlaces(projectRoot, process.env.ZFS_TARBALL, signal);
+  await unpack(source, values.release, join(projectRoot, tree), patches, places);
+  const libcPlaces = defaultPlaces(projectRoot, process.env.LIBC_TARBALL, signal);
+  await unpack(releases.libc, 'libc', join(projectRoot, 'zfs-src/upstream/libc'), patches, libcPlaces);
+  for (const target of positionals.filter((name) => name !== 'fetch')) {
+    const planOf = PLANS[target];
+    if (planOf === undefined) {
+      throw new BuildError(`unknown target ${target}; targets: fetch, ${Object.keys(PLANS).join(', ')}`);
+    }
+    const context = { root: projectRoot, release: values.release, tree, debug: values.debug, tools: findTools(target) };
+    const plan = planOf(context);
+    writeIfChanged(join(projectRoot, plan.folder, 'gen', 'zfs_meta.h'), metaHeader(projectRoot, tree));
+    await make(writeMakefile(projectRoot, plan), signal);
+  }
+}
+
+const interruption = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(name, () => interruption.abort(new BuildError(`interrupted by ${name}`)));
+}
+try {
+  await main(interruption.signal);
+} catch (error) {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (error instanceof BuildError) {
+    process.stderr.write(`build.sh: ${error.message}\n`);
+  } else if (code === 'ENOSPC') {
+    process.stderr.write(
+      'build.sh: the disk is full: nothing half-written was kept; free some space and run it again\n',
+    );
+  } else if (code?.startsWith('ERR_PARSE_ARGS') === true || code !== undefined) {
+    process.stderr.write(`build.sh: ${(error as Error).message}\n`);
+  } else {
+    throw error;
+  }
+  process.exitCode = 1;
+}

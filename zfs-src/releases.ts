@@ -1,0 +1,41 @@
+// The pinned sources: which OpenZFS releases ZoW builds, and the libc under them.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A source tarball as Debian's pool holds it. */
+export interface Source {
+  /** File name of the tarball. */
+  readonly tarball: string;
+  /** Directory below the root of a Debian mirror. */
+  readonly pool: string;
+  /** Lower-case hexadecimal digest of the tarball. */
+  readonly sha256: string;
+}
+
+export interface Releases {
+  /** The release that is built when none is named. */
+  readonly default: string;
+  readonly releases: Readonly<Record<string, Source>>;
+  /** wasi-libc's source: musl and dlmalloc are taken from it. */
+  readonly libc: Source;
+}
+
+/** An error whose message is all that a user needs to see. */
+export class BuildError extends Error {}
+
+export const projectRoot = join(import.meta.dirname, '..');
+
+/** Reads `zfs-src/releases.json`. */
+export function readReleases(file = join(import.meta.dirname, 'releases.json')): Releases {
+  return JSON.parse(readFileSync(file, 'utf8')) as Releases;
+}
+
+/** The source of `release`. Throws a BuildError that lists what is supported. */
+export function findRelease(releases: Releases, release: string): Source {
+  const source = releases.releases[release];
+  if (source === undefined) {
+    const known = Object.keys(releases.releases).join(', ');
+    throw new BuildError(`release ${release} is not supported; supported: ${known}`);
+  }
+  return source;
+}
