@@ -1,0 +1,154 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * Fibers: the threads of the module. All of them run in the host's one
+ * JavaScript thread, one at a time, and change over only where they block.
+ *
+ *	       fiber_create()            scheduler                 blocks
+ *	free ----------------> READY ----------------> RUNNING ------------> BLOCKED
+ *	  ^                      ^                        |                    |
+ *	  |                      +---- fiber_ready() -----|--------------------+
+ *	  +------------------------- joined, detached <-- DONE
+ *
+ * Exactly one fiber is RUNNING while the module runs at all. A fiber that
+ * blocks names its successor, and the host switches to it; with an empty run
+ * queue the module is idle until a timer or a completion makes a fiber READY.
+ */
+
+#ifndef	_ZOW_FIBER_H
+#define	_ZOW_FIBER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef	__cplusplus
+extern "C" {
+#endif
+
+#define	FIBER_NAME_LEN	32
+#define	FIBER_TSD_MAX	32		/* PTHREAD_KEYS_MAX of the module */
+
+typedef struct fiber fiber_t;
+
+typedef enum fiber_state {
+	FIBER_READY,
+	FIBER_RUNNING,
+	FIBER_BLOCKED,
+	FIBER_DONE
+} fiber_state_t;
+
+/* A queue of blocked fibers, first come first served. */
+typedef struct fiber_queue {
+	fiber_t	*fq_head;
+	fiber_t	*fq_tail;
+} fiber_queue_t;
+
+struct fiber {
+	int		f_id;		/* the host's handle, > 0 */
+	fiber_state_t	f_state;
+	char		*f_stack;	/* lowest address: the guard words */
+	size_t		f_stack_size;	/* bytes */
+	void		*(*f_func)(void *);
+	void		*f_arg;
+	void		*f_result;
+	int		f_detached;
+	fiber_t		*f_joiner;
+	fiber_t		*f_next;	/* in the run queue or a wait queue */
+	fiber_queue_t	*f_waiting;	/* the wait queue it is in */
+	int		f_exclusive;	/* waits for a rwlock as writer */
+	int64_t		f_deadline;	/* fiber_now() clock, ns */
+	int		f_timer;	/* index in the timer heap, -1: none */
+	int		f_timed_out;
+	int		f_io_done;	/* an import's completion arrived … */
+	int		f_io_result;	/* … with this value */
+	int		f_interrupted;	/* its waits with _sig return early */
+	int		f_interruptible; /* it is in such a wait */
+	int		f_errno;
+	int		f_io_depth;	/* see vdev_zow.c */
+	void		*f_tsd[FIBER_TSD_MAX];
+	void		*f_context;	/* session of an ioctl, else NULL */
+	char		f_name[FIBER_NAME_LEN];
+};
+
+/* The running fiber. */
+extern fiber_t *fiber_current;
+
+/*
+ * Creates a READY fiber that runs func(arg) on a stack of its own of
+ * `stack_size` bytes. NULL when memory or fiber ids are exhausted.
+ */
+fiber_t *fiber_create(const char *name, void *(*func)(void *), void *arg,
+    size_t stack_size, int detached);
+
+/* Ends the running fiber. */
+_Noreturn void fiber_exit(void *result);
+
+/* Waits for the end of a fiber that is not detached and frees it. */
+void *fiber_join(fiber_t *fiber);
+
+/*
+ * Blocks the running fiber until fiber_ready(). Whoever blocks says before
+ * what it waits for; wake-ups can be spurious, so it looks again after.
+ */
+void fiber_block(void);
+
+/* Makes a BLOCKED fiber READY; anything else is left as it is. */
+void fiber_ready(fiber_t *fiber);
+
+/* Lets every READY fiber run once. */
+void fiber_yield(void);
+
+/*
+ * Appends the running fiber to the queue and blocks it, until it is woken or
+ * the deadline (fiber_now() clock; 0: none) has passed. Returns nonzero when
+ * it timed out.
+ */
+int fiber_wait(fiber_queue_t *queue, int64_t deadline);
+
+/* Takes the first fiber off the queue and makes it READY; NULL: empty. */
+fiber_t *fiber_wake_one(fiber_queue_t *queue);
+void fiber_wake_all(fiber_queue_t *queue);
+
+/* Sleeps `ns` nanoseconds. */
+void fiber_sleep(int64_t ns);
+
+/* The monotonic clock in nanoseconds; starts near 0 with the module. */
+int64_t fiber_now(void);
+
+/*
+ * Waits for the completion of an import that was started for the running
+ * fiber. Usage:
+ *	fiber_io_start(); error = import(fiber_current->f_id, …);
+ *	if (error == IO_PENDING) error = fiber_io_wait();
+ */
+#define	IO_PENDING	INT32_MIN
+void fiber_io_start(void);
+int fiber_io_wait(void);
+
+/*
+ * Interrupts a fiber: now, if it is in an interruptible wait (fiber_wait
+ * between fiber_interruptible(1) and (0)), else when it enters one.
+ */
+void fiber_interrupt(fiber_t *fiber);
+
+/* Number of live fibers, and calls `func` for each. */
+int fiber_count(void);
+void fiber_each(void (*func)(fiber_t *, void *), void *arg);
+
+#ifdef	__cplusplus
+}
+#endif
+
+#endif	/* _ZOW_FIBER_H */

@@ -1,0 +1,32 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+#ifndef	_ZOW_MALLOC_H
+#define	_ZOW_MALLOC_H
+
+#include <stddef.h>
+
+/* Bytes that the heap can ever have. */
+size_t zow_heap_limit(void);
+
+/* Bytes handed out and not freed, rounded up to their size classes. */
+size_t zow_heap_live(void);
+
+/*
+ * Called by a fiber whose allocation found no memory. Returns nonzero when it
+ * should try again; the default returns 0, and the allocation fails.
+ */
+int zow_memory_wait(size_t size);
+
+#endif	/* _ZOW_MALLOC_H */
