@@ -1,0 +1,382 @@
+import type { Socket } from 'node:net';
+import { Errno, errnoName, errnoOf } from '../errno.ts';
+import { log, tracer } from '../log.ts';
+import type { IoctlRequest, IoctlResult } from './core.ts';
+import {
+  decodeFrameHeader,
+  decodeHello,
+  decodeIoctlHead,
+  encodeFailed,
+  encodeFrameHeader,
+  encodeHelloReply,
+  encodeResultHead,
+  FrameType,
+  frameHeaderBytes,
+  type Hello,
+  type HelloReply,
+  helloBytes,
+  type IoctlHead,
+  ioctlFrameBytesMax,
+  ioctlHeadBytes,
+  ProtocolError,
+  resultHeadBytes,
+} from './protocol.ts';
+import { LaneStreams } from './streams.ts';
+
+const trace = tracer('ioctl');
+
+/** How long a peer may take to say hello. */
+const helloTimeoutMs = 10_000;
+/** How long a socket that we close may hold our last words. */
+const lingerMs = 1000;
+
+/** What a lane belongs to once its hello was accepted. */
+export interface LaneSession {
+  readonly minor: number;
+  ioctl(request: IoctlRequest): Promise<IoctlResult>;
+}
+
+/** What a lane needs of the server. */
+export interface LaneOwner {
+  readonly cmdSize: number;
+  /** The reply to a hello but for its verdict. */
+  greeting(): HelloReply;
+  /** Decides on a hello. Rejects with HelloRefused. */
+  admit(lane: Lane, hello: Hello): Promise<LaneSession>;
+  /** Counts buffers that clients make the host hold; false: not now. Pairs with release. */
+  reserve(bytes: number): boolean;
+  release(bytes: number): void;
+  /** The socket is gone. `clean` when nothing was under way on it. */
+  laneClosed(lane: Lane, clean: boolean): void;
+}
+
+/** A hello that is understood and declined. */
+export class HelloRefused extends Error {
+  readonly errno: number;
+
+  constructor(errno: number, message: string) {
+    super(message);
+    this.name = 'HelloRefused';
+    this.errno = errno;
+  }
+}
+
+/**
+ *   hello ──▶ opening ──▶ idle ──▶ request ──▶ running ──▶ replying ──▶ idle …
+ *
+ * hello     the greeting has not arrived completely
+ * opening   the core opens the device; the peer has nothing to say
+ * idle      between ioctls: a frame header is awaited
+ * request   an IOCTL frame arrives
+ * running   the core works; the peer may only answer stream frames
+ * replying  the result is on its way out; the next request waits in the socket until it left
+ */
+type LaneState = 'hello' | 'opening' | 'idle' | 'request' | 'running' | 'replying' | 'closed';
+
+const transitions: Record<LaneState, readonly LaneState[]> = {
+  hello: ['opening', 'closed'],
+  opening: ['idle', 'closed'],
+  idle: ['request', 'closed'],
+  request: ['running', 'closed'],
+  running: ['replying', 'closed'],
+  replying: ['idle', 'closed'],
+  closed: [],
+};
+
+/**
+ * One socket of a session. Bytes go from the socket's chunks straight into the buffer that awaits them (`#expect`);
+ * when it is full, its continuation says which buffer is next. No buffer is larger than the limits of protocol.ts, and
+ * at any time the peer can make the lane hold one request, one result and one window of stream data.
+ */
+export class Lane {
+  readonly #socket: Socket;
+  readonly #owner: LaneOwner;
+  readonly #helloTimer: NodeJS.Timeout;
+  #state: LaneState = 'hello';
+  #session: LaneSession | undefined;
+  #streams: LaneStreams | undefined;
+  #reserved = 0;
+
+  #target: Uint8Array | undefined;
+  #filled = 0;
+  #onFull: () => void = () => undefined;
+  /** What arrived while the state had no use for it. */
+  #held: Buffer | undefined;
+  #who: { pid: number; program: string } | undefined;
+
+  constructor(socket: Socket, owner: LaneOwner) {
+    this.#socket = socket;
+    this.#owner = owner;
+    this.#helloTimer = setTimeout(() => this.#break('no hello within 10 s'), helloTimeoutMs).unref();
+    const hello = Buffer.allocUnsafe(helloBytes);
+    this.#expect(hello, () => this.#hello(hello));
+    socket.on('data', (chunk: Buffer) => this.#guard(() => this.#feed(chunk)));
+    // Half-closed is not a state of this protocol: a peer that will not answer has gone.
+    socket.on('end', () => socket.destroy());
+    socket.on('error', (error) => trace?.({ ...this.#who, error: error.message }, 'socket error'));
+    socket.on('close', () => this.#closed());
+  }
+
+  /** Says why, and closes. For a host that stops and for a session whose core is gone. */
+  fail(errno: number, message: string): void {
+    if (this.#state === 'closed') return;
+    if (this.#state === 'hello' || this.#state === 'opening') this.#refuse(errno, message);
+    else this.#finish(encodeFailed(errno, message));
+  }
+
+  /** Closes at once. */
+  destroy(): void {
+    this.#socket.destroy();
+    this.#closed();
+  }
+
+  #enter(state: LaneState): void {
+    if (!transitions[this.#state].includes(state)) throw new Error(`ioctl lane: ${this.#state} → ${state}`);
+    this.#state = state;
+  }
+
+  #expect(target: Uint8Array, onFull: () => void): void {
+    this.#target = target;
+    this.#filled = 0;
+    this.#onFull = onFull;
+  }
+
+  #expectHeader(): void {
+    const header = Buffer.allocUnsafe(frameHeaderBytes);
+    this.#expect(header, () => this.#header(header));
+  }
+
+  #feed(chunk: Buffer): void {
+    let offset = 0;
+    while (offset < chunk.length) {
+      if (this.#state === 'closed') return;
+      if (this.#state === 'opening') throw new ProtocolError('bytes before the hello was answered');
+      if (this.#state === 'replying') {
+        this.#held = chunk.subarray(offset);
+        this.#socket.pause();
+        return;
+      }
+      const target = this.#target!;
+      const count = Math.min(target.length - this.#filled, chunk.length - offset);
+      target.set(chunk.subarray(offset, offset + count), this.#filled);
+      this.#filled += count;
+      offset += count;
+      if (this.#filled === target.length) this.#full();
+    }
+  }
+
+  /** The awaited buffer is complete; so are, at once, empty ones that follow. */
+  #full(): void {
+    do {
+      this.#onFull();
+    } while (this.#state !== 'closed' && this.#state !== 'opening' && this.#target!.length === this.#filled);
+  }
+
+  #guard(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      if (error instanceof ProtocolError) this.#break(error.message);
+      else this.#crash(error);
+    }
+  }
+
+  #hello(bytes: Buffer): void {
+    clearTimeout(this.#helloTimer);
+    const hello = decodeHello(bytes);
+    this.#who = { pid: hello.pid, program: hello.program };
+    this.#enter('opening');
+    this.#owner.admit(this, hello).then(
+      (session) => this.#guard(() => this.#welcome(session)),
+      (error: unknown) => {
+        if (error instanceof HelloRefused) this.#refuse(error.errno, error.message);
+        else this.#refuse(errnoOf(error), error instanceof Error ? error.message : String(error));
+      },
+    );
+  }
+
+  #welcome(session: LaneSession): void {
+    if (this.#state === 'closed') return;
+    this.#session = session;
+    this.#socket.write(encodeHelloReply({ ...this.#owner.greeting(), minor: session.minor }));
+    this.#enter('idle');
+    this.#expectHeader();
+  }
+
+  #refuse(errno: number, message: string): void {
+    if (this.#state === 'closed') return;
+    trace?.({ ...this.#who, errno: errnoName(errno), message }, 'hello refused');
+    this.#finish(encodeHelloReply({ ...this.#owner.greeting(), status: errno, message }));
+  }
+
+  /** Sends the last words. Whoever does not take them in time does not get them. */
+  #finish(lastWords: Buffer): void {
+    const socket = this.#socket;
+    socket.end(lastWords);
+    const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
+    socket.once('close', () => clearTimeout(timer));
+    this.#closed();
+  }
+
+  #header(bytes: Buffer): void {
+    const { type, length } = decodeFrameHeader(bytes);
+    if (this.#state === 'idle' && type === FrameType.ioctl) this.#ioctlHeader(length);
+    else if (this.#state === 'running' && type === FrameType.streamData) this.#streamData(length);
+    else if (this.#state === 'running' && type === FrameType.streamWritten) this.#streamWritten(length);
+    else throw new ProtocolError(`frame of type ${type} in state ${this.#state}`);
+  }
+
+  #ioctlHeader(length: number): void {
+    const { cmdSize } = this.#owner;
+    if (length < ioctlHeadBytes + cmdSize || length > ioctlFrameBytesMax(cmdSize)) {
+      throw new ProtocolError(`an ioctl frame of ${length} bytes`);
+    }
+    this.#enter('request');
+    const bytes = Buffer.allocUnsafe(ioctlHeadBytes);
+    this.#expect(bytes, () => this.#ioctlHead(decodeIoctlHead(bytes, length, cmdSize), length));
+  }
+
+  #ioctlHead(head: IoctlHead, frameBytes: number): void {
+    if (!this.#owner.reserve(frameBytes)) {
+      this.fail(Errno.ENOMEM, 'the host has no room for more ioctl buffers');
+      return;
+    }
+    this.#reserved = frameBytes;
+    // One allocation for the four parts; large ones are pages that are not touched before the bytes arrive.
+    const payload = Buffer.allocUnsafeSlow(frameBytes - ioctlHeadBytes);
+    this.#expect(payload, () => this.#start(head, payload));
+  }
+
+  #start(head: IoctlHead, payload: Buffer): void {
+    const srcAt = this.#owner.cmdSize;
+    const confAt = srcAt + head.srcBytes;
+    const historyAt = confAt + head.confBytes;
+    const cmd = payload.subarray(0, srcAt);
+    const src = payload.subarray(srcAt, confAt);
+    const conf = payload.subarray(confAt, historyAt);
+    const history = payload.subarray(historyAt);
+    this.#enter('running');
+    this.#expectHeader();
+    const streams = new LaneStreams((parts) => this.#send(parts));
+    this.#streams = streams;
+    const { request, dstRoom, historyRoom } = head;
+    const began = performance.now();
+    trace?.({ ...this.#who, request: hex(request), src: src.length, dstRoom }, 'ioctl');
+    this.#session!.ioctl({ request, cmd, src, conf, history, dstRoom, historyRoom, streams })
+      .then(async (result) => {
+        // The client answers what it was asked before it reads the result, so nothing is left in flight behind it.
+        await streams.settle();
+        const errno = result.errno === 0 ? streams.takeUnreported() : result.errno;
+        trace?.({ request: hex(request), errno: errnoName(errno), ms: performance.now() - began }, 'ioctl done');
+        this.#reply({ ...result, errno }, head);
+      })
+      .catch((error: unknown) => {
+        trace?.({ request: hex(request), error: String(error) }, 'ioctl failed');
+        this.fail(errnoOf(error), error instanceof Error ? error.message : String(error));
+      });
+  }
+
+  #reply(result: IoctlResult, head: IoctlHead): void {
+    if (this.#state === 'closed') return;
+    const { errno, cmd, dst, history } = result;
+    if (cmd.length !== this.#owner.cmdSize || dst.length > head.dstRoom || history.length > head.historyRoom) {
+      throw new Error(`the core answered ioctl ${hex(head.request)} with more than the client has room for`);
+    }
+    this.#streams = undefined;
+    this.#enter('replying');
+    const length = resultHeadBytes + cmd.length + dst.length + history.length;
+    const parts: Uint8Array[] = [
+      encodeFrameHeader(FrameType.result, length),
+      encodeResultHead({ errno, dstBytes: dst.length, historyBytes: history.length }),
+      cmd,
+    ];
+    if (dst.length > 0) parts.push(dst);
+    if (history.length > 0) parts.push(history);
+    this.#send(parts).then(
+      () => this.#guard(() => this.#replied()),
+      () => undefined,
+    );
+  }
+
+  #replied(): void {
+    if (this.#state === 'closed') return;
+    this.#releaseReserved();
+    this.#enter('idle');
+    const held = this.#held;
+    this.#held = undefined;
+    this.#socket.resume();
+    if (held !== undefined) this.#feed(held);
+  }
+
+  #streamData(length: number): void {
+    const errnoBytes = Buffer.allocUnsafe(4);
+    if (length < errnoBytes.length) throw new ProtocolError('stream data without an errno');
+    // First of all: it bounds the length by what was asked for.
+    const room = this.#streams!.roomForData(length - errnoBytes.length);
+    this.#expect(errnoBytes, () => {
+      const errno = errnoBytes.readUInt32LE(0);
+      if (errno !== 0 && room.length > 0) throw new ProtocolError('stream data with an error');
+      this.#expect(room, () => {
+        this.#streams!.answerRead(errno, room.length);
+        this.#expectHeader();
+      });
+    });
+  }
+
+  #streamWritten(length: number): void {
+    if (length !== 4) throw new ProtocolError(`an answer to a stream write of ${length} bytes`);
+    const errnoBytes = Buffer.allocUnsafe(4);
+    this.#expect(errnoBytes, () => {
+      this.#streams!.answerWrite(errnoBytes.readUInt32LE(0));
+      this.#expectHeader();
+    });
+  }
+
+  /** Resolves when the last part left; the parts are views, not copies, and may be reused only then. */
+  #send(parts: Uint8Array[]): Promise<void> {
+    if (this.#state === 'closed') return Promise.reject(new Error('the client is gone'));
+    return new Promise((resolve, reject) => {
+      this.#socket.cork();
+      const last = parts.length - 1;
+      for (let i = 0; i < last; i++) this.#socket.write(parts[i]!);
+      this.#socket.write(parts[last]!, (error) => (error ? reject(error) : resolve()));
+      this.#socket.uncork();
+    });
+  }
+
+  #break(reason: string): void {
+    if (this.#state === 'closed') return;
+    log.warn({ ...this.#who, reason }, 'ioctl client broke the protocol');
+    if (this.#state === 'hello') this.destroy();
+    else this.fail(Errno.EPROTO, reason);
+  }
+
+  #crash(error: unknown): void {
+    log.error({ ...this.#who, err: error }, 'ioctl lane failed');
+    this.destroy();
+  }
+
+  /** Once, whichever comes first: our decision or the socket's end. */
+  #closed(): void {
+    if (this.#state === 'closed') return;
+    const clean = this.#state === 'idle' || this.#state === 'replying';
+    this.#enter('closed');
+    clearTimeout(this.#helloTimer);
+    this.#target = undefined;
+    this.#held = undefined;
+    this.#socket.resume();
+    this.#streams?.end();
+    this.#streams = undefined;
+    this.#releaseReserved();
+    this.#owner.laneClosed(this, clean);
+  }
+
+  #releaseReserved(): void {
+    this.#owner.release(this.#reserved);
+    this.#reserved = 0;
+  }
+}
+
+function hex(request: number): string {
+  return `0x${request.toString(16)}`;
+}

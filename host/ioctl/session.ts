@@ -1,0 +1,44 @@
+import { log } from '../log.ts';
+import type { Lane, LaneSession } from './connection.ts';
+import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './core.ts';
+
+/** One open of `/dev/zfs`: its minor in the core, and the sockets over which its ioctls come. */
+export class Session implements LaneSession {
+  readonly client: IoctlClient;
+  /** The socket whose number the client knows as its descriptor. */
+  readonly first: Lane;
+  readonly lanes: Set<Lane>;
+  readonly #core: IoctlSession;
+  #ended: Promise<void> | undefined;
+
+  constructor(core: IoctlSession, client: IoctlClient, first: Lane) {
+    this.#core = core;
+    this.client = client;
+    this.first = first;
+    this.lanes = new Set([first]);
+  }
+
+  get minor(): number {
+    return this.#core.minor;
+  }
+
+  ioctl(request: IoctlRequest): Promise<IoctlResult> {
+    return this.#core.ioctl(request);
+  }
+
+  /** Drops the lanes, interrupts what runs and waits for the core's onexit callbacks. Never rejects; once only. */
+  end(): Promise<void> {
+    // Not at once: dropping the lanes comes back here.
+    this.#ended ??= Promise.resolve().then(() => this.#end());
+    return this.#ended;
+  }
+
+  async #end(): Promise<void> {
+    for (const lane of [...this.lanes]) lane.destroy();
+    try {
+      await this.#core.close();
+    } catch (error) {
+      log.error({ err: error, minor: this.minor, ...this.client }, 'closing an ioctl session failed');
+    }
+  }
+}
