@@ -32,6 +32,14 @@ export interface VolumeInfo {
   readonly readOnly: boolean;
 }
 
+/** A run of bytes of one kind. */
+export interface Extent {
+  /** Bytes, > 0. */
+  readonly length: number;
+  /** No space is allocated and the bytes read as zeroes. */
+  readonly hole: boolean;
+}
+
 /**
  * One client's open of a volume; an open counts as use (EBUSY for `zfs destroy` and friends).
  * Operations on one handle run concurrently and complete in any order. Offsets and lengths are bytes of any alignment
@@ -49,6 +57,13 @@ export interface VolumeHandle {
   trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void>;
   /** The range reads as zeroes afterwards. `allocate`: keep space reserved (NBD's NO_HOLE). */
   zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void>;
+  /**
+   * What is allocated, from `offset` on: at least one extent, together at most `length` bytes. It may stop early (the
+   * caller asks again from there), so that one call stays bounded. Absent: everything is reported as allocated.
+   */
+  blockStatus?(offset: number, length: number): Promise<readonly Extent[]>;
+  /** Brings the range into the cache, as far as it likes. Absent: frontends read the range and drop the data. */
+  prefetch?(offset: number, length: number): Promise<void>;
   /** Waits for what is in flight. A second close does nothing. */
   close(): Promise<void>;
   /**

@@ -1,0 +1,277 @@
+import { Errno, ErrnoError } from '../errno.ts';
+import { type Logger, tracer } from '../log.ts';
+import type { BufferPool } from '../volumes/volume.ts';
+import { ProtocolError } from './errors.ts';
+import type { Exports } from './exports.ts';
+import { Handshake, type HandshakeHost } from './handshake.ts';
+import type { NbdLimits } from './limits.ts';
+import type { NbdMetrics } from './metrics.ts';
+import { type Negotiation, Transmission, type TransmissionHost } from './transmission.ts';
+import type { Wire, WireSink } from './wire.ts';
+
+export interface ConnectionOptions {
+  readonly exports: Exports;
+  readonly tls: 'off' | 'optional' | 'required';
+  readonly limits: NbdLimits;
+  readonly requestBytesMax: number;
+  readonly metrics: NbdMetrics;
+  readonly log: Logger;
+  /** Replaces the wire by one that speaks TLS over it. */
+  readonly startTls: (wire: Wire, sink: WireSink) => Promise<Wire>;
+  /** Everything of the connection is gone: socket, buffers, volume. Exactly once. */
+  readonly onClosed: (connection: Connection) => void;
+}
+
+/** Read buffer of all connections: what is read into it is consumed, or copied aside, before anybody else reads. */
+const scratch = Buffer.allocUnsafeSlow(64 << 10);
+
+const trace = tracer('nbd');
+
+/**
+ * One client: its wire, the phase it is in, its timers, and how it ends.
+ *
+ *   accepted ─► Handshake ─► Transmission ─► finishing (no more input; replies go out) ─► wire ended ─► closed
+ *        └──────────┴─────────────┴──── fail ──► wire destroyed ──────────────────────────────┘
+ */
+export class Connection implements WireSink, HandshakeHost, TransmissionHost {
+  readonly exports: Exports;
+  readonly tls: 'off' | 'optional' | 'required';
+  readonly limits: NbdLimits;
+  readonly requestBytesMax: number;
+  readonly metrics: NbdMetrics;
+  readonly buffers: BufferPool;
+  readonly #options: ConnectionOptions;
+  #wire: Wire | undefined;
+  #handshake: Handshake | undefined;
+  #transmission: Transmission | undefined;
+  #direct: Buffer | undefined;
+  /** Bytes that came while the phase was blocked. */
+  #stash: Buffer | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #closeHandle: (() => Promise<void>) | undefined;
+  #finishing = false;
+  /** The last reply is written, the wire told to end. */
+  #ending = false;
+  #wireClosed = false;
+  #done = false;
+  #idleProgress = -1;
+  #stallProgress = -1;
+  #stalls = 0;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    this.exports = options.exports;
+    this.tls = options.tls;
+    this.limits = options.limits;
+    this.requestBytesMax = options.requestBytesMax;
+    this.metrics = options.metrics;
+    this.buffers = options.exports.provider.buffers;
+  }
+
+  get wire(): Wire {
+    return this.#wire!;
+  }
+
+  /** Bytes of the buffer pool this connection keeps from others. */
+  get heldBytes(): number {
+    return this.#transmission?.heldBytes ?? 0;
+  }
+
+  /** A request of this client waits until others give buffers back. */
+  get waitsForMemory(): boolean {
+    return this.#transmission?.waitsForMemory ?? false;
+  }
+
+  /** Called at regular intervals: how many times in a row it held buffers, waited for the client and moved no byte. */
+  checkStall(): number {
+    const { progress } = this.wire;
+    const stalls = this.heldBytes > 0 && this.#transmission!.waitsForClient && progress === this.#stallProgress;
+    this.#stallProgress = progress;
+    this.#stalls = stalls ? this.#stalls + 1 : 0;
+    return this.#stalls;
+  }
+
+  /** Greets the client. The wire delivers nothing before its `resume`. */
+  start(wire: Wire): void {
+    this.#wire = wire;
+    this.#handshake = new Handshake(this);
+    this.#timer = setTimeout(() => {
+      this.fail(new ErrnoError(Errno.ETIMEDOUT, `no export chosen within ${this.limits.handshakeMs} ms`));
+    }, this.limits.handshakeMs);
+    this.#handshake.start().catch((error) => this.fail(error));
+  }
+
+  // --- WireSink: what the transport delivers ---
+
+  window(): Buffer {
+    this.#direct = this.#transmission?.direct();
+    return this.#direct ?? scratch;
+  }
+
+  received(bytes: Buffer, length: number): boolean {
+    if (this.#ending) return true; // dropped: all that is still of interest is the end
+    if (this.#finishing) return false;
+    try {
+      const transmission = this.#transmission;
+      if (transmission !== undefined && bytes === this.#direct) {
+        transmission.filled(length);
+        return !transmission.blocked;
+      }
+      return this.#feed(bytes, 0, length);
+    } catch (error) {
+      this.fail(error);
+      return false;
+    }
+  }
+
+  ended(): void {
+    if (this.#transmission === undefined || !this.#transmission.atBoundary) {
+      trace?.({ peer: this.wire.peer }, 'client ended early');
+    }
+    this.finish();
+  }
+
+  closed(error: Error | undefined): void {
+    if (error !== undefined) trace?.({ peer: this.wire.peer, error: error.message }, 'socket error');
+    this.#wireClosed = true;
+    this.#finishing = true;
+    this.#stash = undefined;
+    clearTimeout(this.#timer);
+    this.#handshake?.close();
+    if (this.#transmission === undefined || this.#ending) this.#release();
+    else this.#transmission.close(); // comes back in `drained`
+  }
+
+  // --- HandshakeHost and TransmissionHost: what the phases ask for ---
+
+  send(bytes: Buffer): Promise<void> {
+    if (this.#finishing) return Promise.reject(new ErrnoError(Errno.ECONNRESET, 'sending'));
+    return new Promise((resolve, reject) => {
+      this.wire.write([bytes], () => {
+        if (this.#wireClosed) reject(new ErrnoError(Errno.ECONNRESET, 'sending'));
+        else resolve();
+      });
+    });
+  }
+
+  async startTls(): Promise<void> {
+    // Bytes sent before our reply would be taken for part of the protected conversation (CVE-2021-3716 in nbdkit).
+    if (this.#stash !== undefined) throw new ProtocolError('data between STARTTLS and its reply');
+    this.wire.pause();
+    const secured = await this.#options.startTls(this.wire, this);
+    if (this.#finishing) {
+      secured.destroy();
+      throw new ErrnoError(Errno.ECONNRESET, 'TLS handshake');
+    }
+    this.#wire = secured;
+  }
+
+  resume(): void {
+    if (this.#finishing) return;
+    const stash = this.#stash;
+    if (stash !== undefined) {
+      this.#stash = undefined;
+      try {
+        if (!this.#feed(stash, 0, stash.length)) return;
+      } catch (error) {
+        this.fail(error);
+        return;
+      }
+    }
+    this.wire.resume();
+  }
+
+  transmit(negotiation: Negotiation): void {
+    clearTimeout(this.#timer);
+    this.#handshake = undefined;
+    const { handle } = negotiation;
+    this.#transmission = new Transmission(this, negotiation);
+    handle.onGone((reason) => {
+      this.#options.log.info({ volume: handle.info.name, peer: this.wire.peer, reason }, 'nbd export gone');
+      this.finish();
+    });
+    trace?.({ peer: this.wire.peer, volume: handle.info.name, style: negotiation.style }, 'transmission');
+    this.#closeHandle = () => handle.close();
+    if (this.limits.idleMs > 0) this.#watchIdle();
+    this.resume();
+  }
+
+  /** No more input; what is in flight is answered, then the wire ends. */
+  finish(): void {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    this.#stash = undefined;
+    clearTimeout(this.#timer);
+    this.wire.pause(); // before the transmission gives back the buffer that the socket reads into
+    if (this.#transmission !== undefined) {
+      this.#transmission.finish();
+      return;
+    }
+    this.#handshake?.close();
+    this.#end();
+  }
+
+  drained(): void {
+    if (this.#wireClosed) this.#release();
+    else this.#end();
+  }
+
+  /** Cuts the connection. */
+  fail(error: unknown): void {
+    if (this.#wireClosed) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    if (error instanceof ProtocolError) {
+      this.metrics.connections.protocolErrors++;
+      this.#options.log.info({ peer: this.wire.peer, reason }, 'nbd client broke the protocol');
+    } else {
+      trace?.({ peer: this.wire.peer, reason }, 'connection cut');
+    }
+    this.#finishing = true;
+    this.wire.destroy();
+  }
+
+  #end(): void {
+    this.#finishing = true;
+    this.#ending = true;
+    clearTimeout(this.#timer);
+    this.wire.end(); // comes back in `closed`
+  }
+
+  #feed(bytes: Buffer, start: number, end: number): boolean {
+    let at = start;
+    // Twice around at most: the handshake's last option may be followed by requests.
+    for (;;) {
+      const phase = this.#transmission ?? this.#handshake!;
+      at = phase.feed(bytes, at, end);
+      if (this.#finishing) return false;
+      if (phase.blocked) break;
+      if (at >= end) return true;
+    }
+    if (at < end) this.#stash = Buffer.from(bytes.subarray(at, end));
+    return false;
+  }
+
+  #watchIdle(): void {
+    this.#timer = setTimeout(() => {
+      const { progress } = this.wire;
+      if (this.#transmission!.inFlight === 0 && progress === this.#idleProgress) {
+        trace?.({ peer: this.wire.peer }, 'idle');
+        this.finish();
+        return;
+      }
+      this.#idleProgress = progress;
+      this.#watchIdle();
+    }, this.limits.idleMs);
+    this.#timer.unref();
+  }
+
+  /** Wire and requests are gone: give the volume back. */
+  #release(): void {
+    if (this.#done) return;
+    this.#done = true;
+    const close = this.#closeHandle?.() ?? Promise.resolve();
+    close
+      .catch((error) => this.#options.log.error({ err: error, peer: this.wire.peer }, 'closing a volume failed'))
+      .finally(() => this.#options.onClosed(this));
+  }
+}

@@ -1,0 +1,37 @@
+/** What one server, and one client of it, can make the host hold. */
+export interface NbdLimits {
+  /** Connections per listener; further ones are closed at once. */
+  readonly connections: number;
+  /** Requests of one connection between their arrival and the last byte of their reply; then its socket is not read. */
+  readonly requestsPerConnection: number;
+  /** Data bytes those requests may hold. A larger request runs alone. */
+  readonly bytesPerConnection: number;
+  /** Largest READ or WRITE in bytes, a power of two; the buffer pool's largest buffer may lower it. */
+  readonly requestBytes: number;
+  /** From accept to the transmission phase, milliseconds. */
+  readonly handshakeMs: number;
+  /** Without a byte in either direction and no request in flight, milliseconds; 0: for ever. */
+  readonly idleMs: number;
+  /**
+   * A connection that holds buffers and moves no byte for this long is closed, milliseconds, but only while somebody
+   * else waits for memory: a paused guest keeps its disk until it is in the way.
+   */
+  readonly stallMs: number;
+  /** What `close()` grants requests in flight, milliseconds. */
+  readonly shutdownMs: number;
+}
+
+/**
+ * 128 requests: the Linux client's default queue depth per connection. 32 MiB: what every NBD client may send
+ * (qemu's NBD_MAX_BUFFER_SIZE).
+ */
+export const defaultLimits: NbdLimits = {
+  connections: 1024,
+  requestsPerConnection: 128,
+  bytesPerConnection: 16 << 20,
+  requestBytes: 32 << 20,
+  handshakeMs: 10_000,
+  idleMs: 0,
+  stallMs: 30_000,
+  shutdownMs: 5_000,
+};

@@ -1,0 +1,147 @@
+import net from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Wire, WireSink } from './wire.ts';
+
+/** The part of libuv's stream handle that Node keeps to itself: see `acceptedWire`. */
+interface StreamHandle {
+  useUserBuffer?: (buffer: Uint8Array) => void;
+  /** Bytes the kernel has not taken yet. */
+  writeQueueSize?: number;
+}
+
+type Handled = net.Socket & { _handle: StreamHandle | null };
+
+/** How much an ended socket may still send before it is cut, milliseconds. */
+const LINGER_MS = 2_000;
+
+/** A wire over a socket; `attach` decides how bytes come in. */
+class SocketWire implements Wire {
+  readonly peer: string;
+  readonly socket: net.Socket;
+  #done: (() => void) | undefined;
+  #ending = false;
+  #attached = true;
+  readonly #written = () => {
+    const done = this.#done;
+    this.#done = undefined;
+    done?.();
+  };
+
+  constructor(socket: net.Socket, peer: string) {
+    this.socket = socket;
+    this.peer = peer;
+  }
+
+  get progress(): number {
+    const waiting = (this.socket as Handled)._handle?.writeQueueSize ?? 0;
+    return this.socket.bytesRead + this.socket.bytesWritten - waiting;
+  }
+
+  attach(sink: WireSink): void {
+    const { socket } = this;
+    let failure: Error | undefined;
+    socket.on('error', (error) => {
+      failure = error;
+    });
+    socket.on('end', () => {
+      if (!this.#ending && this.#attached) sink.ended();
+    });
+    socket.on('close', () => {
+      if (!this.#attached) return;
+      this.#written(); // nothing reads the pieces any more, whether or not they were sent
+      sink.closed(failure);
+    });
+  }
+
+  /** Another wire over the same socket takes over. */
+  detach(): void {
+    this.#attached = false;
+  }
+
+  write(pieces: readonly Uint8Array[], done: () => void): void {
+    this.#done = done;
+    const { socket } = this;
+    if (socket.destroyed) return; // 'close' is still to come, and calls it
+    if (pieces.length === 1) {
+      socket.write(pieces[0]!, this.#written);
+      return;
+    }
+    socket.cork();
+    const last = pieces.length - 1;
+    for (let i = 0; i < last; i++) socket.write(pieces[i]!);
+    socket.write(pieces[last]!, this.#written);
+    socket.uncork();
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  end(): void {
+    this.#ending = true;
+    const { socket } = this;
+    socket.end();
+    socket.resume(); // see the client's end; what else comes is dropped
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.once('close', () => clearTimeout(timer));
+    socket.once('end', () => socket.destroy());
+    if (socket.readableEnded) socket.once('finish', () => socket.destroy());
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+}
+
+/** Wire over a socket that delivers in chunks of its own: TLS, and where direct reading is not available. */
+export function streamWire(socket: net.Socket | TLSSocket, sink: WireSink, peer: string): Wire {
+  const wire = new SocketWire(socket, peer);
+  wire.attach(sink);
+  socket.on('data', (chunk: Buffer) => {
+    if (!sink.received(chunk, chunk.length)) socket.pause();
+  });
+  socket.pause();
+  return wire;
+}
+
+/**
+ * Wire over an accepted socket that reads straight into the sink's windows. Node has this (`onread`) for sockets one
+ * creates, not for accepted ones; the accepted socket's handle moves to a socket created with it. Where a future Node
+ * hides the handle, chunks are delivered instead, and copied.
+ */
+export function acceptedWire(accepted: net.Socket, sink: WireSink, peer: string): Wire {
+  const shell = accepted as Handled;
+  const handle = shell._handle;
+  if (typeof handle?.useUserBuffer !== 'function') return streamWire(accepted, sink, peer);
+  shell._handle = null;
+  const options = {
+    handle,
+    allowHalfOpen: true,
+    pauseOnCreate: true,
+    onread: {
+      buffer: () => sink.window(),
+      callback: (length: number, buffer: Uint8Array) => sink.received(buffer as Buffer, length),
+    },
+  };
+  const socket = new net.Socket(options as unknown as net.SocketConstructorOpts);
+  const wire = new SocketWire(socket, peer);
+  wire.attach(sink);
+  socket.once('close', () => accepted.destroy()); // the listener counts this one
+  return wire;
+}
+
+/** Continues on TLS over an accepted wire: what `upgrade` makes of its socket replaces it. */
+export async function securedWire(
+  wire: Wire,
+  sink: WireSink,
+  upgrade: (socket: net.Socket) => Promise<TLSSocket>,
+): Promise<Wire> {
+  if (!(wire instanceof SocketWire)) throw new Error('TLS over something that is not a socket');
+  const secured = await upgrade(wire.socket);
+  wire.detach();
+  return streamWire(secured, sink, wire.peer);
+}

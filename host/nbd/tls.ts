@@ -1,0 +1,106 @@
+import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import tls from 'node:tls';
+import { Errno, ErrnoError } from '../errno.ts';
+
+/** TLS of one listener: certificates, pre-shared keys, or both. Paths of PEM files, and of a file made by `psktool`. */
+export interface TlsConfig {
+  /** `required`: clients must STARTTLS before anything else. `optional`: they may. */
+  readonly mode: 'required' | 'optional';
+  readonly certificate?: string | undefined;
+  readonly key?: string | undefined;
+  /** Clients must show a certificate this authority signed. */
+  readonly clientAuthority?: string | undefined;
+  /** Lines of `identity:hex key`. */
+  readonly psk?: string | undefined;
+}
+
+/** How long a TLS handshake may take is bounded by the connection's handshake timer. */
+export type TlsUpgrade = (socket: Socket) => Promise<tls.TLSSocket>;
+
+/** Suites with pre-shared keys come first: OpenSSL enables none of them by itself. */
+const PSK_CIPHERS = [
+  'ECDHE-PSK-CHACHA20-POLY1305',
+  'ECDHE-PSK-AES256-CBC-SHA384',
+  'ECDHE-PSK-AES128-CBC-SHA256',
+  'DHE-PSK-AES256-GCM-SHA384',
+  'DHE-PSK-AES128-GCM-SHA256',
+  'DHE-PSK-CHACHA20-POLY1305',
+  'PSK-AES256-GCM-SHA384',
+  'PSK-AES128-GCM-SHA256',
+].join(':');
+
+/**
+ * Reads keys and certificates and returns what turns an accepted socket into a TLS one. The returned function rejects
+ * when the client does not prove what is asked of it.
+ * @throws ErrnoError naming the file that cannot be used.
+ */
+export async function loadTls(config: TlsConfig): Promise<TlsUpgrade> {
+  const options = await contextOptions(config);
+  return (socket) =>
+    new Promise((resolve, reject) => {
+      // A tls.Server that never listens does the server's side of one handshake, client authentication included.
+      const server = tls.createServer(options);
+      const gone = () => reject(new ErrnoError(Errno.ECONNRESET, 'TLS handshake'));
+      socket.once('close', gone);
+      server.once('secureConnection', (secured) => {
+        socket.off('close', gone);
+        resolve(secured);
+      });
+      server.once('tlsClientError', (error) => reject(error));
+      server.emit('connection', socket);
+    });
+}
+
+async function contextOptions(config: TlsConfig): Promise<tls.TlsOptions> {
+  if ((config.certificate === undefined) !== (config.key === undefined)) {
+    throw new ErrnoError(Errno.EINVAL, 'tls: certificate and key belong together');
+  }
+  if (config.certificate === undefined && config.psk === undefined) {
+    throw new ErrnoError(Errno.EINVAL, 'tls: neither a certificate nor pre-shared keys are given');
+  }
+  const [cert, key, ca] = await Promise.all([load(config.certificate), load(config.key), load(config.clientAuthority)]);
+  const keys =
+    config.psk === undefined ? undefined : parsePsk(config.psk, (await load(config.psk))!.toString('latin1'));
+  const options: tls.TlsOptions = {
+    minVersion: 'TLSv1.2',
+    ...(cert && { cert }),
+    ...(key && { key }),
+    ...(ca && { ca, requestCert: true, rejectUnauthorized: true }),
+    ...(keys && {
+      ciphers: cert === undefined ? PSK_CIPHERS : `${PSK_CIPHERS}:${tls.DEFAULT_CIPHERS}`,
+      pskCallback: (_socket, identity) => keys.get(identity) ?? null,
+      // In TLS 1.3 OpenSSL offers keys of this kind for one hash only and Node none of the rest: 1.2 works everywhere.
+      ...(cert === undefined && { maxVersion: 'TLSv1.2' }),
+    }),
+  };
+  try {
+    tls.createServer(options).close();
+  } catch (error) {
+    throw new ErrnoError(Errno.EINVAL, `tls: ${(error as Error).message}`, { cause: error });
+  }
+  return options;
+}
+
+async function load(path: string | undefined): Promise<Buffer | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new ErrnoError(Errno[code as keyof typeof Errno] ?? Errno.EIO, `tls: reading ${path}`, { cause: error });
+  }
+}
+
+/** `identity:hex key` a line; `#` begins a comment. */
+function parsePsk(path: string, text: string): Map<string, Buffer> {
+  const keys = new Map<string, Buffer>();
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue;
+    const match = /^([^:]+):((?:[0-9a-f]{2})+)\s*$/i.exec(line);
+    if (match === null) throw new ErrnoError(Errno.EINVAL, `tls: ${path}, line ${index + 1}: not "identity:hex key"`);
+    keys.set(match[1]!, Buffer.from(match[2]!, 'hex'));
+  }
+  if (keys.size === 0) throw new ErrnoError(Errno.EINVAL, `tls: ${path} holds no key`);
+  return keys;
+}
