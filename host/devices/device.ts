@@ -6,6 +6,13 @@
  * WebAssembly memory. Offsets and lengths are bytes. An operation either completes at once and returns its value, or
  * returns a promise: a caller that cares about speed tests for that and saves the trip through the microtask queue.
  *
+ * Ranges: an offset or length that is negative or not an integer is EINVAL. A read at or past the end returns 0, a write
+ * there fails with ENOSPC, one that crosses the end is short; trim and writeZeroes must lie within the device (EINVAL).
+ * A transfer of no bytes returns 0. No alignment is asked of a caller, but a block device may insist on whole sectors
+ * in trim and writeZeroes (EINVAL).
+ *
+ * Order: operations in flight together have none, and overlapping ones may mix. One that is over is seen by all later.
+ *
  * Errors are thrown (or rejected with) as ErrnoError. After an error the content of the range is undefined for a read
  * and either old or new, sector by sector, for a write.
  */
@@ -27,7 +34,7 @@ export interface DeviceCapabilities {
 export interface Device {
   /** How users name it: a path or a URL. */
   readonly name: string;
-  /** Equal for two Devices exactly when they are the same disk (`dev:ino` of a file, `rdev` of a block device). */
+  /** Equal for two Devices exactly when they are the same disk (`file:DEV:INO`, `block:MAJOR:MINOR`, `mem:NAME`). */
   readonly identity: string;
   readonly capabilities: DeviceCapabilities;
   /** Logical and physical sector size in bytes, powers of two, at least 512. */
@@ -43,7 +50,10 @@ export interface Device {
   read(buffer: Uint8Array, offset: number): MaybePromise<number>;
   /** Writes `buffer` at `offset`; returns the bytes transferred, as `read` does. Not durable before `flush`. */
   write(buffer: Uint8Array, offset: number): MaybePromise<number>;
-  /** Makes every write that completed before this call durable. Never acknowledged early. */
+  /**
+   * Makes every write that completed before this call durable. Never acknowledged early. Once a flush has failed, so
+   * does every later one until the device is opened again: what the first did not write can be lost for good.
+   */
   flush(): MaybePromise<void>;
   /** The range's content no longer matters; reads of it return anything until rewritten. */
   trim(offset: number, length: number): MaybePromise<void>;
@@ -56,7 +66,10 @@ export interface Device {
 export interface DeviceOpenOptions {
   /** Open for reading only. */
   readonly readOnly?: boolean;
-  /** Take the exclusive lock that keeps a second host off the device (EBUSY with the holder's pid where known). */
+  /**
+   * Take the exclusive lock that keeps other processes off the device (EBUSY with the holder's pid where known). It is
+   * this process's: it may open the device more than once, as ZFS does with spares and while it looks for pools.
+   */
   readonly exclusive?: boolean;
 }
 

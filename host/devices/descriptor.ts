@@ -1,0 +1,261 @@
+import fs from 'node:fs';
+import { Errno, ErrnoError, errnoOf } from '../errno.ts';
+import { log } from '../log.ts';
+import type { Device, DeviceCapabilities, MaybePromise } from './device.ts';
+import type { DeviceLock } from './lock.ts';
+import { checkOffset, checkWithin, closedError, readOnlyError, roomForWrite, unsupportedError } from './range.ts';
+import { type IoMode, StallGuard } from './stall.ts';
+import { type RangeCall, rangeCalls, syscalls } from './syscalls.ts';
+
+/**
+ * Longer transfers always go to libuv's threads: the copy alone then takes longer than the trip there, and another core
+ * can do it. Measured with `test/bench/devices.ts`: see its header.
+ */
+const SYNC_BYTES_MAX = 256 * 1024;
+
+/** An open descriptor and what its opener found out about it. */
+export interface Descriptor {
+  readonly name: string;
+  readonly identity: string;
+  readonly fd: number;
+  readonly ioMode: IoMode;
+  readonly readOnly: boolean;
+  readonly nonRotational: boolean;
+  readonly logicalSectorBytes: number;
+  readonly physicalSectorBytes: number;
+  /** The call behind `trim` and `writeZeroes`; undefined when there is none. */
+  readonly trimCall: RangeCall | undefined;
+  readonly zeroCall: RangeCall | undefined;
+  /** Size in bytes now. */
+  measure(): number;
+  /** Given back at close; undefined when the open is not exclusive. */
+  readonly lock: DeviceLock | undefined;
+}
+
+/**
+ * A Device on a file descriptor: regular files and block devices.
+ *
+ * Reads and writes are adaptive. What the page cache can answer is done at once on this thread, where it costs 2 to 5 us
+ * instead of 10 to 80; what waits for the disk goes through libuv's threads. For reads the kernel tells which it is
+ * (RWF_NOWAIT); for writes, and where a filesystem does not know that flag, a StallGuard guesses.
+ */
+export class DescriptorDevice implements Device {
+  readonly name: string;
+  readonly identity: string;
+  readonly capabilities: DeviceCapabilities;
+  readonly logicalSectorBytes: number;
+  readonly physicalSectorBytes: number;
+  readonly #descriptor: Descriptor;
+  readonly #readGuard = new StallGuard();
+  readonly #writeGuard = new StallGuard();
+  #kernelTells = syscalls !== undefined;
+  #sizeBytes: number;
+  #inFlight = 0;
+  #closing: PromiseWithResolvers<void> | undefined;
+  #flushing: Promise<void> | undefined;
+  #nextFlush: Promise<void> | undefined;
+  #flushFailure: ErrnoError | undefined;
+
+  constructor(descriptor: Descriptor) {
+    this.name = descriptor.name;
+    this.identity = descriptor.identity;
+    this.logicalSectorBytes = descriptor.logicalSectorBytes;
+    this.physicalSectorBytes = descriptor.physicalSectorBytes;
+    this.capabilities = {
+      readOnly: descriptor.readOnly,
+      trim: descriptor.trimCall !== undefined,
+      writeZeroes: descriptor.zeroCall !== undefined,
+      durable: true,
+      nonRotational: descriptor.nonRotational,
+    };
+    this.#descriptor = descriptor;
+    this.#sizeBytes = descriptor.measure();
+  }
+
+  size(): number {
+    this.#open();
+    this.#sizeBytes = this.#descriptor.measure();
+    return this.#sizeBytes;
+  }
+
+  read(buffer: Uint8Array, offset: number): MaybePromise<number> {
+    this.#open();
+    const length = buffer.byteLength;
+    checkOffset(this.name, offset, length);
+    if (length === 0) return 0;
+    const done = this.#readNow(buffer, offset, length);
+    if (done === length || done === 0) return done;
+    if (done === undefined) return this.#readLater(buffer, offset);
+    return this.#readLater(buffer.subarray(done), offset + done).then((more) => done + more);
+  }
+
+  /** Bytes read without waiting, 0 at the end; undefined when it would wait. */
+  #readNow(buffer: Uint8Array, offset: number, length: number): number | undefined {
+    const { fd, ioMode } = this.#descriptor;
+    if (ioMode === 'sync') return this.#sync('read', length, offset, () => fs.readSync(fd, buffer, 0, length, offset));
+    if (ioMode === 'async' || length > SYNC_BYTES_MAX) return undefined;
+    if (this.#kernelTells && syscalls !== undefined) {
+      const result = syscalls.readNoWait(fd, buffer, offset);
+      if (result >= 0) return result;
+      // Any other error too is left to the read that may wait, which meets it again.
+      this.#kernelTells = result !== -Errno.EOPNOTSUPP;
+      return undefined;
+    }
+    const start = performance.now();
+    if (!this.#readGuard.allows(start)) return undefined;
+    const done = this.#sync('read', length, offset, () => fs.readSync(fd, buffer, 0, length, offset));
+    this.#readGuard.ran(start, performance.now(), length);
+    return done;
+  }
+
+  #readLater(buffer: Uint8Array, offset: number): Promise<number> {
+    const length = buffer.byteLength;
+    return this.#async('read', length, offset, (done) => fs.read(this.#descriptor.fd, buffer, 0, length, offset, done));
+  }
+
+  write(buffer: Uint8Array, offset: number): MaybePromise<number> {
+    this.#writable();
+    checkOffset(this.name, offset, buffer.byteLength);
+    // A file grows under a write past its end; a disk does not.
+    if (offset + buffer.byteLength > this.#sizeBytes) this.size();
+    const length = roomForWrite(this.name, offset, buffer.byteLength, this.#sizeBytes);
+    if (length === 0) return 0;
+    const { fd, ioMode } = this.#descriptor;
+    const start = performance.now();
+    const now =
+      ioMode === 'sync' || (ioMode === 'adaptive' && length <= SYNC_BYTES_MAX && this.#writeGuard.allows(start));
+    if (!now) {
+      return this.#async('write', length, offset, (done) => fs.write(fd, buffer, 0, length, offset, done));
+    }
+    const done = this.#sync('write', length, offset, () => fs.writeSync(fd, buffer, 0, length, offset));
+    this.#writeGuard.ran(start, performance.now(), length);
+    return done;
+  }
+
+  /**
+   * fdatasync(2), always on another thread. A flush that is already running may have begun before the caller's writes
+   * were over, so it does not cover them: callers that come meanwhile share the one after it.
+   *
+   * After a failure Linux forgets that the pages were dirty, and a second fdatasync would succeed without having
+   * written them. So the first failure is final for this open.
+   */
+  flush(): MaybePromise<void> {
+    this.#open();
+    if (this.#descriptor.readOnly) return undefined;
+    if (this.#flushFailure !== undefined) throw this.#flushFailure;
+    if (this.#flushing === undefined) {
+      this.#flushing = this.#syncData();
+      return this.#flushing;
+    }
+    // Counted as in flight while it waits its turn: the descriptor must still be open then.
+    this.#nextFlush ??= this.#track(
+      this.#flushing.then(() => {
+        this.#nextFlush = undefined;
+        this.#flushing = this.#syncData();
+        return this.#flushing;
+      }),
+    );
+    return this.#nextFlush;
+  }
+
+  async #syncData(): Promise<void> {
+    try {
+      await this.#async('flush', 0, 0, (done) => fs.fdatasync(this.#descriptor.fd, (error) => done(error, 0)));
+    } catch (error) {
+      this.#flushFailure = error as ErrnoError;
+      throw error;
+    } finally {
+      this.#flushing = undefined;
+    }
+  }
+
+  trim(offset: number, length: number): MaybePromise<void> {
+    return this.#range('trim', this.#descriptor.trimCall, offset, length);
+  }
+
+  writeZeroes(offset: number, length: number): MaybePromise<void> {
+    return this.#range('writeZeroes', this.#descriptor.zeroCall, offset, length);
+  }
+
+  #range(operation: string, call: RangeCall | undefined, offset: number, length: number): MaybePromise<void> {
+    this.#writable();
+    if (call === undefined) throw unsupportedError(this.name, operation);
+    checkWithin(this.name, offset, length, this.#sizeBytes);
+    if (length === 0) return undefined;
+    return this.#track(this.#runRange(operation, call, offset, length));
+  }
+
+  async #runRange(operation: string, call: RangeCall, offset: number, length: number): Promise<void> {
+    const { fd, lock } = this.#descriptor;
+    const errno = await rangeCalls.run(call, lock?.fd ?? fd, offset, length);
+    if (errno !== 0) throw new ErrnoError(errno, `${this.name}: ${operation} of ${length} bytes at ${offset} failed`);
+  }
+
+  close(): MaybePromise<void> {
+    if (this.#closing !== undefined) return this.#inFlight > 0 ? this.#closing.promise : undefined;
+    this.#closing = Promise.withResolvers<void>();
+    if (this.#inFlight > 0) return this.#closing.promise;
+    this.#finish();
+    return undefined;
+  }
+
+  #finish(): void {
+    try {
+      fs.closeSync(this.#descriptor.fd);
+    } catch (error) {
+      // The descriptor is gone all the same, and durability was flush's affair.
+      log.warn({ device: this.name, error: String(error) }, 'close failed');
+    }
+    this.#descriptor.lock?.release();
+    this.#closing?.resolve();
+  }
+
+  #open(): void {
+    if (this.#closing !== undefined) throw closedError(this.name);
+  }
+
+  #writable(): void {
+    this.#open();
+    if (this.#descriptor.readOnly) throw readOnlyError(this.name);
+  }
+
+  #sync(operation: string, length: number, offset: number, action: () => number): number {
+    try {
+      return action();
+    } catch (error) {
+      throw this.#failure(operation, length, offset, error);
+    }
+  }
+
+  #async(
+    operation: string,
+    length: number,
+    offset: number,
+    start: (done: (error: Error | null, bytes: number) => void) => void,
+  ): Promise<number> {
+    return this.#track(
+      new Promise((resolve, reject) => {
+        start((error, bytes) => {
+          if (error === null) resolve(bytes);
+          else reject(this.#failure(operation, length, offset, error));
+        });
+      }),
+    );
+  }
+
+  /** Counts an operation as in flight until it is over; the last one finishes a close that waits. */
+  async #track<T>(operation: Promise<T>): Promise<T> {
+    this.#inFlight += 1;
+    try {
+      return await operation;
+    } finally {
+      this.#inFlight -= 1;
+      if (this.#inFlight === 0 && this.#closing !== undefined) this.#finish();
+    }
+  }
+
+  #failure(operation: string, length: number, offset: number, cause: unknown): ErrnoError {
+    const what = operation === 'flush' ? 'flush' : `${operation} of ${length} bytes at ${offset}`;
+    return new ErrnoError(errnoOf(cause), `${this.name}: ${what} failed`, { cause });
+  }
+}

@@ -1,0 +1,132 @@
+import { Worker } from 'node:worker_threads';
+import { Errno } from '../errno.ts';
+
+/**
+ * The few Linux calls a disk needs that `node:fs` lacks, through `node:ffi` (on by default since Node 26.1). Everything
+ * here is optional: without FFI (`--no-experimental-ffi`, another system) reads are adaptive by timing alone, trim is
+ * not offered and exclusive locks are refused.
+ */
+export interface Syscalls {
+  /** preadv2(2) with RWF_NOWAIT: bytes read, or minus an errno: EAGAIN where it would wait for the disk. */
+  readNoWait(fd: number, buffer: Uint8Array, offset: number): number;
+  /** flock(2) with LOCK_EX | LOCK_NB: 0 or an errno, EAGAIN when another holds it. */
+  tryLock(fd: number): number;
+  /** fallocate(2), for probing; see `RangeCalls` for real work. 0 or an errno. */
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+}
+
+/** FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (include/uapi/linux/falloc.h). */
+export const PUNCH_HOLE = 0x01 | 0x02;
+/** FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE. */
+export const ZERO_RANGE = 0x01 | 0x10;
+const RWF_NOWAIT = 0x08;
+const LOCK_EX_NB = 2 | 4;
+
+export const syscalls: Syscalls | undefined = load();
+
+function load(): Syscalls | undefined {
+  if (process.platform !== 'linux') return undefined;
+  const ffi = quietly(() => process.getBuiltinModule('node:ffi'));
+  if (ffi === undefined) return undefined;
+  const { functions: libc } = ffi.dlopen(null, {
+    preadv2: { arguments: ['i32', 'pointer', 'i32', 'i64', 'i32'], return: 'i64' },
+    flock: { arguments: ['i32', 'i32'], return: 'i32' },
+    fallocate: { arguments: ['i32', 'i32', 'i64', 'i64'], return: 'i32' },
+    __errno_location: { arguments: [], return: 'pointer' },
+  });
+  // errno's place is fixed per thread. Node may run between the call and this look: trust it for choices, not for data.
+  const errnoAt = libc.__errno_location();
+  const errno = () => ffi.getInt32(errnoAt) || Errno.EIO;
+  const iovec = new BigUint64Array(2);
+  const iovecAt = ffi.getRawPointer(iovec.buffer);
+  return {
+    readNoWait(fd, buffer, offset) {
+      iovec[0] = ffi.getRawPointer(buffer);
+      iovec[1] = BigInt(buffer.byteLength);
+      const bytes = Number(libc.preadv2(fd, iovecAt, 1, BigInt(offset), RWF_NOWAIT));
+      return bytes < 0 ? -errno() : bytes;
+    },
+    tryLock: (fd) => (libc.flock(fd, LOCK_EX_NB) === 0 ? 0 : errno()),
+    fallocate: (fd, mode, offset, length) =>
+      libc.fallocate(fd, mode, BigInt(offset), BigInt(length)) === 0 ? 0 : errno(),
+  };
+}
+
+/** Loading FFI warns on stderr that it is experimental: nothing a user of ZoW can act on. */
+function quietly<T>(action: () => T): T {
+  const emitWarning = process.emitWarning;
+  process.emitWarning = () => {};
+  try {
+    return action();
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+/** `discard` is ioctl BLKDISCARD, for block devices; the others are fallocate with PUNCH_HOLE or ZERO_RANGE. */
+export type RangeCall = 'punch' | 'zero' | 'discard';
+
+/** JavaScript, not TypeScript, and in a string, so that it also starts from inside the one-file bundle. */
+const workerSource = `
+const { parentPort } = require('node:worker_threads');
+process.emitWarning = () => {};
+const ffi = require('node:ffi');
+const { functions: libc } = ffi.dlopen(null, {
+  fallocate: { arguments: ['i32', 'i32', 'i64', 'i64'], return: 'i32' },
+  ioctl: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
+  __errno_location: { arguments: [], return: 'pointer' },
+});
+const errnoAt = libc.__errno_location();
+const BLKDISCARD = 0x1277n;
+parentPort.on('message', ({ id, call, fd, offset, length }) => {
+  const result = call === 'discard'
+    ? libc.ioctl(fd, BLKDISCARD, new BigUint64Array([offset, length]))
+    : libc.fallocate(fd, call === 'punch' ? ${PUNCH_HOLE} : ${ZERO_RANGE}, offset, length);
+  parentPort.postMessage({ id, errno: result === 0 ? 0 : ffi.getInt32(errnoAt) || ${Errno.EIO} });
+});
+`;
+
+/**
+ * Runs range calls one after another in a Worker of their own, started at the first: a discard of a real disk can take
+ * a second, and libuv's pool has no such request.
+ */
+class RangeCalls {
+  #worker: Worker | undefined;
+  #nextId = 0;
+  readonly #waiting = new Map<number, (errno: number) => void>();
+
+  /** Resolves to 0 or an errno. The descriptor must stay open until then. */
+  run(call: RangeCall, fd: number, offset: number, length: number): Promise<number> {
+    return new Promise((resolve) => {
+      const id = this.#nextId++;
+      this.#waiting.set(id, resolve);
+      const worker = this.#start();
+      worker.ref();
+      worker.postMessage({ id, call, fd, offset: BigInt(offset), length: BigInt(length) });
+    });
+  }
+
+  #start(): Worker {
+    if (this.#worker !== undefined) return this.#worker;
+    const worker = new Worker(workerSource, { eval: true, env: {}, execArgv: [] });
+    worker.on('message', ({ id, errno }: { id: number; errno: number }) => this.#answered(id, errno));
+    worker.on('error', () => this.#died());
+    this.#worker = worker;
+    return worker;
+  }
+
+  #answered(id: number, errno: number): void {
+    const resolve = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    // An idle Worker must not keep a finished program alive.
+    if (this.#waiting.size === 0) this.#worker?.unref();
+    resolve?.(errno);
+  }
+
+  #died(): void {
+    this.#worker = undefined;
+    for (const id of [...this.#waiting.keys()]) this.#answered(id, Errno.EIO);
+  }
+}
+
+export const rangeCalls = new RangeCalls();
