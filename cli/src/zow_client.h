@@ -1,0 +1,107 @@
+/*
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ */
+
+/*
+ * The client's end of docs/protocol.md: an open of /dev/zfs is a connection
+ * to a ZoW host, an ioctl on it is a request. The same sources serve the
+ * natively built programs and those built to WebAssembly.
+ */
+
+#ifndef _ZOW_CLIENT_H
+#define	_ZOW_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* Layouts and limits of the protocol; host/ioctl/protocol.ts has the same. */
+#define	ZOW_MAGIC		"ZOWIOCTL"
+#define	ZOW_VERSION		1
+#define	ZOW_PAYLOAD_MAX		(64U << 20)
+#define	ZOW_DST_ROOM_MAX	(128U << 20)
+#define	ZOW_HISTORY_ROOM_MAX	(64U << 20)
+#define	ZOW_MESSAGE_MAX		1024
+
+typedef struct zow_hello {
+	char		zh_magic[8];
+	uint32_t	zh_version;
+	uint32_t	zh_cmd_size;
+	char		zh_release[32];
+	uint8_t		zh_process[16];
+	uint32_t	zh_pid;
+	int32_t		zh_fd;
+	uint32_t	zh_attach_minor;
+	uint32_t	zh_reserved;
+	char		zh_program[32];
+} zow_hello_t;
+
+typedef struct zow_hello_reply {
+	char		zr_magic[8];
+	uint32_t	zr_version;
+	uint32_t	zr_cmd_size;
+	char		zr_release[32];
+	uint32_t	zr_status;
+	uint32_t	zr_minor;
+	uint32_t	zr_payload_max;
+	uint32_t	zr_pid;
+	uint32_t	zr_hostid;
+	uint32_t	zr_reserved;
+	char		zr_message[120];
+} zow_hello_reply_t;
+
+_Static_assert(sizeof (zow_hello_t) == 112, "hello");
+_Static_assert(sizeof (zow_hello_reply_t) == 192, "hello reply");
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the protocol's structures are little-endian, as this client is"
+#endif
+
+/* Frame types. */
+#define	ZOW_IOCTL		1
+#define	ZOW_RESULT		2
+#define	ZOW_STREAM_READ		3
+#define	ZOW_STREAM_DATA		4
+#define	ZOW_STREAM_WRITE	5
+#define	ZOW_STREAM_WRITTEN	6
+#define	ZOW_FAILED		7
+
+typedef struct zow_header {
+	uint32_t	zf_type;
+	uint32_t	zf_length;	/* of what follows */
+} zow_header_t;
+
+typedef struct zow_ioctl_head {
+	uint32_t	zi_request;
+	uint32_t	zi_src_len;
+	uint32_t	zi_conf_len;
+	uint32_t	zi_history_len;
+	uint32_t	zi_dst_room;
+	uint32_t	zi_history_room;
+} zow_ioctl_head_t;
+
+typedef struct zow_result_head {
+	uint32_t	zr_errno;
+	uint32_t	zr_dst_len;
+	uint32_t	zr_history_len;
+	uint32_t	zr_reserved;
+} zow_result_head_t;
+
+/* zow_socket.c: bytes, and finding the host */
+int zow_connect(uint32_t attach_minor, zow_hello_reply_t *reply);
+int zow_send(int fd, struct iovec *iov, int iovcnt);
+int zow_receive(int fd, void *buffer, size_t size);
+const char *zow_socket_path(void);
+const char *zow_why_not(void);
+uint32_t zow_host_id(void);
+
+/* zow_client.c: sessions and ioctls */
+int zow_open(void);
+int zow_is_session(int fd);
+int zow_ioctl(int fd, unsigned long request, void *zc);
+int zow_close(int fd);
+
+#endif	/* _ZOW_CLIENT_H */

@@ -1,0 +1,122 @@
+/*
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ */
+
+/*
+ * Mounting and sharing, which need a kernel. Who asks for it is told why not;
+ * where upstream does it on the way (create, clone, receive, import) the
+ * command succeeds without it. The seam is where upstream's programs call
+ * into libzfs_mount.c and libshare.c, so that nothing below, which makes
+ * directories, calls mount(2) and rewrites /etc/exports.d, ever runs.
+ */
+
+#include <stdio.h>
+#include <string.h>
+#include <libzfs.h>
+#include <libshare.h>
+
+#include "zow_client.h"
+
+/* `create` of `zfs create tank/fs`. */
+static char zow_subcommand[32];
+
+extern void __real_zfs_save_arguments(int, char **, char *, int);
+
+void __wrap_zfs_save_arguments(int, char **, char *, int);
+int __wrap_zfs_mount(zfs_handle_t *, const char *, int);
+int __wrap_zfs_mount_delegation_check(void);
+int __wrap_zpool_enable_datasets(zpool_handle_t *, const char *, int, uint_t);
+int __wrap_zfs_share(zfs_handle_t *, const enum sa_protocol *);
+void __wrap_sa_commit_shares(enum sa_protocol);
+void __wrap_sa_truncate_shares(enum sa_protocol);
+
+/* zfs and zpool note their command line for the history; so do we. */
+void
+__wrap_zfs_save_arguments(int argc, char **argv, char *string, int len)
+{
+	if (argc > 1)
+		(void) snprintf(zow_subcommand, sizeof (zow_subcommand), "%s",
+		    argv[1]);
+	__real_zfs_save_arguments(argc, argv, string, len);
+}
+
+static int
+zow_subcommand_is(const char *name)
+{
+	return (strcmp(zow_subcommand, name) == 0);
+}
+
+/* Would a kernel have mounted it? With legacy and none it would not. */
+static int
+zow_has_mountpoint(zfs_handle_t *zhp)
+{
+	char mountpoint[ZFS_MAXPROPLEN];
+
+	return (zfs_prop_get(zhp, ZFS_PROP_MOUNTPOINT, mountpoint,
+	    sizeof (mountpoint), NULL, NULL, 0, B_FALSE) == 0 &&
+	    strcmp(mountpoint, ZFS_MOUNTPOINT_LEGACY) != 0 &&
+	    strcmp(mountpoint, ZFS_MOUNTPOINT_NONE) != 0);
+}
+
+int
+__wrap_zfs_mount(zfs_handle_t *zhp, const char *options, int flags)
+{
+	static int said;
+
+	(void) options, (void) flags;
+	if (zow_subcommand_is("mount") || zow_subcommand_is("share")) {
+		(void) fprintf(stderr, "cannot %s '%s': ZoW has no kernel file "
+		    "system to mount; it serves volumes, see 'zfs create "
+		    "-V'\n", zow_subcommand, zfs_get_name(zhp));
+		return (-1);
+	}
+	if ((zow_subcommand_is("create") || zow_subcommand_is("clone")) &&
+	    zfs_get_pool_handle(zhp) != NULL &&
+	    strchr(zfs_get_name(zhp), '/') != NULL &&
+	    zow_has_mountpoint(zhp) && !said) {
+		said = 1;
+		(void) fprintf(stderr, "filesystem successfully created, but "
+		    "not mounted: ZoW mounts no file systems\n");
+	}
+	return (0);
+}
+
+/* Anybody who may use the socket may create what is not mounted anyway. */
+int
+__wrap_zfs_mount_delegation_check(void)
+{
+	return (0);
+}
+
+/* After an import: mounts and shares what the pool has. */
+int
+__wrap_zpool_enable_datasets(zpool_handle_t *zhp, const char *options,
+    int flags, uint_t nthr)
+{
+	(void) zhp, (void) options, (void) flags, (void) nthr;
+	return (0);
+}
+
+int
+__wrap_zfs_share(zfs_handle_t *zhp, const enum sa_protocol *proto)
+{
+	(void) zhp, (void) proto;
+	return (0);
+}
+
+/* Runs exportfs(8), for shares of another ZFS on this machine. */
+void
+__wrap_sa_commit_shares(enum sa_protocol proto)
+{
+	(void) proto;
+}
+
+/* Empties /etc/exports.d/zfs.exports, which may be that one's too. */
+void
+__wrap_sa_truncate_shares(enum sa_protocol proto)
+{
+	(void) proto;
+}
