@@ -2,14 +2,15 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Context } from './context.ts';
 import { defaultPlaces, unpack } from './fetch.ts';
-import { writeIfChanged, writeMakefile } from './makefile.ts';
+import { writeMakefile } from './makefile.ts';
+import { nativePlan } from './native.ts';
 import type { Plan } from './plan.ts';
 import { BuildError, findRelease, projectRoot, readReleases } from './releases.ts';
 import { run } from './run.ts';
 import { findTools } from './tools.ts';
-import { type Context, nativePlan, wasmPlan } from './units.ts';
-import { metaHeader } from './upstream.ts';
+import { wasmPlan } from './wasm.ts';
 
 const PLANS: Readonly<Record<string, (context: Context) => Plan>> = { native: nativePlan, wasm: wasmPlan };
 
@@ -50,9 +51,14 @@ async function main(signal: AbortSignal): Promise<void> {
     if (planOf === undefined) {
       throw new BuildError(`unknown target ${target}; targets: fetch, ${Object.keys(PLANS).join(', ')}`);
     }
-    const context = { root: projectRoot, release: values.release, tree, debug: values.debug, tools: findTools(target) };
-    const plan = planOf(context);
-    writeIfChanged(join(projectRoot, plan.folder, 'gen', 'zfs_meta.h'), metaHeader(projectRoot, tree));
+    const plan = planOf({
+      root: projectRoot,
+      release: values.release,
+      tree,
+      musl: 'zfs-src/upstream/libc/libc-top-half/musl',
+      debug: values.debug,
+      tools: findTools(target),
+    });
     await make(writeMakefile(projectRoot, plan), signal);
   }
 }
@@ -71,7 +77,8 @@ try {
     process.stderr.write(
       'build.sh: the disk is full: nothing half-written was kept; free some space and run it again\n',
     );
-  } else if (code?.startsWith('ERR_PARSE_ARGS') === true || code !== undefined) {
+  } else if (code !== undefined) {
+    // A system or command-line error: its message says what and where.
     process.stderr.write(`build.sh: ${(error as Error).message}\n`);
   } else {
     throw error;

@@ -31,6 +31,9 @@ function produce(output: string, command: string): string {
 
 /** Writes `build.mk`, with flags files beside it, below `root`; returns its path relative to `root`. */
 export function writeMakefile(root: string, plan: Plan): string {
+  for (const [name, content] of plan.headers) {
+    writeIfChanged(join(root, plan.folder, name), content);
+  }
   const text: string[] = ['.DELETE_ON_ERROR:\n.SUFFIXES:\n'];
   const folders = new Set<string>();
   const objects = new Map<string, string[]>();

@@ -39,6 +39,8 @@ export interface Plan {
   readonly prefixes: readonly string[];
   /** Text that stands for everything outside the flags that makes an object stale: compiler versions, our headers' names. */
   readonly fingerprint: string;
+  /** Generated headers: content by path relative to `folder`. */
+  readonly headers: ReadonlyMap<string, string>;
   readonly groups: readonly Group[];
   readonly archives: readonly Archive[];
   readonly links: readonly Link[];

@@ -1,7 +1,7 @@
 // Finds the compilers a target needs.
 import { spawnSync } from 'node:child_process';
+import type { Toolchain } from './context.ts';
 import { BuildError } from './releases.ts';
-import type { Toolchain } from './units.ts';
 
 /** clang's first version that compiles everything; the one that is tested is `PREFERRED_CLANG`. */
 const OLDEST_CLANG = 17;

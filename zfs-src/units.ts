@@ -1,37 +1,127 @@
-// The one table of what is built: which sources make which output, with which flags. Upstream's part is named by upstream's own
-// library and program names; their sources, dependencies and flags come from its makefiles (automake.ts).
-import { globSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import type { Automake } from './automake.ts';
-import type { Archive, Group, Link, Plan } from './plan.ts';
-import { readUpstream } from './upstream.ts';
+// The one table of what is built, from which sources and with which flags. Upstream's part is named by upstream's own library and
+// program names; which sources those have, what they depend on, and their own flags comes from upstream's makefiles (automake.ts).
+// Paths are relative to the project, upstream's and musl's to their trees.
 
-export interface Toolchain {
-  /** Compilers and binutils, as commands. */
-  readonly clang: string;
-  readonly wasmLd: string;
-  readonly wasmAr: string;
-  readonly gcc: string;
-  readonly ar: string;
-  /** What changes when any of them changes. */
-  readonly versions: string;
-}
+/** musl, as far as the core and the programs use it. What is left out needs a kernel, or is ours (wasm/libc/). */
+export const MUSL = {
+  directories: [
+    ...[
+      'conf',
+      'ctype',
+      'dirent',
+      'env',
+      'errno',
+      'exit',
+      'fcntl',
+      'fenv',
+      'internal',
+      'legacy',
+      'linux',
+      'locale',
+      'math',
+    ],
+    ...[
+      'misc',
+      'mman',
+      'multibyte',
+      'network',
+      'passwd',
+      'prng',
+      'process',
+      'regex',
+      'sched',
+      'search',
+      'select',
+      'signal',
+    ],
+    ...['stat', 'stdio', 'stdlib', 'string', 'temp', 'termios', 'time', 'unistd'],
+  ],
+  /** Files of subdirectories, which are architectures' otherwise. */
+  extra: ['setjmp/wasm32/rt.c'],
+  without: [
+    ...['conf/sysconf.c', 'env/__init_tls.c', 'env/__libc_start_main.c', 'errno/__errno_location.c', 'exit/abort.c'],
+    ...['exit/abort_lock.c', 'fcntl/posix_fadvise.c', 'legacy/getpagesize.c', 'linux/brk.c', 'linux/sbrk.c'],
+    ...['linux/sync_file_range.c', 'signal/raise.c', 'stdio/__lockfile.c', 'stdio/flockfile.c', 'stdio/funlockfile.c'],
+    'unistd/lseek.c',
+  ],
+  own: ['wasm/libc/*.c'],
+};
 
-export interface Context {
-  /** The project's directory; everything else is relative to it. */
-  readonly root: string;
-  readonly release: string;
-  /** Where the release is unpacked. */
-  readonly tree: string;
-  readonly debug: boolean;
-  readonly tools: Toolchain;
-}
+/** The core: libzpool and what it needs, with the kernel-only code that makes it a whole `/dev/zfs`. */
+export const CORE = {
+  output: 'zow.wasm',
+  upstream: [
+    'libzpool',
+    'libicp',
+    'libunicode',
+    'libnvpair',
+    'libzstd',
+    'libzutil',
+    'libavl',
+    'libspl',
+    'libspl_assert',
+  ],
+  /** Upstream's files that libzpool lacks: the ioctls, volumes, and the kernel's XDR. */
+  extra: ['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/os/linux/spl/spl-xdr.c'],
+  /** What only programs use. */
+  without: [
+    ...['lib/libnvpair/libnvpair.c', 'lib/libnvpair/libnvpair_json.c', 'lib/libspl/getexecname.c'],
+    ...['lib/libspl/os/linux/getexecname.c', 'lib/libspl/os/linux/getmntany.c', 'lib/libzutil/zutil_import.c'],
+    ...['lib/libzutil/os/linux/zutil_device_path_os.c', 'lib/libzutil/os/linux/zutil_import_os.c'],
+    'lib/libzutil/os/linux/zutil_setproctitle.c',
+  ],
+  own: ['wasm/core/*.c'],
+};
 
-/** Upstream's programs that are built natively. */
-const NATIVE_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'ztest'];
+/** Programs that are compiled to wasm. */
+export const WASM_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject'];
 
-/** Libraries of Debian's that the native programs use; upstream's makefiles refer to them by these variables. */
-const NATIVE_LIBRARIES = {
+/** Programs that are built natively: to verify pools, and to prove that a 64-bit CLI and the core speak one ABI. */
+export const NATIVE_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'ztest'];
+
+/** Ours in every program, wasm and native: the client side of the ioctl transport. */
+export const CLIENT = ['cli/src/*.c'];
+
+/** Sources that are for one CPU although their names end in .c; they are empty, or do not compile, elsewhere. */
+export const MACHINE_CODE = /_(aesni|x86-64|pclmulqdq|intel|sse\w*|ssse3|avx\w*|aarch64\w*|powerpc\w*)\.c$/;
+
+/** What single upstream files need beside their unit's flags, by the start of their path. */
+export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
+  'module/lua/': ['-I{tree}/module/lua'],
+  'module/os/linux/spl/spl-xdr.c': ['-DEXPORT_SYMBOL(x)=', '-Dnoinline='],
+  'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],
+  'stdio/__stdio_seek.c': ['-D__lseek=lseek', '-include', 'unistd.h'],
+};
+
+/** Features of wasm that every engine with JSPI has. */
+export const WASM_FLAGS = [
+  ...['--target=wasm32-unknown-unknown', '-O2', '-nostdlibinc', '-fno-strict-aliasing', '-ffile-compilation-dir=.'],
+  ...['-mbulk-memory', '-msimd128', '-mnontrapping-fptoint', '-msign-ext', '-mmutable-globals', '-mmultivalue'],
+  ...['-mllvm', '-wasm-enable-sjlj', '-D__linux__', '-D__wasilibc_unmodified_upstream=1'],
+  ...['-D_WASI_EMULATED_PROCESS_CLOCKS', '-D_WASI_EMULATED_SIGNAL', '-D_WASI_EMULATED_MMAN', '-D_WASI_EMULATED_GETPID'],
+];
+
+/** Warnings for our own C. */
+export const OWN_WARNINGS = [
+  ...['-Wall', '-Wextra', '-Wno-sign-compare', '-Wno-unused-parameter', '-Wno-unused-function', '-Wno-unknown-pragmas'],
+  ...['-Wno-missing-field-initializers', '-Wno-expansion-to-defined', '-Wno-null-pointer-arithmetic'],
+  '-Wno-unused-but-set-variable',
+];
+
+/** How the core is linked: one memory of a fixed size; gc drops what no export reaches. */
+export const CORE_LINK = [
+  ...['--no-entry', '--export=__stack_pointer', '--export=__wasm_call_ctors', '--export-memory', '--gc-sections'],
+  ...['-z', 'stack-size=1048576', '--initial-memory=2147418112', '--max-memory=2147418112'],
+];
+
+/** How a program is linked: a WASI command whose memory grows. */
+export const PROGRAM_LINK = [
+  ...['--no-entry', '--export=__stack_pointer', '--export=__wasm_call_ctors', '--export-memory', '--gc-sections'],
+  ...['-z', 'stack-size=1048576', '--initial-memory=16777216', '--max-memory=2147418112'],
+];
+
+/** Libraries of Debian's that native programs use, under the names that upstream's makefiles have for them. */
+export const NATIVE_LIBRARIES = {
   LIBTIRPC_CFLAGS: '-I/usr/include/tirpc',
   LIBTIRPC_LIBS: '-ltirpc',
   LIBBLKID_LIBS: '-lblkid',
@@ -39,105 +129,3 @@ const NATIVE_LIBRARIES = {
   LIBCRYPTO_LIBS: '-lcrypto',
   ZLIB_LIBS: '-lz',
 };
-
-/** Our sources that match `patterns`, sorted: the order of a directory is the file system's. */
-function own(root: string, ...patterns: string[]): string[] {
-  return patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
-}
-
-/** `--wrap` for each function `__wrap_NAME` that `sources` define (cstyle puts the name at the start of its line). */
-function wraps(root: string, sources: readonly string[]): string[] {
-  const names = sources.flatMap((source) =>
-    [...readFileSync(join(root, source), 'utf8').matchAll(/^__wrap_(\w+)\(/gm)].map((match) => `--wrap=${match[1]}`),
-  );
-  return [...new Set(names)].sort();
-}
-
-/** Groups and archives for upstream libraries, one archive each; `adjust` turns upstream's flags into those of the target. */
-function upstreamGroups(
-  upstream: Automake,
-  names: readonly string[],
-  tree: string,
-  compiler: string,
-  adjust: (flags: readonly string[]) => string[],
-): Group[] {
-  return names.map((name) => {
-    const target = upstream.target(name);
-    return {
-      name,
-      compiler,
-      sources: target.sources.map((source) => `${tree}/${source}`),
-      flags: adjust(target.flags),
-    };
-  });
-}
-
-/**
- * The programs that run on this machine without wasm: to verify pools (zdb, ztest) and to prove that a 64-bit CLI and the core
- * speak one ABI (zpool, zfs). Upstream's libraries are linked in statically, the system's are shared.
- */
-export function nativePlan(context: Context): Plan {
-  const { root, tree, tools } = context;
-  const folder = `build/${context.release}/${context.debug ? 'native-debug' : 'native'}`;
-  const debugFlags = '-DDEBUG -UNDEBUG -DZFS_DEBUG';
-  const upstream = readUpstream(root, tree, {
-    cpu: process.arch === 'x64' ? 'x64' : 'none',
-    variables: {
-      ...NATIVE_LIBRARIES,
-      top_builddir: 'cli/native',
-      DEBUG_CPPFLAGS: context.debug ? debugFlags : '-UDEBUG -DNDEBUG',
-    },
-  });
-  const common = ['-O2', '-g1', '-w', '-pthread', `-ffile-prefix-map=${tree}/=`, `-fdebug-prefix-map=${root}=.`];
-  const generated = `-I${folder}/gen`;
-  const adjust = (flags: readonly string[]): string[] => [generated, ...flags, ...common];
-  const libraries = upstream.closure(NATIVE_PROGRAMS).filter((name) => !NATIVE_PROGRAMS.includes(name));
-  const client = own(root, 'cli/src/*.c');
-  const wrapFlags = wraps(root, client).map((flag) => `-Wl,${flag}`);
-  const archiveOf = (library: string): string => `${folder}/lib/${library}.a`;
-  return {
-    folder,
-    prefixes: [`${tree}/`],
-    fingerprint: fingerprint(context, ['cli/native/*.h', 'cli/src/*.h']),
-    groups: [
-      ...upstreamGroups(upstream, [...libraries, ...NATIVE_PROGRAMS], tree, tools.gcc, adjust),
-      {
-        name: 'client',
-        compiler: tools.gcc,
-        sources: client,
-        flags: [...adjust(upstream.target('libzfs_core').flags).filter((flag) => flag !== '-w'), '-Wall', '-Icli/src'],
-      },
-    ],
-    archives: libraries.map(
-      (library): Archive => ({ file: archiveOf(library), archiver: tools.ar, groups: [library] }),
-    ),
-    links: NATIVE_PROGRAMS.map((program): Link => {
-      const needed = upstream.closure([program]);
-      const system = needed.flatMap((name) => upstream.target(name).systemLibraries);
-      return {
-        file: `cli/native/bin/${program}`,
-        linker: tools.gcc,
-        flags: ['-pthread', '-Wl,-z,noexecstack', '-Wl,--build-id=sha1', ...wrapFlags],
-        groups: [program, 'client'],
-        archives: needed.filter((name) => name !== program).map(archiveOf),
-        trailing: [...new Set([...system, '-lm'])],
-      };
-    }),
-  };
-}
-
-/** What makes all objects stale besides flags: the tools, and which headers of ours exist on the include path. */
-function fingerprint(context: Context, headers: readonly string[]): string {
-  return [context.tools.versions, ...own(context.root, ...headers)].join('\n');
-}
-
-export function wasmPlan(context: Context): Plan {
-  return {
-    folder: `build/${context.release}/wasm`,
-    prefixes: [],
-    fingerprint: '',
-    groups: [],
-    archives: [],
-    links: [],
-  };
-}

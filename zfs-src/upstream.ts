@@ -1,8 +1,6 @@
-// An unpacked OpenZFS release: its makefiles evaluated for a target, and what upstream's configure would have put into headers.
-import { readFileSync } from 'node:fs';
+// An unpacked OpenZFS release: its makefiles evaluated for a target.
 import { join } from 'node:path';
 import { Automake } from './automake.ts';
-import { BuildError } from './releases.ts';
 
 /** Where Debian installs OpenZFS; the programs look for compatibility files and scripts there. */
 const INSTALLED = {
@@ -48,27 +46,4 @@ export function readUpstream(root: string, tree: string, options: UpstreamOption
     substitutions: { ac_system_l: 'linux' },
     variables: { ...INSTALLED, srcdir: tree, top_srcdir: tree, ...options.variables },
   });
-}
-
-/** The header with the release's name and number that configure derives from upstream's `META`. */
-export function metaHeader(root: string, tree: string): string {
-  const meta = readFileSync(join(root, tree, 'META'), 'utf8');
-  const field = (name: string): string => {
-    const value = new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(meta)?.[1];
-    if (value === undefined) {
-      throw new BuildError(`${tree}/META: no field ${name}`);
-    }
-    return value;
-  };
-  const [name, version, release] = [field('Name'), field('Version'), field('Release')];
-  const defines = {
-    ZFS_META_NAME: name,
-    ZFS_META_VERSION: version,
-    ZFS_META_RELEASE: release,
-    ZFS_META_ALIAS: `${name}-${version}-${release}`,
-    ZFS_META_AUTHOR: field('Author'),
-  };
-  return Object.entries(defines)
-    .map(([key, value]) => `#define\t${key} "${value}"\n`)
-    .join('');
 }

@@ -8,7 +8,12 @@
 #define	_ZOW_NATIVE_ZFS_CONFIG_H
 
 #include <features.h>
-#include "zfs_meta.h"
+
+/* ZFS_META_VERSION comes from the command line (zfs-src/releases.json). */
+#define	ZFS_META_NAME "zfs"
+#define	ZFS_META_RELEASE "1"
+#define	ZFS_META_ALIAS "zfs-" ZFS_META_VERSION "-" ZFS_META_RELEASE
+#define	ZFS_META_AUTHOR "OpenZFS"
 
 #define	SYSTEM_LINUX 1
 #define	HAVE_AIO_H 1

@@ -1,0 +1,61 @@
+// The plan of the programs that run on this machine without wasm.
+import { type Context, fingerprint, own, upstreamGroups, wraps } from './context.ts';
+import type { Archive, Link, Plan } from './plan.ts';
+import { CLIENT, NATIVE_LIBRARIES, NATIVE_PROGRAMS } from './units.ts';
+import { readUpstream } from './upstream.ts';
+
+/**
+ * zpool, zfs, zdb and the others for this machine, as upstream builds them: libzpool with its assertions on. Upstream's libraries
+ * are linked in statically, the system's are shared.
+ */
+export function nativePlan(context: Context): Plan {
+  const { root, tree, tools } = context;
+  const folder = `build/${context.release}/${context.debug ? 'native-debug' : 'native'}`;
+  const upstream = readUpstream(root, tree, {
+    cpu: process.arch === 'x64' ? 'x64' : 'none',
+    variables: {
+      ...NATIVE_LIBRARIES,
+      top_builddir: 'cli/native',
+      DEBUG_CPPFLAGS: context.debug ? '-DDEBUG -UNDEBUG -DZFS_DEBUG' : '-UDEBUG -DNDEBUG',
+    },
+  });
+  const version = `-DZFS_META_VERSION="${context.release}"`;
+  const common = ['-O2', '-g1', '-w', '-pthread', `-ffile-prefix-map=${tree}/=`, `-fdebug-prefix-map=${root}=.`];
+  const adjust = (flags: readonly string[]): string[] => [version, ...flags, ...common];
+  const libraries = upstream.closure(NATIVE_PROGRAMS).filter((name) => !NATIVE_PROGRAMS.includes(name));
+  const archiveOf = (library: string): string => `${folder}/lib/${library}.a`;
+  const client = own(root, ...CLIENT);
+  const clientFlags = [
+    ...adjust(upstream.target('libzfs_core').flags).filter((flag) => flag !== '-w'),
+    '-Wall',
+    '-Icli/src',
+  ];
+  const wrapFlags = wraps(root, client).map((flag) => `-Wl,${flag}`);
+  return {
+    folder,
+    prefixes: [`${tree}/`],
+    fingerprint: fingerprint(context, 'cli/native/*.h', 'cli/src/*.h'),
+    headers: new Map(),
+    groups: [
+      ...upstreamGroups(upstream, [...libraries, ...NATIVE_PROGRAMS], tree, tools.gcc, adjust),
+      { name: 'client', compiler: tools.gcc, sources: client, flags: clientFlags },
+    ],
+    archives: [...libraries, 'client'].map(
+      (library): Archive => ({ file: archiveOf(library), archiver: tools.ar, groups: [library] }),
+    ),
+    links: NATIVE_PROGRAMS.map((program): Link => {
+      const needed = upstream.closure([program]);
+      const system = needed.flatMap((name) => upstream.target(name).systemLibraries);
+      const archives = needed.filter((name) => name !== program).map(archiveOf);
+      return {
+        file: `cli/native/bin/${program}`,
+        linker: tools.gcc,
+        flags: ['-pthread', '-Wl,-z,noexecstack', ...wrapFlags],
+        groups: [program],
+        // The client is an archive: not every program has all that it wraps. The libraries need it, and it them.
+        archives: [...archives, archiveOf('client'), ...archives],
+        trailing: [...new Set([...system, '-lm'])],
+      };
+    }),
+  };
+}

@@ -1,0 +1,240 @@
+// The plan of the core and the programs as WebAssembly.
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Automake } from './automake.ts';
+import { type Context, fingerprint, own, wraps } from './context.ts';
+import { MUSL_ARCH, muslHeaders, upstreamHeaders } from './headers.ts';
+import type { Archive, Group, Link, Plan } from './plan.ts';
+import * as units from './units.ts';
+import { readUpstream } from './upstream.ts';
+
+/** Groups for `sources` of one unit: those that units.EXCEPTIONS names get groups of their own. */
+function withExceptions(group: Group, tree: string): Group[] {
+  const plain: string[] = [];
+  const special = new Map<string, string[]>();
+  for (const source of group.sources) {
+    const path = source.startsWith(`${tree}/`) ? source.slice(tree.length + 1) : source;
+    const prefix = Object.keys(units.EXCEPTIONS).find((candidate) => path.startsWith(candidate));
+    if (prefix === undefined) {
+      plain.push(source);
+    } else {
+      special.set(prefix, [...(special.get(prefix) ?? []), source]);
+    }
+  }
+  const groups = [...special].map(([prefix, sources], index): Group => {
+    const extra = units.EXCEPTIONS[prefix]!.map((flag) => flag.replaceAll('{tree}', tree));
+    return { ...group, name: `${group.name}-${index + 1}`, sources, flags: [...group.flags, ...extra] };
+  });
+  return [{ ...group, sources: plain }, ...groups];
+}
+
+/** The paths and flags that all parts of one build share. */
+class Wasm {
+  readonly context: Context;
+  readonly folder: string;
+  readonly upstream: Automake;
+  readonly #musl: string;
+
+  constructor(context: Context) {
+    this.context = context;
+    this.folder = `build/${context.release}/${context.debug ? 'wasm-debug' : 'wasm'}`;
+    this.#musl = context.musl;
+    const debugFlags = context.debug ? '-DDEBUG -UNDEBUG -DZFS_DEBUG' : '-UDEBUG -DNDEBUG';
+    this.upstream = readUpstream(context.root, context.tree, {
+      cpu: 'none',
+      variables: {
+        top_builddir: 'wasm/overlay',
+        DEBUG_CPPFLAGS: debugFlags,
+        // Upstream forces assertions on wherever libzpool is: right for testing, slow in a product.
+        LIBZPOOL_CPPFLAGS: debugFlags,
+        FORCEDEBUG_CPPFLAGS: debugFlags,
+      },
+    });
+  }
+
+  /** Flags of everything, and the system's include path, which is musl's. */
+  #base(): string[] {
+    const { tree } = this.context;
+    const generated = `${this.folder}/gen`;
+    const system = [
+      `${generated}/musl`,
+      `${this.#musl}/arch/${MUSL_ARCH}`,
+      `${this.#musl}/arch/generic`,
+      `${this.#musl}/include`,
+    ];
+    return [
+      ...units.WASM_FLAGS,
+      this.context.debug ? '-g' : '-g0',
+      `-ffile-prefix-map=${tree}/=`,
+      ...system.flatMap((path) => ['-isystem', path]),
+    ];
+  }
+
+  #muslGroup(): Group {
+    const { directories, extra, without } = units.MUSL;
+    const skip = new Set(without);
+    const files = directories
+      .flatMap((directory) => globSync(`${directory}/*.c`, { cwd: join(this.context.root, this.#musl, 'src') }).sort())
+      .filter((file) => !skip.has(file));
+    const internal = ['-Iwasm/libc/arch', `-I${this.#musl}/src/include`, `-I${this.#musl}/src/internal`];
+    return {
+      name: 'musl',
+      compiler: this.context.tools.clang,
+      sources: [...files, ...extra].map((file) => `${this.#musl}/src/${file}`),
+      flags: [
+        ...['-std=c99', '-ffreestanding', '-fno-builtin', '-D_XOPEN_SOURCE=700', '-DBULK_MEMORY_THRESHOLD=32', '-w'],
+        ...internal,
+        ...this.#base(),
+      ],
+    };
+  }
+
+  /** libc: musl's files and ours. */
+  libc(): Group[] {
+    const ours: Group = {
+      name: 'libc',
+      compiler: this.context.tools.clang,
+      sources: own(this.context.root, ...units.MUSL.own),
+      flags: [
+        ...[
+          '-std=gnu11',
+          '-D_GNU_SOURCE',
+          ...units.OWN_WARNINGS,
+          '-Iwasm/libc',
+          '-Iwasm/libc/arch',
+          `-I${this.#musl}/../..`,
+        ],
+        ...[`-I${this.#musl}/src/include`, `-I${this.#musl}/src/internal`],
+        ...this.#base(),
+      ],
+    };
+    return [...withExceptions(this.#muslGroup(), `${this.#musl}/src`), ours];
+  }
+
+  /** Include path and definitions of upstream's code: overlays first, then what upstream's makefiles say. */
+  #upstreamFlags(flags: readonly string[], overlays: readonly string[]): string[] {
+    return [
+      `-DZFS_META_VERSION="${this.context.release}"`,
+      ...['-DHAVE_LARGE_STACKS=1', '-std=gnu11'],
+      ...overlays.map((path) => `-I${path}`),
+      `-I${this.folder}/gen/zfs`,
+      ...flags.filter((flag) => !flag.startsWith('-std=')),
+      ...this.#base(),
+    ];
+  }
+
+  /** Upstream's sources and ours of the core, all seen with `_KERNEL`: it decides the layout of structures. */
+  core(): Group[] {
+    const { root, tree, tools } = this.context;
+    const skip = new Set(units.CORE.without);
+    const derived = units.CORE.upstream
+      .flatMap((name) => this.upstream.target(name).sources)
+      .filter((source) => !skip.has(source) && !units.MACHINE_CODE.test(source));
+    const overlays = ['wasm/overlay', 'wasm/libc', 'wasm/core'];
+    const more = ['libzpool', 'libzutil'].map((library) => `-I${tree}/lib/${library}`);
+    const flags = [...this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more], overlays), '-D_KERNEL'];
+    const upstream: Group = {
+      name: 'core-upstream',
+      compiler: tools.clang,
+      sources: [...new Set([...derived, ...units.CORE.extra])].map((source) => `${tree}/${source}`),
+      flags: [...flags, '-w'],
+    };
+    const ours: Group = {
+      name: 'core',
+      compiler: tools.clang,
+      sources: own(root, ...units.CORE.own),
+      flags: [...flags, ...units.OWN_WARNINGS],
+    };
+    return [...withExceptions(upstream, tree), ours];
+  }
+
+  /** Upstream's libraries and programs as they are outside the kernel, one list of groups for each name. */
+  userspace(names: readonly string[]): Map<string, Group[]> {
+    const { tree, tools } = this.context;
+    const overlays = ['cli/overlay', 'wasm/overlay'];
+    return new Map(
+      names.map((name) => {
+        const target = this.upstream.target(name);
+        const sources = target.sources.filter((source) => !units.MACHINE_CODE.test(source));
+        const flags = [...this.#upstreamFlags(target.flags, overlays), '-w'];
+        const group = { name, compiler: tools.clang, sources: sources.map((source) => `${tree}/${source}`), flags };
+        return [name, withExceptions(group, tree)];
+      }),
+    );
+  }
+
+  /** Our part of every program. */
+  client(): Group {
+    const flags = this.#upstreamFlags(this.upstream.target('libzfs_core').flags, [
+      'cli/overlay',
+      'wasm/overlay',
+      'cli/src',
+    ]);
+    return {
+      name: 'client',
+      compiler: this.context.tools.clang,
+      sources: own(this.context.root, ...units.CLIENT),
+      flags: [...flags, '-Iwasm/libc', ...units.OWN_WARNINGS],
+    };
+  }
+}
+
+/** Prefixes the keys of a map of headers with a directory. */
+function below(folder: string, headers: ReadonlyMap<string, string>): [string, string][] {
+  return [...headers].map(([name, content]) => [`${folder}/${name}`, content]);
+}
+
+/** The core and the programs as WebAssembly, with the libc under them. */
+export function wasmPlan(context: Context): Plan {
+  const { root, tree, tools } = context;
+  const wasm = new Wasm(context);
+  const libc = wasm.libc();
+  const core = wasm.core();
+  const client = wasm.client();
+  const names = wasm.upstream.closure(units.WASM_PROGRAMS);
+  const userspace = wasm.userspace(names);
+  const groupNames = (groups: readonly Group[]): string[] => groups.map((group) => group.name);
+  const archiveOf = (library: string): string => `${wasm.folder}/lib/${library}.a`;
+  const archive = (library: string, groups: readonly Group[]): Archive => ({
+    file: archiveOf(library),
+    archiver: tools.wasmAr,
+    groups: groupNames(groups),
+  });
+  const strip = context.debug ? [] : ['--strip-all'];
+  const coreLink: Link = {
+    file: `${wasm.folder}/${units.CORE.output}`,
+    linker: tools.wasmLd,
+    flags: [...units.CORE_LINK, ...strip, ...wraps(root, own(root, ...units.CORE.own, ...units.MUSL.own))],
+    groups: groupNames(core),
+    archives: [archiveOf('libc')],
+    trailing: [],
+  };
+  const programLinks = units.WASM_PROGRAMS.map(
+    (program): Link => ({
+      file: `${wasm.folder}/${program}.wasm`,
+      linker: tools.wasmLd,
+      flags: [...units.PROGRAM_LINK, ...strip, ...wraps(root, own(root, ...units.CLIENT, ...units.MUSL.own))],
+      groups: groupNames(userspace.get(program)!),
+      // The client is an archive: not every program has all that it wraps.
+      archives: [...wasm.upstream.closure([program]).filter((name) => name !== program), 'client', 'libc'].map(archiveOf),
+      trailing: [],
+    }),
+  );
+  const libraries = names.filter((name) => !units.WASM_PROGRAMS.includes(name));
+  return {
+    folder: wasm.folder,
+    prefixes: [`${tree}/`, `${context.musl}/src/`],
+    fingerprint: fingerprint(context, 'wasm/**/*.h', 'cli/src/*.h', 'cli/overlay/**/*.h'),
+    headers: new Map([
+      ...below('gen/musl', muslHeaders(root, context.musl)),
+      ...below('gen/zfs', upstreamHeaders(root, tree)),
+    ]),
+    groups: [...libc, ...core, ...[...userspace.values()].flat(), client],
+    archives: [
+      archive('libc', libc),
+      archive('client', [client]),
+      ...libraries.map((library) => archive(library, userspace.get(library)!)),
+    ],
+    links: [coreLink, ...programLinks],
+  };
+}
