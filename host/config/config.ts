@@ -37,7 +37,8 @@ export interface VolumeConfig {
 
 export type NbdListenerConfig =
   | { readonly kind: 'unix'; readonly path: string }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+  /** `127.0.0.1:10809`, `[::1]:10809`; port 0 takes a free one. */
+  | { readonly kind: 'tcp'; readonly address: string; readonly allowRemote: boolean };
 
 export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
 /** Below this the ARC has no room to work in (measured by the core's own tests). */

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { isLoopback } from '../nbd/listener.ts';
 import {
   type Config,
   DEVICE_BYTES_MIN,
@@ -164,7 +165,7 @@ function readPool(name: string, pool: Mapping, context: SemanticContext, devices
 }
 
 function readVdevs(value: unknown, path: KeyPath, context: SemanticContext, devices: Map<string, KeyPath>): VdevSpec {
-  const none: VdevSpec = { args: [], leaves: [], summary: '' };
+  const none: VdevSpec = { args: [], leaves: [], data: [], summary: '' };
   if (!Array.isArray(value) || value.length === 0 || !value.every((word) => typeof word === 'string' && word !== '')) {
     return none;
   }
@@ -245,23 +246,21 @@ function readNbdListener(
     if (allowRemote !== undefined) context.report([...path, 'allow_remote'], 'key', 'is only for tcp');
     return { kind: 'unix', path: socket };
   }
-  const match = typeof tcp === 'string' ? /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(tcp) : null;
-  if (match === null) return undefined;
-  const host = match[1] ?? match[2]!;
-  const port = Number(match[3]);
+  if (typeof tcp !== 'string' || !/^(\[[0-9a-f:.]+\]|[^:[\]]+):\d{1,5}$/i.test(tcp)) return undefined;
+  const host = tcp
+    .slice(0, tcp.lastIndexOf(':'))
+    .replace(/^\[|\]$/g, '')
+    .toLowerCase();
+  const port = Number(tcp.slice(tcp.lastIndexOf(':') + 1));
   const key = [...path, 'tcp'];
   if (port > 65535) context.report(key, 'value', `a port is at most 65535, not ${port}`);
   const looksNumeric = /^[\d.]+$/.test(host);
-  if ((match[1] !== undefined && isIP(host) !== 6) || (looksNumeric && isIP(host) !== 4)) {
+  if ((tcp.startsWith('[') && isIP(host) !== 6) || (looksNumeric && isIP(host) !== 4)) {
     context.report(key, 'value', `${quote(host)} is no IP address`);
   } else if (!isLoopback(host) && allowRemote !== true) {
     const reason = 'other machines can reach it, and NBD without TLS has neither passwords nor encryption';
     context.report(key, 'value', `${quote(tcp)}: ${reason}; use 127.0.0.1 or a unix socket, or add allow_remote: true`);
   }
-  if (port !== 0) checkTaken(`tcp:${host.toLowerCase()}:${port}`, `the listener ${quote(tcp)}`, key, context, taken);
-  return { kind: 'tcp', host, port };
-}
-
-function isLoopback(host: string): boolean {
-  return host.toLowerCase() === 'localhost' || /^127\.\d+\.\d+\.\d+$/.test(host) || /^(0*:)*:?0*1$/.test(host);
+  if (port !== 0) checkTaken(`tcp:${host}:${port}`, `the listener ${quote(tcp)}`, key, context, taken);
+  return { kind: 'tcp', address: tcp.toLowerCase(), allowRemote: allowRemote === true };
 }

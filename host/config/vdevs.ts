@@ -5,8 +5,16 @@ export interface VdevSpec {
   /** The arguments for `zpool create`, devices as absolute paths. */
   readonly args: readonly string[];
   readonly leaves: readonly VdevLeaf[];
-  /** One line a top-level vdev, for people: `mirror of 2`. */
+  /** The top-level vdevs that store data. */
+  readonly data: readonly DataVdev[];
+  /** For people: `2 × mirror of 2, log (1)`. */
   readonly summary: string;
+}
+
+export interface DataVdev {
+  readonly paths: readonly string[];
+  /** How many of the devices' worth of space is for data: 1 of a mirror. */
+  readonly dataDevices: number;
 }
 
 export type VdevRole = 'data' | 'log' | 'cache' | 'spare' | 'special' | 'dedup';
@@ -47,6 +55,7 @@ export function parseVdevs(words: readonly string[], directory: string): VdevSpe
   const args: string[] = [];
   const leaves: VdevLeaf[] = [];
   const groups: Group[] = [];
+  const data: DataVdev[] = [];
   const seen = new Set<string>();
   let role: VdevRole = 'data';
   let stripes = 0;
@@ -81,7 +90,10 @@ export function parseVdevs(words: readonly string[], directory: string): VdevSpe
       const problem = deviceProblem(word);
       if (problem !== undefined) problems.push({ index, message: problem });
       leaf(word, role, index);
-      if (role === 'data') stripes++;
+      if (role === 'data') {
+        stripes++;
+        data.push({ paths: [resolve(directory, word)], dataDevices: 1 });
+      }
       roleUsed = true;
       index++;
       continue;
@@ -106,7 +118,11 @@ export function parseVdevs(words: readonly string[], directory: string): VdevSpe
     const group = { word, index, kind, children: end - index - 1 };
     const problem = groupProblem(group);
     if (problem !== undefined) problems.push({ index, message: problem });
-    if (role === 'data') groups.push(group);
+    if (role === 'data') {
+      groups.push(group);
+      const paths = words.slice(index + 1, end).map((device) => resolve(directory, device));
+      data.push({ paths, dataDevices: kind === 'mirror' ? 1 : group.children - parity(word) });
+    }
     // As upstream: what follows the devices of a cache or spare group begins an ordinary vdev again.
     if (kind === 'cache' || kind === 'spare') role = 'data';
     index = end;
@@ -117,7 +133,7 @@ export function parseVdevs(words: readonly string[], directory: string): VdevSpe
   }
   if (leaves.length > LEAVES_MAX) problems.push({ index: undefined, message: `has more than ${LEAVES_MAX} devices` });
   if (problems.length > 0) return problems;
-  return { args, leaves, summary: summarize(groups, stripes, leaves) };
+  return { args, leaves, data, summary: summarize(groups, stripes, leaves) };
 }
 
 /** Whether a word of the list is a keyword of the grammar and not a device. */
@@ -180,6 +196,14 @@ function draidProblem(word: string, children: number): string | undefined {
   }
   if (spares > DRAID_SPARES_MAX) return `'${word}': at most ${DRAID_SPARES_MAX} spares`;
   return undefined;
+}
+
+/**
+ * More bytes than a pool of such devices can ever hold: what is left after redundancy, before ZFS's own needs.
+ * `sizeBytes` is asked for each device.
+ */
+export function capacityBound(spec: VdevSpec, sizeBytes: (path: string) => number): number {
+  return spec.data.reduce((sum, vdev) => sum + vdev.dataDevices * Math.min(...vdev.paths.map(sizeBytes)), 0);
 }
 
 function summarize(groups: readonly Group[], stripes: number, leaves: readonly VdevLeaf[]): string {

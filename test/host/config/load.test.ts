@@ -44,6 +44,7 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
             { path: '/srv/zow/disks/a.img', role: 'data', index: 1 },
             { path: '/dev/sdb', role: 'data', index: 2 },
           ],
+          data: [{ paths: ['/srv/zow/disks/a.img', '/dev/sdb'], dataDevices: 1 }],
           summary: 'mirror of 2',
         },
         create: { sizeBytes: 4 * 1024 ** 3 },
@@ -69,9 +70,9 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
     ],
     nbd: [
       { kind: 'unix', path: '/srv/zow/run/nbd.sock' },
-      { kind: 'tcp', host: '127.0.0.1', port: 10809 },
-      { kind: 'tcp', host: '::1', port: 0 },
-      { kind: 'tcp', host: '192.0.2.1', port: 10809 },
+      { kind: 'tcp', address: '127.0.0.1:10809', allowRemote: false },
+      { kind: 'tcp', address: '[::1]:0', allowRemote: false },
+      { kind: 'tcp', address: '192.0.2.1:10809', allowRemote: true },
     ],
   });
 });

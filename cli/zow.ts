@@ -1,0 +1,96 @@
+import { writeSync } from 'node:fs';
+import { Command, CommanderError, Option } from 'commander';
+import { loadConfig } from '../host/config/load.ts';
+import { defaultSocketPath } from '../host/ioctl/socket-path.ts';
+import { check } from '../host/serve/check.ts';
+import { ExitCode } from '../host/serve/errors.ts';
+import { explain, serve } from '../host/serve/serve.ts';
+import packageJson from '../package.json' with { type: 'json' };
+import releases from '../zfs-src/releases.json' with { type: 'json' };
+import { PROGRAMS } from './programs.ts';
+
+const SERVE_HELP = `
+The configuration is described in docs/config.md. Pools that exist are imported; what is missing is created only where
+the configuration says so; whatever contradicts it is an error, and nothing is changed.
+
+SIGTERM, SIGINT or SIGHUP stops serving and exports the pools; a second one ends the process at once.
+
+Exit codes:
+  0    ended by a signal, all pools exported
+  1    wrong command line or configuration
+  2    a pool, a device or a listener could not be started, or a pool could not be exported
+  70   the core is lost: a VERIFY failure or panic, or an internal error
+  130  ended by a second signal
+
+Environment:
+  ZOW_LOG    trace, debug, info, warn, error, fatal or silent: what is logged to stderr as JSON lines
+  ZOW_TRACE  areas traced, with commas: ioctl, device, fiber, nbd, wasi, or all`;
+
+const HELP = `
+Programs are OpenZFS's own, with its options and exit codes: zow zpool status, zow zfs list, …
+They find the host by --socket, else by ZOW_SOCKET, else at zow.sock in the runtime directory ($XDG_RUNTIME_DIR, or
+/run/zow for root).
+
+Example:
+  zow serve pool.yaml          in one terminal
+  zow zpool status             in another`;
+
+/** `zow` except for its programs: parses the command line and runs it. Resolves with the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  let code: number = ExitCode.ok;
+  const zow = new Command('zow')
+    .description('ZFS on WebAssembly: OpenZFS in one process, without a kernel module')
+    .version(`zow ${packageJson.version}, OpenZFS ${releases.default}`, '-V, --version')
+    .option('--socket <path>', 'where the host is, or with serve: is to be')
+    .addHelpText('after', HELP)
+    .enablePositionalOptions()
+    .showSuggestionAfterError()
+    .exitOverride();
+  zow.configureOutput({
+    writeOut: (text) => writeSync(1, text),
+    writeErr: (text) => writeSync(2, text),
+    outputError: (text, write) => write(text.replace(/^error: /, 'zow: ')),
+    getOutHelpWidth: () => 100,
+    getErrHelpWidth: () => 100,
+  });
+  zow
+    .command('serve <config>')
+    .description('serve the pools and volumes of a configuration, in the foreground')
+    .option('--hints', 'print what to try next (the default on a terminal)')
+    .addOption(new Option('--no-hints', 'do not').default(process.stdout.isTTY))
+    .addHelpText('after', SERVE_HELP)
+    .action(async (config: string, { hints }: { hints: boolean }) => {
+      code = await serve(config, { socket: zow.opts<{ socket?: string }>().socket, hints });
+    });
+  zow
+    .command('check <config>')
+    .description('validate a configuration and say what serve would do; changes nothing')
+    .addHelpText('after', '\nExit codes:\n  0    serve would start\n  1    it would refuse, and this is why')
+    .action(async (config: string) => {
+      code = await checkCommand(config, zow.opts<{ socket?: string }>().socket);
+    });
+  for (const [name, description] of Object.entries(PROGRAMS)) {
+    // Here for the help; cli/main.ts runs them without loading any of this.
+    zow.command(`${name} [arguments...]`).description(description).helpOption(false).allowUnknownOption();
+  }
+  try {
+    await zow.parseAsync(args.length === 0 ? ['--help'] : args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  }
+  return code;
+}
+
+async function checkCommand(file: string, socket: string | undefined): Promise<number> {
+  try {
+    const config = loadConfig(file, { defaultSocket: socket ?? defaultSocketPath() });
+    const { text, errors } = await check(socket === undefined ? config : { ...config, socket });
+    writeSync(1, text);
+    if (errors.length === 0) return ExitCode.ok;
+    writeSync(2, errors.map((error) => `zow: ${error}\n`).join(''));
+    return ExitCode.usage;
+  } catch (error) {
+    return explain(error);
+  }
+}

@@ -1,0 +1,38 @@
+import type { IoctlCore } from '../ioctl/core.ts';
+import type { VolumeProvider } from '../volumes/volume.ts';
+
+/** What the host needs of OpenZFS's core: `/dev/zfs`, the volumes, and to be told when it is lost. */
+export interface Core extends IoctlCore {
+  readonly volumes: VolumeProvider;
+  /** Resolves once when a VERIFY failure, a panic or a trap has ended the core; never rejects, else never settles. */
+  readonly lost: Promise<CorePanic>;
+  /**
+   * Ends a core whose pools are exported and whose sessions and volumes are closed; gives its devices back.
+   * Pools that are still imported stay as a crash would leave them. A second close does nothing.
+   */
+  close(): Promise<void>;
+}
+
+export interface CoreOptions {
+  /** Size of the WebAssembly memory in bytes, a multiple of 64 KiB up to 4 GiB; it never grows. */
+  readonly memoryBytes: number;
+}
+
+/**
+ * Starts a core without pools. It opens the devices of a pool through host/devices when the pool is imported or created,
+ * `exclusive`, so that no second host can.
+ */
+export type LoadCore = (options: CoreOptions) => Promise<Core>;
+
+/** The end of a core, as far as it is known. */
+export interface CorePanic {
+  /** `VERIFY3U(a, ==, b) failed (1 == 2)`. */
+  readonly message: string;
+  /** Upstream's source file and line. */
+  readonly file?: string;
+  readonly line?: number;
+  /** The pool the fiber worked on. */
+  readonly pool?: string;
+  /** Name of the fiber. */
+  readonly fiber?: string;
+}

@@ -1,0 +1,98 @@
+import { writeSync } from 'node:fs';
+import { launcher } from '../assets.ts';
+import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import { ConfigError } from '../config/problem.ts';
+import { defaultSocketPath } from '../ioctl/socket-path.ts';
+import { log } from '../log.ts';
+import { ZowHost, type ZowHostOptions } from '../zow.ts';
+import { describePanic, ExitCode, StartError } from './errors.ts';
+import { hints } from './hints.ts';
+
+export interface ServeOptions extends ZowHostOptions {
+  /** Serves on this socket instead of the configuration's. */
+  readonly socket?: string | undefined;
+  /** Prints what to try next. */
+  readonly hints?: boolean;
+}
+
+/**
+ * `zow serve`: runs a host until SIGTERM, SIGINT or SIGHUP, then exports its pools. Resolves with the exit code; a second
+ * signal ends the process at once.
+ */
+export async function serve(file: string, options: ServeOptions = {}): Promise<number> {
+  const started = performance.now();
+  const stop = onSignal();
+  let host: ZowHost;
+  try {
+    const config = configOf(file, options);
+    if (config.logLevel !== undefined && process.env.ZOW_LOG === undefined) log.level = config.logLevel;
+    host = await ZowHost.start(config, options);
+  } catch (error) {
+    return explain(error);
+  }
+  log.info(
+    {
+      socket: host.socket,
+      pools: host.config.pools.map(({ name }) => name),
+      nbd: host.nbdAddresses.map(({ unix, tcp }) => unix ?? tcp),
+      release: host.core.release,
+      startMs: Math.round(performance.now() - started),
+    },
+    'ready',
+  );
+  if (options.hints === true) {
+    const { config, nbdAddresses } = host;
+    process.stdout.write(hints({ config, nbdAddresses, defaultSocket: defaultSocketPath(), launcher }));
+  }
+  const end = await Promise.race([stop, host.lost]);
+  if (typeof end !== 'string') return ExitCode.panic;
+  log.info({ signal: end }, 'shutting down');
+  try {
+    await Promise.race([
+      host.close(),
+      host.lost.then((panic) => Promise.reject(new StartError([describePanic(panic)]))),
+    ]);
+  } catch (error) {
+    const code = explain(error);
+    return (await Promise.race([host.lost, Promise.resolve(undefined)])) === undefined ? code : ExitCode.panic;
+  }
+  log.info('ended');
+  return ExitCode.ok;
+}
+
+function configOf(file: string, { socket }: ServeOptions): Config {
+  const config = loadConfig(file, { defaultSocket: socket ?? defaultSocketPath() });
+  return socket === undefined ? config : { ...config, socket };
+}
+
+/** Says on stderr why the host does not run, one line a reason; the exit code. */
+export function explain(error: unknown): number {
+  if (error instanceof ConfigError) {
+    writeSync(2, `${error.message}\n`);
+    return ExitCode.usage;
+  }
+  if (error instanceof StartError) {
+    writeSync(2, error.reasons.map((reason) => `zow: ${reason}\n`).join(''));
+    return ExitCode.failed;
+  }
+  log.fatal({ err: error }, 'internal error');
+  return ExitCode.panic;
+}
+
+/** Resolves with the name of the first signal that asks to end; at a second one the process ends. */
+function onSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    let asked = false;
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        if (asked) {
+          log.warn({ signal }, 'ended at once; pools are left as by a crash');
+          process.exit(ExitCode.killed);
+        }
+        asked = true;
+        resolve(signal);
+      });
+    }
+  });
+}

@@ -1,0 +1,263 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { programArgs } from './assets.ts';
+import type { Config, NbdListenerConfig } from './config/config.ts';
+import { configFromObject, loadConfig } from './config/load.ts';
+import type { Core, CorePanic, LoadCore } from './core/api.ts';
+import { loadCore } from './core/load.ts';
+import type { IoctlClient, IoctlSession } from './ioctl/core.ts';
+import { IoctlServer } from './ioctl/server.ts';
+import { defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
+import { type Logger, log as rootLog } from './log.ts';
+import type { ListenerAddress } from './nbd/listener.ts';
+import { NbdServer } from './nbd/server.ts';
+import { converge } from './serve/converge.ts';
+import { describePanic, StartError } from './serve/errors.ts';
+import { planPools } from './serve/plan.ts';
+import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
+import { surveyPool } from './serve/survey.ts';
+import { Volume } from './volumes/bytes.ts';
+
+export type { Config } from './config/config.ts';
+export { ConfigError, type Problem } from './config/problem.ts';
+export type { CorePanic } from './core/api.ts';
+export { ErrnoError } from './errno.ts';
+export type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './ioctl/core.ts';
+export { StartError } from './serve/errors.ts';
+export type { ProgramOptions, ProgramResult } from './serve/programs.ts';
+export { Volume } from './volumes/bytes.ts';
+export type { VolumeHandle, VolumeInfo, VolumeProvider } from './volumes/volume.ts';
+
+export interface ZowHostOptions {
+  /** What relative paths of a configuration given as an object are relative to. Default: the current directory. */
+  readonly directory?: string;
+  readonly log?: Logger;
+  /** Replaces the core; for tests. */
+  readonly loadCore?: LoadCore;
+  /** Replaces how programs are run against a socket; for tests. */
+  readonly programs?: (socket: string) => RunProgram;
+}
+
+/**
+ * A running host: the core, its pools, and the sockets they are reached by. What `zow serve` serves.
+ *
+ *   await using host = await ZowHost.open('pool.yaml');
+ *   const { stdout } = await host.run('zfs', ['list', '-t', 'volume']);
+ *   await using volume = await host.openVolume('tank/vm0');
+ *   await volume.write(0, data); await volume.flush();
+ */
+export class ZowHost implements AsyncDisposable {
+  readonly config: Config;
+  readonly core: Core;
+  /** Resolves when the core is lost to a panic, with what is known of it; the host is then of no use any more. */
+  readonly lost: Promise<CorePanic>;
+  readonly #log: Logger;
+  readonly #run: RunProgram;
+  /** The host's own way in: programs work on it before the public socket is there and after it is gone. */
+  readonly #private: PrivateSocket;
+  #public: IoctlServer | undefined;
+  #nbd: NbdServer | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(config: Config, core: Core, entrance: PrivateSocket, run: RunProgram, log: Logger) {
+    this.config = config;
+    this.core = core;
+    this.lost = core.lost;
+    this.#private = entrance;
+    this.#run = run;
+    this.#log = log;
+    void core.lost.then((panic) => this.#abandon(panic));
+  }
+
+  /**
+   * Starts what a configuration (a file's name, or its content as an object) describes. Rejects with ConfigError or
+   * StartError, and nothing is left running then.
+   */
+  static async open(config: string | object, options: ZowHostOptions = {}): Promise<ZowHost> {
+    const defaults = { defaultSocket: defaultSocketPath() };
+    const parsed =
+      typeof config === 'string'
+        ? loadConfig(config, defaults)
+        : configFromObject(config, options.directory ?? process.cwd(), defaults);
+    return ZowHost.start(parsed, options);
+  }
+
+  /** As open, of a configuration that is already validated. */
+  static async start(config: Config, options: ZowHostOptions = {}): Promise<ZowHost> {
+    const log = options.log ?? rootLog;
+    await refuseSecondHost(config.socket);
+    const surveys = [];
+    for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: true }));
+    const plan = planPools(surveys);
+    // Before the core is started: most mistakes end here, in milliseconds.
+    if (plan.errors.length > 0) throw new StartError(plan.errors);
+
+    const core = await (options.loadCore ?? loadCore)({ memoryBytes: config.memoryBytes });
+    let host: ZowHost | undefined;
+    try {
+      const entrance = await PrivateSocket.open(core);
+      const run = (options.programs ?? programsOf)(entrance.path);
+      host = new ZowHost(config, core, entrance, run, log);
+      await host.#unlessLost(converge(plan, run, log));
+      await host.#unlessLost(host.#listen());
+      return host;
+    } catch (error) {
+      await (host?.close() ?? core.close()).catch((cause: unknown) =>
+        log.error({ err: cause }, 'after a failed start'),
+      );
+      throw error instanceof SocketBusyError ? new StartError([error.message], { cause: error }) : error;
+    }
+  }
+
+  /** Path of the ioctl socket. */
+  get socket(): string {
+    return this.config.socket;
+  }
+
+  /** Where NBD clients connect to, in the order of the configuration. */
+  get nbdAddresses(): readonly ListenerAddress[] {
+    return this.#nbd?.addresses() ?? [];
+  }
+
+  /** Runs `zpool`, `zfs`, `zdb`, … on this host and collects what it prints. Whatever its exit code, it resolves. */
+  run(program: string, args: readonly string[], options?: ProgramOptions): Promise<ProgramResult> {
+    return this.#run(program, args, options);
+  }
+
+  /** Opens the core as a client opens /dev/zfs. */
+  ioctl(client: Partial<IoctlClient> = {}): Promise<IoctlSession> {
+    return this.core.open({ process: '00'.repeat(16), fd: -1, pid: process.pid, program: 'zow', ...client });
+  }
+
+  /** Opens a volume, or a snapshot of one, by its dataset name. Rejects with ErrnoError, as opening a zvol does. */
+  async openVolume(name: string, { readOnly = false }: { readOnly?: boolean } = {}): Promise<Volume> {
+    const { volumes } = this.core;
+    return new Volume(await volumes.open(name, { readOnly }), volumes.buffers);
+  }
+
+  /**
+   * Stops serving, exports every pool and ends the core. Rejects with StartError when a pool cannot be exported; the
+   * core is then left as it is. A second call waits for the first.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #listen(): Promise<void> {
+    const { nbd, socket } = this.config;
+    if (nbd.length > 0) {
+      for (const listener of nbd) if (listener.kind === 'unix') makeFolder(listener.path);
+      const server = new NbdServer({ provider: this.core.volumes, listeners: nbd.map(nbdListener), log: this.#log });
+      await server.start().catch((error: unknown) => {
+        throw new StartError([`nbd: ${error instanceof Error ? error.message : error}`], { cause: error });
+      });
+      this.#nbd = server;
+    }
+    // Last: who sees the socket finds everything ready.
+    this.#public = await IoctlServer.listen(this.core, socket).catch((error: unknown) => {
+      throw new StartError([error instanceof Error ? error.message : String(error)], { cause: error });
+    });
+  }
+
+  async #close(): Promise<void> {
+    const panic = await settled(this.lost);
+    await this.#nbd?.close();
+    await this.#public?.close('the host is shutting down');
+    if (panic === undefined) await this.#exportPools();
+    await this.#private.close();
+    await this.core.close();
+  }
+
+  async #exportPools(): Promise<void> {
+    const slow = setTimeout(
+      () => this.#log.warn('still exporting pools; a second signal ends the host at once'),
+      10_000,
+    );
+    try {
+      const { code, stderr } = await this.#unlessLost(this.#run('zpool', ['export', '-a']));
+      if (code !== 0) throw new StartError([`pools cannot be exported: ${stderr.trim()}`]);
+      this.#log.info('pools exported');
+    } finally {
+      clearTimeout(slow);
+    }
+  }
+
+  /** Waits for `work`, but not for a core that will never answer. */
+  async #unlessLost<T>(work: Promise<T>): Promise<T> {
+    const panic = this.lost.then((lost) => {
+      throw new StartError([describePanic(lost)]);
+    });
+    return Promise.race([work, panic]);
+  }
+
+  /** Every client learns that the core is gone; nobody waits. */
+  #abandon(panic: CorePanic): void {
+    const reason = describePanic(panic);
+    this.#log.fatal({ panic }, reason);
+    this.#public?.abandon(reason);
+    this.#private.abandon(reason);
+  }
+}
+
+async function refuseSecondHost(socket: string): Promise<void> {
+  const holder = await probeSocket(socket).catch(() => undefined);
+  if (holder !== undefined) throw new StartError([new SocketBusyError(socket, holder.pid).message]);
+}
+
+/** The value of a promise that has one already, else undefined. */
+function settled<T>(promise: Promise<T>): Promise<T | undefined> {
+  return Promise.race([promise, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))]);
+}
+
+function makeFolder(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+}
+
+function nbdListener(listener: NbdListenerConfig) {
+  if (listener.kind === 'unix') return { unix: listener.path };
+  return { tcp: listener.address, allowPlaintextFromNetwork: listener.allowRemote };
+}
+
+function programsOf(socket: string): RunProgram {
+  return childPrograms({ nodeArgs: programArgs, socket });
+}
+
+/** An ioctl server that only this host knows of. */
+class PrivateSocket {
+  readonly path: string;
+  readonly #folder: string;
+  readonly #server: IoctlServer;
+
+  private constructor(folder: string, path: string, server: IoctlServer) {
+    this.#folder = folder;
+    this.path = path;
+    this.#server = server;
+  }
+
+  static async open(core: Core): Promise<PrivateSocket> {
+    const folder = mkdtempSync(join(tmpdir(), 'zow-'));
+    const path = join(folder, 'sock');
+    try {
+      return new PrivateSocket(folder, path, await IoctlServer.listen(core, path));
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close('the host is shutting down');
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  abandon(reason: string): void {
+    this.#server.abandon(reason);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
