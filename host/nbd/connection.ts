@@ -1,6 +1,6 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, tracer } from '../log.ts';
-import type { BufferPool } from '../volumes/volume.ts';
+import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
 import { ProtocolError } from './errors.ts';
 import type { Exports } from './exports.ts';
 import { Handshake, type HandshakeHost } from './handshake.ts';
@@ -48,7 +48,9 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   /** Bytes that came while the phase was blocked. */
   #stash: Buffer | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #closeHandle: (() => Promise<void>) | undefined;
+  #handle: VolumeHandle | undefined;
+  #flushes = false;
+  #gone = false;
   #finishing = false;
   /** The last reply is written, the wire told to end. */
   #ending = false;
@@ -187,13 +189,20 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     const { handle } = negotiation;
     this.#transmission = new Transmission(this, negotiation);
     handle.onGone((reason) => {
+      this.#gone = true;
       this.#options.log.info({ volume: handle.info.name, peer: this.wire.peer, reason }, 'nbd export gone');
       this.finish();
     });
     trace?.({ peer: this.wire.peer, volume: handle.info.name, style: negotiation.style }, 'transmission');
-    this.#closeHandle = () => handle.close();
+    this.#handle = handle;
     if (this.limits.idleMs > 0) this.#watchIdle();
     this.resume();
+  }
+
+  /** As `finish`, and what the client wrote is made durable before its volume is closed. */
+  shutDown(): void {
+    this.#flushes = true;
+    this.finish();
   }
 
   /** No more input; what is in flight is answered, then the wire ends. */
@@ -269,9 +278,18 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   #release(): void {
     if (this.#done) return;
     this.#done = true;
-    const close = this.#closeHandle?.() ?? Promise.resolve();
-    close
-      .catch((error) => this.#options.log.error({ err: error, peer: this.wire.peer }, 'closing a volume failed'))
+    this.#closeVolume()
+      .catch((error) => this.#options.log.error({ err: error, peer: this.wire.peer }, 'nbd: closing a volume failed'))
       .finally(() => this.#options.onClosed(this));
+  }
+
+  async #closeVolume(): Promise<void> {
+    const handle = this.#handle;
+    if (handle === undefined) return;
+    try {
+      if (this.#flushes && !this.#gone) await handle.flush();
+    } finally {
+      await handle.close();
+    }
   }
 }

@@ -89,7 +89,7 @@ export class NbdServer {
       const drained = new Promise<void>((resolve) => {
         this.#allClosed = resolve;
       });
-      for (const connection of this.#connections) connection.finish();
+      for (const connection of this.#connections) connection.shutDown();
       const cut = setTimeout(() => {
         for (const connection of this.#connections) connection.fail(new Error('server shut down'));
       }, this.#limits.shutdownMs);

@@ -227,12 +227,13 @@ export class Transmission {
       this.finish();
       return;
     }
-    this.#current = request;
-    this.#expectLarge = request.type === Cmd.WRITE && request.length >= DIRECT_BYTES_MIN;
-    this.#refusal = validateRequest(request, this.#negotiated);
-    if (this.#refusal !== undefined && request.payloadLength > DISCARD_BYTES_MAX) {
+    const refusal = validateRequest(request, this.#negotiated);
+    if (refusal !== undefined && request.payloadLength > DISCARD_BYTES_MAX) {
       throw new ProtocolError(`request of type ${request.type} with a payload of ${request.payloadLength} bytes`);
     }
+    this.#current = request;
+    this.#refusal = refusal;
+    this.#expectLarge = request.type === Cmd.WRITE && request.length >= DIRECT_BYTES_MIN;
     this.#admit(request);
   }
 
