@@ -55,6 +55,17 @@ echo(const char *text)
 	return (error);
 }
 
+static int
+repeat(int count)
+{
+	zfs_cmd_t zc = { 0 };
+	int error = 0;
+
+	while (error == 0 && count-- > 0)
+		error = request(TEST_ECHO, &zc);
+	return (error);
+}
+
 /* A logged command line goes out; the pool's history comes in. */
 static int
 history(const char *text)
@@ -181,6 +192,8 @@ main(int argc, char **argv)
 		return (errno);
 	if (strcmp(command, "echo") == 0)
 		error = echo(arg);
+	else if (strcmp(command, "repeat") == 0)
+		error = repeat(atoi(arg));
 	else if (strcmp(command, "history") == 0)
 		error = history(arg);
 	else if (strcmp(command, "errlog") == 0)
