@@ -48,5 +48,5 @@ __wrap_zfs_version_kernel(void)
 	}
 	(void) close(fd);
 	/* The greeting made sure that the host's release is ours. */
-	return (strdup(ZFS_META_ALIAS + sizeof ("zfs-") - 1));
+	return (strdup(&ZFS_META_ALIAS[sizeof ("zfs-") - 1]));
 }
