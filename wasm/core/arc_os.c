@@ -1,0 +1,116 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * The ARC's view of memory, in the place of libzpool's, which simulates
+ * pressure for ztest. The memory is the module's heap: what is neither handed
+ * out nor kept in reserve is available.
+ */
+
+#include <sys/zfs_context.h>
+#include <sys/arc.h>
+#include <sys/arc_impl.h>
+
+#include "fiber.h"
+#include "malloc.h"
+#include "zow.h"
+
+/* Kept free for what must not wait: 1/16 of the heap. */
+#define	RESERVE_SHIFT	4
+
+/* How long an allocation waits for the ARC before the module gives up. */
+#define	MEMORY_WAIT_NS		(2 * MICROSEC)
+#define	MEMORY_WAIT_TRIES	10000
+
+uint64_t
+arc_default_max(uint64_t min, uint64_t allmem)
+{
+	return (MAX(allmem / 2, min));
+}
+
+uint64_t
+arc_all_memory(void)
+{
+	return (zow_heap_limit());
+}
+
+uint64_t
+arc_free_memory(void)
+{
+	return (zow_heap_limit() - MIN(zow_heap_live(), zow_heap_limit()));
+}
+
+int64_t
+arc_available_memory(void)
+{
+	return ((int64_t)arc_free_memory() -
+	    (int64_t)(zow_heap_limit() >> RESERVE_SHIFT));
+}
+
+int
+arc_memory_throttle(spa_t *spa, uint64_t reserve, uint64_t txg)
+{
+	(void) spa, (void) txg;
+	if (arc_free_memory() < reserve + (zow_heap_limit() >> (RESERVE_SHIFT
+	    + 1)))
+		return (SET_ERROR(EAGAIN));
+	return (0);
+}
+
+void
+arc_lowmem_init(void)
+{
+}
+
+void
+arc_lowmem_fini(void)
+{
+}
+
+void
+arc_register_hotplug(void)
+{
+}
+
+void
+arc_unregister_hotplug(void)
+{
+}
+
+/*
+ * An allocation found no memory: let the ARC's reaper work. It runs as a
+ * fiber, so sleeping is what gives it its turn.
+ */
+int
+zow_memory_wait(size_t size)
+{
+	static int tries;
+	static int warned;
+
+	if (!warned) {
+		static const char text[] = "out of memory: waiting for the ARC";
+
+		warned = 1;
+		zow_log(ZOW_LOG_WARN, text, sizeof (text) - 1);
+	}
+	if (++tries > MEMORY_WAIT_TRIES)
+		zow_panic("out of memory: %lu bytes wanted, %lu of %lu in use",
+		    (ulong_t)size, (ulong_t)zow_heap_live(),
+		    (ulong_t)zow_heap_limit());
+	arc_reduce_target_size(MAX(size, 1024 * 1024));
+	fiber_sleep(MEMORY_WAIT_NS);
+	if (arc_available_memory() > 0)
+		tries = 0;
+	return (1);
+}

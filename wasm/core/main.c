@@ -1,0 +1,86 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * The core's start: what zfs.ko does when it is loaded, and kernel_init() of
+ * libzpool besides.
+ */
+
+#include <sys/zfs_context.h>
+#include <sys/arc.h>
+#include <sys/spa.h>
+#include <sys/spa_impl.h>
+#include <sys/crypto/icp.h>
+#include <sys/zstd/zstd.h>
+#include <sys/systeminfo.h>
+#include <sys/zfs_vfsops.h>
+#include <sys/zfs_ioctl.h>
+#include <sys/zfs_ioctl_impl.h>
+#include <sys/tunables.h>
+#include <sys/utsname.h>
+#include <zfs_fletcher.h>
+
+#include "malloc.h"
+#include "seam.h"
+
+extern int zfs_kmod_init(void);
+extern uint32_t hostid;
+extern struct utsname hw_utsname;
+
+static void
+tunable_set(const char *name, uint64_t value)
+{
+	const zfs_tunable_t *tunable = zfs_tunable_lookup(name);
+	char text[24];
+
+	(void) snprintf(text, sizeof (text), "%llu", (u_longlong_t)value);
+	if (tunable == NULL || zfs_tunable_set(tunable, text) != 0)
+		cmn_err(CE_WARN, "tunable %s cannot be set", name);
+}
+
+/*
+ * Defaults for one memory, shared by the ARC and everything else, in which a
+ * buffer is one piece: disk and network I/O take it as it is.
+ */
+static void
+tunables_init(void)
+{
+	uint64_t heap = zow_heap_limit();
+
+	tunable_set("zfs_abd_scatter_enabled", 0);
+	/* zfs_arc_max is ignored unless zfs_arc_min is set too. */
+	tunable_set("zfs_arc_min", heap / 16);
+	tunable_set("zfs_arc_max", heap / 2);
+	tunable_set("zfs_dirty_data_max", heap / 10);
+}
+
+int
+main(int argc, char **argv)
+{
+	(void) argc, (void) argv;
+
+	physmem = sysconf(_SC_PHYS_PAGES);
+	hostid = get_system_hostid();
+	random_init();
+	VERIFY0(uname(&hw_utsname));
+	tunables_init();
+	system_taskq_init();
+	fletcher_4_init();
+	VERIFY0(icp_init());
+	VERIFY0(zstd_init());
+	VERIFY0(zfs_kmod_init());
+	zow_ready(sizeof (zfs_cmd_t), hostid);
+	for (;;)
+		fiber_block();
+}

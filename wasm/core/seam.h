@@ -1,0 +1,114 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * The imports of the core besides the libc's: devices, streams, volumes,
+ * computation. Described in wasm/zow.wit. Where an import takes `fiber`, it
+ * either returns its result at once or IO_PENDING, and completes the fiber
+ * later (fiber.h).
+ */
+
+#ifndef	_ZOW_SEAM_H
+#define	_ZOW_SEAM_H
+
+#include "fiber.h"
+#include "zow.h"
+
+#define	DEVICE_WRITABLE		1
+#define	DEVICE_EXCLUSIVE	2
+
+/* What the host says of an open device. */
+typedef struct device_info {
+	double		di_size;		/* bytes */
+	uint32_t	di_logical_ashift;
+	uint32_t	di_physical_ashift;
+	uint32_t	di_nonrot;
+	uint32_t	di_trim;
+	uint32_t	di_block;		/* a block device, not a file */
+} device_info_t;
+
+/* Opens a device: its handle, > 0, or -errno. */
+ZOW_IMPORT("device-open")
+extern int zow_device_open(int fiber, const char *path, size_t length,
+    int flags);
+ZOW_IMPORT("device-info")
+extern int zow_device_info(int fiber, int handle, device_info_t *info);
+ZOW_IMPORT("device-close")
+extern int zow_device_close(int fiber, int handle);
+
+/*
+ * I/O: completes `zio` with vdev-complete(zio, error) later and returns
+ * IO_PENDING, or returns 0 or -errno at once.
+ */
+ZOW_IMPORT("device-read")
+extern int zow_device_read(void *zio, int handle, void *buf, size_t length,
+    double offset);
+ZOW_IMPORT("device-write")
+extern int zow_device_write(void *zio, int handle, const void *buf,
+    size_t length, double offset);
+ZOW_IMPORT("device-flush")
+extern int zow_device_flush(void *zio, int handle);
+ZOW_IMPORT("device-trim")
+extern int zow_device_trim(void *zio, int handle, double offset,
+    double length);
+
+/* The descriptor `fd` of the client whose ioctl is `request`. */
+ZOW_IMPORT("stream-read")
+extern int zow_stream_read(int fiber, int request, int fd, void *buf,
+    size_t length);
+ZOW_IMPORT("stream-write")
+extern int zow_stream_write(int fiber, int request, int fd, const void *buf,
+    size_t length);
+
+/* The end of an ioctl; the host copies the results before it returns. */
+ZOW_IMPORT("ioctl-done")
+extern void zow_ioctl_done(int request, int error, const void *cmd,
+    const void *dst, size_t dst_length, const void *history,
+    size_t history_length);
+/* The end of an open (session, minor; or NULL, -errno) or close of a session. */
+ZOW_IMPORT("session-done")
+extern void zow_session_done(int request, void *session, int minor);
+
+/* A minor appeared, changed or went (volumes/zvols.ts). */
+ZOW_IMPORT("volume-added")
+extern void zow_volume_added(const char *name, size_t length, double size,
+    uint32_t block_size, int read_only);
+ZOW_IMPORT("volume-removed")
+extern void zow_volume_removed(const char *name, size_t length);
+ZOW_IMPORT("volume-renamed")
+extern void zow_volume_renamed(const char *name, size_t length,
+    const char *new_name, size_t new_length);
+ZOW_IMPORT("volume-resized")
+extern void zow_volume_resized(const char *name, size_t length, double size);
+ZOW_IMPORT("volume-read-only")
+extern void zow_volume_read_only(const char *name, size_t length,
+    int read_only);
+/* The end of a volume request; `handle` of an open, else 0. */
+ZOW_IMPORT("volume-done")
+extern void zow_volume_done(int request, int error, void *handle);
+
+/* zlib, level 1 to 9: bytes written, or -1 when they do not fit. */
+ZOW_IMPORT("deflate")
+extern int zow_deflate(const void *source, size_t source_length, void *dest,
+    size_t dest_length, int level);
+/* Bytes written, or -1 when the data are damaged or do not fit. */
+ZOW_IMPORT("inflate")
+extern int zow_inflate(const void *source, size_t source_length, void *dest,
+    size_t dest_length);
+
+/* The core is up and takes requests. */
+ZOW_IMPORT("ready")
+extern void zow_ready(uint32_t cmd_size, uint32_t hostid);
+
+#endif	/* _ZOW_SEAM_H */

@@ -1,0 +1,313 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * Leaf vdevs: "file" and "disk" on the host's devices, in the place of
+ * vdev_file.c and vdev_disk.c.
+ *
+ * An I/O starts in the zio's own fiber, without a task queue between. What the
+ * host answers at once (a read from the operating system's cache) goes on in
+ * the same fiber; zio_execute() of a finished I/O can issue the next one from
+ * the vdev's queue, so only the first of such a chain does, and the others
+ * take the way of the asynchronous ones: vdev_complete() puts them on a list
+ * that one fiber, the interrupt fiber, hands to the zio pipeline.
+ */
+
+#include <sys/zfs_context.h>
+#include <sys/spa.h>
+#include <sys/spa_impl.h>
+#include <sys/vdev_impl.h>
+#include <sys/vdev_file.h>
+#include <sys/vdev_disk.h>
+#include <sys/vdev_trim.h>
+#include <sys/zio.h>
+#include <sys/fs/zfs.h>
+#include <sys/abd.h>
+
+#include "seam.h"
+
+typedef struct vdev_zow {
+	int	vz_handle;
+} vdev_zow_t;
+
+/* A started I/O: the zio, and the linear buffer it uses. */
+typedef struct device_io {
+	zio_t			*io_zio;
+	void			*io_buf;	/* borrowed from the ABD */
+	int			io_error;
+	struct device_io	*io_next;
+} device_io_t;
+
+static device_io_t *interrupt_head;
+static device_io_t **interrupt_tail = &interrupt_head;
+static fiber_queue_t interrupt_wait;
+
+static uint_t vdev_file_logical_ashift = SPA_MINBLOCKSHIFT;
+static uint_t vdev_file_physical_ashift = SPA_MINBLOCKSHIFT;
+
+static void
+device_io_finish(device_io_t *io)
+{
+	zio_t *zio = io->io_zio;
+
+	if (io->io_buf != NULL) {
+		if (zio->io_type == ZIO_TYPE_READ)
+			abd_return_buf_copy(zio->io_abd, io->io_buf,
+			    zio->io_size);
+		else
+			abd_return_buf(zio->io_abd, io->io_buf, zio->io_size);
+	}
+	zio->io_error = io->io_error;
+	free(io);
+}
+
+static void *
+interrupt_fiber(void *arg)
+{
+	(void) arg;
+	for (;;) {
+		device_io_t *io = interrupt_head;
+		zio_t *zio;
+
+		if (io == NULL) {
+			(void) fiber_wait(&interrupt_wait, 0);
+			continue;
+		}
+		interrupt_head = io->io_next;
+		if (interrupt_head == NULL)
+			interrupt_tail = &interrupt_head;
+		zio = io->io_zio;
+		device_io_finish(io);
+		zio_delay_interrupt(zio);
+	}
+	return (NULL);
+}
+
+static void
+interrupt_post(device_io_t *io, int error)
+{
+	io->io_error = error;
+	io->io_next = NULL;
+	*interrupt_tail = io;
+	interrupt_tail = &io->io_next;
+	(void) fiber_wake_one(&interrupt_wait);
+}
+
+/* Completion of an I/O that was pending; `error` is a Linux errno. */
+ZOW_EXPORT("vdev-complete") void
+vdev_complete(void *token, int error)
+{
+	interrupt_post(token, error);
+}
+
+void
+vdev_file_init(void)
+{
+	if (fiber_create("vdev_intr", interrupt_fiber, NULL, 64 * 1024, 1) ==
+	    NULL)
+		zow_panic("no memory for the interrupt fiber");
+}
+
+void
+vdev_file_fini(void)
+{
+}
+
+static void
+vdev_zow_hold(vdev_t *vd)
+{
+	ASSERT3P(vd->vdev_path, !=, NULL);
+}
+
+static void
+vdev_zow_rele(vdev_t *vd)
+{
+	ASSERT3P(vd->vdev_path, !=, NULL);
+}
+
+static int
+vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
+    uint64_t *logical_ashift, uint64_t *physical_ashift)
+{
+	vdev_zow_t *vz;
+	device_info_t info;
+	int error;
+
+	/* We must have a pathname, and it must be absolute. */
+	if (vd->vdev_path == NULL || vd->vdev_path[0] != '/') {
+		vd->vdev_stat.vs_aux = VDEV_AUX_BAD_LABEL;
+		return (SET_ERROR(EINVAL));
+	}
+
+	/* Reopening an open device only asks for its size. */
+	vz = vd->vdev_tsd;
+	if (vz == NULL) {
+		int flags = spa_mode(vd->vdev_spa) & SPA_MODE_WRITE ?
+		    DEVICE_WRITABLE | DEVICE_EXCLUSIVE : 0;
+		int handle;
+
+		fiber_io_start();
+		handle = zow_device_open(fiber_current->f_id, vd->vdev_path,
+		    strlen(vd->vdev_path), flags);
+		if (handle == IO_PENDING)
+			handle = fiber_io_wait();
+		if (handle < 0) {
+			vd->vdev_stat.vs_aux = VDEV_AUX_OPEN_FAILED;
+			return (SET_ERROR(-handle));
+		}
+		vz = vd->vdev_tsd = kmem_zalloc(sizeof (*vz), KM_SLEEP);
+		vz->vz_handle = handle;
+	} else {
+		ASSERT(vd->vdev_reopening);
+	}
+
+	fiber_io_start();
+	error = zow_device_info(fiber_current->f_id, vz->vz_handle, &info);
+	if (error == IO_PENDING)
+		error = fiber_io_wait();
+	if (error != 0) {
+		vd->vdev_stat.vs_aux = VDEV_AUX_OPEN_FAILED;
+		return (SET_ERROR(-error));
+	}
+	vd->vdev_nonrot = info.di_nonrot != 0;
+	vd->vdev_has_trim = info.di_trim != 0;
+	vd->vdev_has_securetrim = B_FALSE;
+	*max_psize = *psize = (uint64_t)info.di_size;
+	if (info.di_block) {
+		*logical_ashift = info.di_logical_ashift;
+		*physical_ashift = info.di_physical_ashift;
+	} else {
+		*logical_ashift = MAX(vdev_file_logical_ashift,
+		    SPA_MINBLOCKSHIFT);
+		*physical_ashift = MAX(vdev_file_physical_ashift,
+		    SPA_MINBLOCKSHIFT);
+	}
+	return (0);
+}
+
+static void
+vdev_zow_close(vdev_t *vd)
+{
+	vdev_zow_t *vz = vd->vdev_tsd;
+
+	if (vd->vdev_reopening || vz == NULL)
+		return;
+	fiber_io_start();
+	if (zow_device_close(fiber_current->f_id, vz->vz_handle) == IO_PENDING)
+		(void) fiber_io_wait();
+	vd->vdev_delayed_close = B_FALSE;
+	kmem_free(vz, sizeof (*vz));
+	vd->vdev_tsd = NULL;
+}
+
+/* Starts the I/O: 0 or -errno when it is over, IO_PENDING. */
+static int
+device_io_issue(device_io_t *io, int handle)
+{
+	zio_t *zio = io->io_zio;
+
+	switch (zio->io_type) {
+	case ZIO_TYPE_READ:
+		io->io_buf = abd_borrow_buf(zio->io_abd, zio->io_size);
+		return (zow_device_read(io, handle, io->io_buf, zio->io_size,
+		    (double)zio->io_offset));
+	case ZIO_TYPE_WRITE:
+		io->io_buf = abd_borrow_buf_copy(zio->io_abd, zio->io_size);
+		return (zow_device_write(io, handle, io->io_buf, zio->io_size,
+		    (double)zio->io_offset));
+	case ZIO_TYPE_FLUSH:
+		return (zow_device_flush(io, handle));
+	case ZIO_TYPE_TRIM:
+		return (zow_device_trim(io, handle, (double)zio->io_offset,
+		    (double)zio->io_size));
+	default:
+		return (-ENOTSUP);
+	}
+}
+
+static void
+vdev_zow_io_start(zio_t *zio)
+{
+	vdev_t *vd = zio->io_vd;
+	vdev_zow_t *vz = vd->vdev_tsd;
+	fiber_t *self = fiber_current;
+	device_io_t *io;
+	int error;
+
+	if (vz == NULL) {
+		zio->io_error = SET_ERROR(ENXIO);
+		zio_interrupt(zio);
+		return;
+	}
+	if (zio->io_type == ZIO_TYPE_FLUSH) {
+		/* XXPOLICY */
+		if (!vdev_readable(vd)) {
+			zio->io_error = SET_ERROR(ENXIO);
+			zio_interrupt(zio);
+			return;
+		}
+		if (zfs_nocacheflush) {
+			zio_interrupt(zio);
+			return;
+		}
+	}
+	if (zio->io_type == ZIO_TYPE_READ || zio->io_type == ZIO_TYPE_WRITE)
+		zio->io_target_timestamp = zio_handle_io_delay(zio);
+
+	io = calloc(1, sizeof (*io));
+	VERIFY3P(io, !=, NULL);
+	io->io_zio = zio;
+	error = device_io_issue(io, vz->vz_handle);
+	if (error == IO_PENDING)
+		return;
+	if (self->f_io_depth > 0 || zio->io_target_timestamp != 0) {
+		interrupt_post(io, -error);
+		return;
+	}
+	io->io_error = -error;
+	device_io_finish(io);
+	self->f_io_depth++;
+	zio_execute(zio);
+	self->f_io_depth--;
+}
+
+static void
+vdev_zow_io_done(zio_t *zio)
+{
+	(void) zio;
+}
+
+#define	VDEV_ZOW_OPS(type)						\
+{									\
+	.vdev_op_open = vdev_zow_open,					\
+	.vdev_op_close = vdev_zow_close,				\
+	.vdev_op_psize_to_asize = vdev_default_asize,			\
+	.vdev_op_asize_to_psize = vdev_default_psize,			\
+	.vdev_op_min_asize = vdev_default_min_asize,			\
+	.vdev_op_io_start = vdev_zow_io_start,				\
+	.vdev_op_io_done = vdev_zow_io_done,				\
+	.vdev_op_hold = vdev_zow_hold,					\
+	.vdev_op_rele = vdev_zow_rele,					\
+	.vdev_op_xlate = vdev_default_xlate,				\
+	.vdev_op_type = type,						\
+	.vdev_op_leaf = B_TRUE						\
+}
+
+vdev_ops_t vdev_file_ops = VDEV_ZOW_OPS(VDEV_TYPE_FILE);
+vdev_ops_t vdev_disk_ops = VDEV_ZOW_OPS(VDEV_TYPE_DISK);
+
+ZFS_MODULE_PARAM(zfs_vdev_file, vdev_file_, logical_ashift, UINT, ZMOD_RW,
+	"Logical ashift for file-based devices");
+ZFS_MODULE_PARAM(zfs_vdev_file, vdev_file_, physical_ashift, UINT, ZMOD_RW,
+	"Physical ashift for file-based devices");

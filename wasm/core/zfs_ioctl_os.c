@@ -1,0 +1,433 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * The kernel boundary: sessions (opens of /dev/zfs) and their ioctls, in the
+ * place of module/os/linux/zfs/zfs_ioctl_os.c. Every ioctl goes to upstream's
+ * zfsdev_ioctl_common(), which checks names, permissions, pool state and
+ * input before the handler runs.
+ */
+
+#include <sys/zfs_context.h>
+#include <sys/zfs_vfsops.h>
+#include <sys/zfs_ioctl.h>
+#include <sys/zfs_ioctl_impl.h>
+#include <sys/zfs_onexit.h>
+#include <sys/nvpair.h>
+
+#include "seam.h"
+#include "session.h"
+#include "work.h"
+
+/*
+ * Where an ioctl's handler sees the client's buffers. A real address of the
+ * module never is an ioctl's: handlers reach these by ddi_copyin() and
+ * ddi_copyout() only, as a kernel reaches user space.
+ */
+#define	USER_SPACE	0x10000000u	/* size of each buffer's range */
+#define	USER_SRC	(1 * USER_SPACE)
+#define	USER_CONF	(2 * USER_SPACE)
+#define	USER_HISTORY	(3 * USER_SPACE)
+#define	USER_DST	(4 * USER_SPACE)
+
+static list_t sessions;
+static list_t processes;
+
+ioctl_request_t *
+ioctl_current(void)
+{
+	return (fiber_current != NULL ? fiber_current->f_context : NULL);
+}
+
+proc_t *
+zow_curproc(void)
+{
+	ioctl_request_t *r = ioctl_current();
+
+	return (r != NULL ? (proc_t *)r->r_session->s_process : &p0);
+}
+
+int
+zow_interrupted(void)
+{
+	return (fiber_current->f_interrupted);
+}
+
+/*
+ * Copies between the handler and the client's buffers.
+ */
+static int
+user_out(char **buf, size_t *len, size_t room, size_t offset,
+    const void *from, size_t count)
+{
+	if (offset > room || count > room - offset)
+		return (EFAULT);
+	if (offset + count > *len) {
+		char *grown = realloc(*buf, offset + count);
+
+		if (grown == NULL)
+			return (ENOMEM);
+		memset(grown + *len, 0, offset + count - *len);
+		*buf = grown;
+		*len = offset + count;
+	}
+	memcpy(*buf + offset, from, count);
+	return (0);
+}
+
+int
+ddi_copyout(const void *from, void *to, size_t len, int flags)
+{
+	ioctl_request_t *r = ioctl_current();
+	uintptr_t offset = (uintptr_t)to % USER_SPACE;
+
+	(void) flags;
+	if (len == 0)
+		return (0);
+	if (r == NULL)
+		return (EFAULT);
+	switch ((uintptr_t)to - offset) {
+	case USER_DST:
+		return (user_out(&r->r_dst, &r->r_dst_len, r->r_dst_room,
+		    offset, from, len));
+	case USER_HISTORY:
+		return (user_out(&r->r_out_history, &r->r_out_history_len,
+		    r->r_out_history_room, offset, from, len));
+	default:
+		return (EFAULT);
+	}
+}
+
+/* The client's input at `from`, of which `left` bytes are there; NULL: none. */
+static const char *
+user_in(const void *from, size_t *left)
+{
+	ioctl_request_t *r = ioctl_current();
+	uintptr_t offset = (uintptr_t)from % USER_SPACE;
+	const char *buf;
+	size_t len;
+
+	if (r == NULL)
+		return (NULL);
+	switch ((uintptr_t)from - offset) {
+	case USER_SRC:
+		buf = r->r_src;
+		len = r->r_src_len;
+		break;
+	case USER_CONF:
+		buf = r->r_conf;
+		len = r->r_conf_len;
+		break;
+	case USER_HISTORY:
+		buf = r->r_history;
+		len = r->r_history_len;
+		break;
+	default:
+		return (NULL);
+	}
+	if (offset >= len)
+		return (NULL);
+	*left = len - offset;
+	return (buf + offset);
+}
+
+int
+ddi_copyin(const void *from, void *to, size_t len, int flags)
+{
+	size_t left;
+	const char *buf;
+
+	(void) flags;
+	if (len == 0)
+		return (0);
+	buf = user_in(from, &left);
+	if (buf == NULL || len > left)
+		return (EFAULT);
+	memcpy(to, buf, len);
+	return (0);
+}
+
+int
+copyinstr(const void *from, void *to, size_t len, size_t *done)
+{
+	size_t left;
+	const char *buf = user_in(from, &left);
+	size_t n;
+
+	if (len == 0)
+		return (ENAMETOOLONG);
+	if (buf == NULL)
+		return (EFAULT);
+	n = strnlen(buf, MIN(left, len));
+	if (n == len)
+		return (ENAMETOOLONG);
+	memcpy(to, buf, n);
+	((char *)to)[n] = '\0';
+	if (done != NULL)
+		*done = n + 1;
+	return (0);
+}
+
+/*
+ * Sessions.
+ */
+void
+zfsdev_private_set_state(void *priv, zfsdev_state_t *zs)
+{
+	((session_t *)priv)->s_state = zs;
+}
+
+zfsdev_state_t *
+zfsdev_private_get_state(void *priv)
+{
+	return (((session_t *)priv)->s_state);
+}
+
+session_t *
+session_find(client_process_t *process, int fd)
+{
+	for (session_t *s = list_head(&sessions); s != NULL;
+	    s = list_next(&sessions, s)) {
+		if (s->s_process == process && s->s_fd == fd && !s->s_closing)
+			return (s);
+	}
+	return (NULL);
+}
+
+static client_process_t *
+process_hold(int id)
+{
+	client_process_t *p;
+
+	for (p = list_head(&processes); p != NULL;
+	    p = list_next(&processes, p)) {
+		if (p->cp_id == id)
+			break;
+	}
+	if (p == NULL) {
+		p = kmem_zalloc(sizeof (*p), KM_SLEEP);
+		p->cp_id = id;
+		list_insert_tail(&processes, p);
+	}
+	p->cp_sessions++;
+	return (p);
+}
+
+static void
+process_rele(client_process_t *p)
+{
+	if (--p->cp_sessions > 0)
+		return;
+	if (p->cp_allow_log != NULL)
+		kmem_strfree(p->cp_allow_log);
+	list_remove(&processes, p);
+	kmem_free(p, sizeof (*p));
+}
+
+typedef struct session_work {
+	int		sw_request;
+	int		sw_process;
+	int		sw_fd;
+	session_t	*sw_session;
+} session_work_t;
+
+static void
+session_open_work(void *arg)
+{
+	session_work_t *sw = arg;
+	session_t *s = kmem_zalloc(sizeof (*s), KM_SLEEP);
+	int error;
+
+	s->s_fd = sw->sw_fd;
+	s->s_process = process_hold(sw->sw_process);
+	mutex_enter(&zfsdev_state_lock);
+	error = zfsdev_state_init(s);
+	mutex_exit(&zfsdev_state_lock);
+	if (error != 0) {
+		process_rele(s->s_process);
+		kmem_free(s, sizeof (*s));
+		zow_session_done(sw->sw_request, NULL, -error);
+	} else {
+		/* Newest first: a descriptor's number is used again. */
+		list_insert_head(&sessions, s);
+		zow_session_done(sw->sw_request, s, s->s_state->zs_minor);
+	}
+	free(sw);
+}
+
+static void
+interrupt_session(fiber_t *f, void *arg)
+{
+	ioctl_request_t *r = f->f_context;
+
+	if (r != NULL && r->r_session == arg)
+		fiber_interrupt(f);
+}
+
+static void
+session_close_work(void *arg)
+{
+	session_work_t *sw = arg;
+	session_t *s = sw->sw_session;
+
+	s->s_closing = 1;
+	fiber_each(interrupt_session, s);
+	while (s->s_running > 0)
+		(void) fiber_wait(&s->s_idle, 0);
+	zfsdev_state_destroy(s);
+	list_remove(&sessions, s);
+	process_rele(s->s_process);
+	kmem_free(s, sizeof (*s));
+	zow_session_done(sw->sw_request, NULL, 0);
+	free(sw);
+}
+
+/* Opens a session for descriptor `fd` of the host's `process`. */
+ZOW_EXPORT("session-open") int
+session_open(int request, int process, int fd)
+{
+	session_work_t *sw = calloc(1, sizeof (*sw));
+
+	if (sw == NULL)
+		return (-ENOMEM);
+	sw->sw_request = request;
+	sw->sw_process = process;
+	sw->sw_fd = fd;
+	return (-zow_work("session", session_open_work, sw));
+}
+
+/* Interrupts a session's ioctls, waits for them and runs its callbacks. */
+ZOW_EXPORT("session-close") int
+session_close(int request, session_t *s)
+{
+	session_work_t *sw = calloc(1, sizeof (*sw));
+
+	if (sw == NULL)
+		return (-ENOMEM);
+	sw->sw_request = request;
+	sw->sw_session = s;
+	return (-zow_work("session", session_close_work, sw));
+}
+
+/*
+ * ioctls.
+ */
+static void
+ioctl_work(void *arg)
+{
+	ioctl_request_t *r = arg;
+	session_t *s = r->r_session;
+	zfs_cmd_t *zc = r->r_cmd;
+	int error;
+
+	r->r_fiber = fiber_current;
+	fiber_current->f_context = r;
+	/* The value lives as long as the client's process, not this fiber. */
+	(void) tsd_set(zfs_allow_log_key, s->s_process->cp_allow_log);
+
+	error = s->s_closing ? EINTR :
+	    zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST, zc, 0);
+
+	s->s_process->cp_allow_log = tsd_get(zfs_allow_log_key);
+	(void) tsd_set(zfs_allow_log_key, NULL);
+	fiber_current->f_context = NULL;
+	zow_ioctl_done(r->r_id, error, zc, r->r_dst, r->r_dst_len,
+	    r->r_out_history, r->r_out_history_len);
+	if (--s->s_running == 0)
+		fiber_wake_all(&s->s_idle);
+	free(r->r_dst);
+	free(r->r_out_history);
+	free(r->r_cmd);
+	free(r);
+}
+
+/*
+ * Starts an ioctl. `buffer` comes from alloc() and belongs to the core from
+ * here on: a zfs_cmd_t, then the input nvlist, the configuration and the
+ * history string. `dst_room` and `history_room` limit what it answers.
+ */
+ZOW_EXPORT("ioctl-submit") int
+ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
+    size_t src_len, size_t conf_len, size_t history_len, size_t dst_room,
+    size_t history_room)
+{
+	ioctl_request_t *r = calloc(1, sizeof (*r));
+	zfs_cmd_t *zc = (zfs_cmd_t *)buffer;
+
+	if (r == NULL) {
+		free(buffer);
+		return (-ENOMEM);
+	}
+	r->r_id = id;
+	r->r_session = s;
+	r->r_number = number;
+	r->r_cmd = zc;
+	r->r_src = buffer + sizeof (zfs_cmd_t);
+	r->r_src_len = src_len;
+	r->r_conf = r->r_src + src_len;
+	r->r_conf_len = conf_len;
+	r->r_history = r->r_conf + conf_len;
+	r->r_history_len = history_len;
+	r->r_dst_room = MIN(dst_room, USER_SPACE - 1);
+	r->r_out_history_room = MIN(history_room, USER_SPACE - 1);
+	zc->zc_nvlist_src = src_len != 0 ? USER_SRC : 0;
+	zc->zc_nvlist_conf = conf_len != 0 ? USER_CONF : 0;
+	zc->zc_nvlist_dst = dst_room != 0 ? USER_DST : 0;
+	zc->zc_history = history_len != 0 || history_room != 0 ?
+	    USER_HISTORY : 0;
+	s->s_running++;
+	if (zow_work("ioctl", ioctl_work, r) != 0) {
+		s->s_running--;
+		free(r);
+		free(buffer);
+		return (-ENOMEM);
+	}
+	return (0);
+}
+
+int
+zfsdev_attach(void)
+{
+	list_create(&sessions, sizeof (session_t),
+	    offsetof(session_t, s_node));
+	list_create(&processes, sizeof (client_process_t),
+	    offsetof(client_process_t, cp_node));
+	return (0);
+}
+
+void
+zfsdev_detach(void)
+{
+	list_destroy(&sessions);
+	list_destroy(&processes);
+}
+
+uint64_t
+zfs_max_nvlist_src_size_os(void)
+{
+	if (zfs_max_nvlist_src_size != 0)
+		return (zfs_max_nvlist_src_size);
+	return (64 * 1024 * 1024);
+}
+
+void
+zfs_ioctl_update_mount_cache(const char *dsname)
+{
+	(void) dsname;
+}
+
+void
+zfs_ioctl_init_os(void)
+{
+}

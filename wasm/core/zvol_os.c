@@ -1,0 +1,609 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * Volumes: the platform half of module/zfs/zvol.c, in the place of Linux's
+ * zvol_os.c. A minor is announced to the host, whose frontends open it and
+ * send requests; each runs on a fiber of its own and does what a block
+ * device's would: range lock, transaction, intent log.
+ */
+
+#include <sys/zfs_context.h>
+#include <sys/dataset_kstats.h>
+#include <sys/dbuf.h>
+#include <sys/dmu_traverse.h>
+#include <sys/dsl_dataset.h>
+#include <sys/dsl_prop.h>
+#include <sys/dsl_dir.h>
+#include <sys/zap.h>
+#include <sys/zfeature.h>
+#include <sys/zil_impl.h>
+#include <sys/dmu_tx.h>
+#include <sys/zio.h>
+#include <sys/zfs_rlock.h>
+#include <sys/spa_impl.h>
+#include <sys/zvol.h>
+#include <sys/zvol_impl.h>
+
+#include "compat.h"
+#include "seam.h"
+#include "work.h"
+
+/* Each open of a volume; the host knows it by address. */
+typedef struct volume_handle {
+	zvol_state_t	*vh_zv;
+	boolean_t	vh_read_only;
+} volume_handle_t;
+
+/* Made with the minor, gone with it: zv_zso. */
+struct zvol_state_os {
+	int	zso_unused;
+};
+
+typedef enum volume_op {
+	VOLUME_READ = 0,
+	VOLUME_WRITE = 1,
+	VOLUME_FLUSH = 2,
+	VOLUME_TRIM = 3,
+	VOLUME_ZERO = 4,
+	VOLUME_CLOSE = 5,
+	VOLUME_OPEN = 6
+} volume_op_t;
+
+#define	VOLUME_FUA	1
+#define	VOLUME_ALLOCATE	2	/* VOLUME_ZERO: keep the space */
+
+typedef struct volume_request {
+	int		vr_id;
+	volume_op_t	vr_op;
+	volume_handle_t	*vr_handle;
+	char		*vr_name;	/* VOLUME_OPEN */
+	char		*vr_buf;
+	uint64_t	vr_offset;
+	uint64_t	vr_length;
+	int		vr_flags;
+} volume_request_t;
+
+boolean_t
+zvol_os_is_zvol(const char *path)
+{
+	(void) path;
+	return (B_FALSE);
+}
+
+/*
+ * Enters zv_suspend_lock as reader with the intent log open.  As reader only:
+ * the lock is left by whichever fiber finishes the request.
+ */
+static void
+zvol_enter_for_write(zvol_state_t *zv)
+{
+	for (;;) {
+		rw_enter(&zv->zv_suspend_lock, RW_READER);
+		if (zv->zv_zilog != NULL)
+			return;
+		rw_exit(&zv->zv_suspend_lock);
+		rw_enter(&zv->zv_suspend_lock, RW_WRITER);
+		if (zv->zv_zilog == NULL) {
+			zv->zv_zilog = zil_open(zv->zv_objset, zvol_get_data,
+			    &zv->zv_kstat.dk_zil_sums);
+			zv->zv_flags |= ZVOL_WRITTEN_TO;
+			/* replay / destroy done in zvol_os_create_minor() */
+			VERIFY0(zv->zv_zilog->zl_header->zh_flags &
+			    ZIL_REPLAY_NEEDED);
+		}
+		rw_exit(&zv->zv_suspend_lock);
+	}
+}
+
+static int
+zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
+{
+	zfs_locked_range_t *lr;
+	uint64_t done = 0;
+	int error = 0;
+
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
+	    RL_READER);
+	while (done < length && error == 0) {
+		uint64_t bytes = MIN(length - done, DMU_MAX_ACCESS >> 1);
+
+		error = zow_dmu_read(zv->zv_dn, offset + done, bytes,
+		    buf + done);
+		if (error == 0)
+			done += bytes;
+	}
+	zfs_rangelock_exit(lr);
+	dataset_kstats_update_read_kstats(&zv->zv_kstat, done);
+	rw_exit(&zv->zv_suspend_lock);
+	/* convert checksum errors into IO errors */
+	return (error == ECKSUM ? SET_ERROR(EIO) : error);
+}
+
+static int
+zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
+    boolean_t fua)
+{
+	zfs_locked_range_t *lr;
+	uint64_t done = 0;
+	boolean_t sync;
+	int error = 0;
+
+	zvol_enter_for_write(zv);
+	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
+	    RL_WRITER);
+	while (done < length) {
+		uint64_t bytes = MIN(length - done, DMU_MAX_ACCESS >> 1);
+		dmu_tx_t *tx = dmu_tx_create(zv->zv_objset);
+
+		dmu_tx_hold_write_by_dnode(tx, zv->zv_dn, offset + done,
+		    bytes);
+		/* This will only fail for ENOSPC */
+		error = dmu_tx_assign(tx, DMU_TX_WAIT);
+		if (error != 0) {
+			dmu_tx_abort(tx);
+			break;
+		}
+		error = zow_dmu_write(zv->zv_dn, offset + done, bytes,
+		    buf + done, tx);
+		if (error == 0)
+			zvol_log_write(zv, tx, offset + done, bytes, sync);
+		dmu_tx_commit(tx);
+		if (error != 0)
+			break;
+		done += bytes;
+	}
+	zfs_rangelock_exit(lr);
+	dataset_kstats_update_write_kstats(&zv->zv_kstat, done);
+	if (error == 0 && sync)
+		error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+static int
+zvol_flush(zvol_state_t *zv)
+{
+	int error = 0;
+
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	/* Without an open log nothing was written since the last close. */
+	if (zv->zv_zilog != NULL)
+		error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+/* Frees the whole blocks of the range, like zvol_discard() of Linux. */
+static int
+zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
+{
+	zfs_locked_range_t *lr;
+	dmu_tx_t *tx;
+	int error;
+
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, start, end - start,
+	    RL_WRITER);
+	tx = dmu_tx_create(zv->zv_objset);
+	dmu_tx_mark_netfree(tx);
+	error = dmu_tx_assign(tx, DMU_TX_WAIT);
+	if (error != 0) {
+		dmu_tx_abort(tx);
+	} else {
+		zvol_log_truncate(zv, tx, start, end - start);
+		dmu_tx_commit(tx);
+		error = dmu_free_long_range(zv->zv_objset, ZVOL_OBJ, start,
+		    end - start);
+	}
+	zfs_rangelock_exit(lr);
+	return (error);
+}
+
+static int
+zvol_trim(zvol_state_t *zv, uint64_t offset, uint64_t length, boolean_t fua)
+{
+	uint64_t start = P2ROUNDUP(offset, zv->zv_volblocksize);
+	uint64_t end = P2ALIGN_TYPED(offset + length, zv->zv_volblocksize,
+	    uint64_t);
+	int error = 0;
+
+	zvol_enter_for_write(zv);
+	if (start < end)
+		error = zvol_free_blocks(zv, start, end);
+	if (error == 0 && (fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS))
+		error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+/* Zeroes: written at the ragged ends, and where space is to be kept. */
+static int
+zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
+{
+	static const char zeroes[128 * 1024];
+	uint64_t bs = zv->zv_volblocksize;
+	uint64_t end = offset + length;
+	uint64_t start = P2ROUNDUP(offset, bs);
+	uint64_t stop = P2ALIGN_TYPED(end, bs, uint64_t);
+	boolean_t fua = (flags & VOLUME_FUA) != 0;
+	int error = 0;
+
+	if ((flags & VOLUME_ALLOCATE) != 0 || start >= stop)
+		start = stop = end;
+	for (uint64_t at = offset; at < end && error == 0; ) {
+		uint64_t bytes;
+
+		if (at == start && start < stop) {
+			error = zvol_trim(zv, start, stop - start, fua);
+			at = stop;
+			continue;
+		}
+		bytes = MIN((at < start ? start : end) - at, sizeof (zeroes));
+		error = zvol_write(zv, zeroes, at, bytes, B_FALSE);
+		at += bytes;
+	}
+	if (error == 0 && fua)
+		error = zvol_flush(zv);
+	return (error);
+}
+
+/*
+ * Open and close, as zvol_open() and zvol_release() of Linux.
+ */
+static int
+zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
+{
+	volume_handle_t *vh;
+	zvol_state_t *zv;
+	int error = 0;
+
+	/* The order of locks: namespace, suspend, state. */
+	spa_namespace_enter(FTAG);
+	zv = zvol_find_by_name_hash(name, zvol_name_hash(name), RW_READER);
+	if (zv == NULL) {
+		spa_namespace_exit(FTAG);
+		return (SET_ERROR(ENOENT));
+	}
+	if (zv->zv_flags & ZVOL_REMOVING)
+		error = SET_ERROR(ENXIO);
+	else if (zv->zv_open_count == 0)
+		error = zvol_first_open(zv, read_only);
+	if (error == 0) {
+		if (!read_only && (zv->zv_flags & ZVOL_RDONLY)) {
+			if (zv->zv_open_count == 0)
+				zvol_last_close(zv);
+			error = SET_ERROR(EROFS);
+		} else {
+			zv->zv_open_count++;
+		}
+	}
+	mutex_exit(&zv->zv_state_lock);
+	rw_exit(&zv->zv_suspend_lock);
+	spa_namespace_exit(FTAG);
+	if (error != 0)
+		return (error);
+	vh = kmem_zalloc(sizeof (*vh), KM_SLEEP);
+	vh->vh_zv = zv;
+	vh->vh_read_only = read_only;
+	*handlep = vh;
+	return (0);
+}
+
+static int
+zvol_release(volume_handle_t *vh)
+{
+	zvol_state_t *zv = vh->vh_zv;
+
+	/* zvol_last_close() needs the suspend lock, taken before the state's. */
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	mutex_enter(&zv->zv_state_lock);
+	ASSERT3U(zv->zv_open_count, >, 0);
+	if (--zv->zv_open_count == 0) {
+		zvol_last_close(zv);
+		cv_broadcast(&zv->zv_removing_cv);
+	}
+	mutex_exit(&zv->zv_state_lock);
+	rw_exit(&zv->zv_suspend_lock);
+	kmem_free(vh, sizeof (*vh));
+	return (0);
+}
+
+static int
+volume_request_run(volume_request_t *vr)
+{
+	volume_handle_t *vh = vr->vr_handle;
+	zvol_state_t *zv = vh->vh_zv;
+	boolean_t fua = (vr->vr_flags & VOLUME_FUA) != 0;
+
+	if (vr->vr_op == VOLUME_CLOSE)
+		return (zvol_release(vh));
+	if (zv->zv_flags & ZVOL_REMOVING)
+		return (SET_ERROR(ENXIO));
+	if (vr->vr_op == VOLUME_FLUSH)
+		return (vh->vh_read_only ? 0 : zvol_flush(zv));
+	if (vr->vr_offset > zv->zv_volsize ||
+	    vr->vr_length > zv->zv_volsize - vr->vr_offset)
+		return (vr->vr_op == VOLUME_READ ? SET_ERROR(EINVAL) :
+		    SET_ERROR(ENOSPC));
+	if (vr->vr_length == 0)
+		return (0);
+	if (vr->vr_op == VOLUME_READ)
+		return (zvol_read(zv, vr->vr_buf, vr->vr_offset,
+		    vr->vr_length));
+	if (vh->vh_read_only || (zv->zv_flags & ZVOL_RDONLY))
+		return (SET_ERROR(EROFS));
+	switch (vr->vr_op) {
+	case VOLUME_WRITE:
+		return (zvol_write(zv, vr->vr_buf, vr->vr_offset,
+		    vr->vr_length, fua));
+	case VOLUME_TRIM:
+		return (zvol_trim(zv, vr->vr_offset, vr->vr_length, fua));
+	case VOLUME_ZERO:
+		return (zvol_zero(zv, vr->vr_offset, vr->vr_length,
+		    vr->vr_flags));
+	default:
+		return (SET_ERROR(EOPNOTSUPP));
+	}
+}
+
+static void
+volume_work(void *arg)
+{
+	volume_request_t *vr = arg;
+	volume_handle_t *vh = vr->vr_handle;
+	int error;
+
+	if (vr->vr_op == VOLUME_OPEN) {
+		vh = NULL;
+		error = zvol_open(vr->vr_name, vr->vr_flags != 0, &vh);
+		free(vr->vr_name);
+	} else {
+		error = volume_request_run(vr);
+	}
+	zow_volume_done(vr->vr_id, error, vh);
+	free(vr);
+}
+
+/*
+ * Starts a request on an open volume; volume-done reports its end. `buf` is
+ * the caller's until then.
+ */
+ZOW_EXPORT("volume-submit") int
+volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
+    double length, int flags)
+{
+	volume_request_t *vr = malloc(sizeof (*vr));
+
+	if (vr == NULL)
+		return (-ENOMEM);
+	vr->vr_id = id;
+	vr->vr_op = op;
+	vr->vr_handle = vh;
+	vr->vr_name = NULL;
+	vr->vr_buf = buf;
+	vr->vr_offset = (uint64_t)offset;
+	vr->vr_length = (uint64_t)length;
+	vr->vr_flags = flags;
+	return (-zow_work("zvol", volume_work, vr));
+}
+
+/* Opens a volume; `name` comes from alloc() and belongs to the core. */
+ZOW_EXPORT("volume-open") int
+volume_open(int id, char *name, int read_only)
+{
+	volume_request_t *vr = calloc(1, sizeof (*vr));
+
+	if (vr == NULL)
+		return (-ENOMEM);
+	vr->vr_id = id;
+	vr->vr_op = VOLUME_OPEN;
+	vr->vr_name = name;
+	vr->vr_flags = read_only;
+	return (-zow_work("zvol_open", volume_work, vr));
+}
+
+/*
+ * Minors.
+ */
+static void
+zvol_announce(zvol_state_t *zv)
+{
+	zow_volume_added(zv->zv_name, strlen(zv->zv_name),
+	    (double)zv->zv_volsize, (uint32_t)zv->zv_volblocksize,
+	    (zv->zv_flags & ZVOL_RDONLY) != 0);
+}
+
+static zvol_state_t *
+zvol_alloc(const char *name, uint64_t volsize, uint64_t volblocksize)
+{
+	zvol_state_t *zv;
+	uint64_t volmode;
+
+	if (dsl_prop_get_integer(name, "volmode", &volmode, NULL) != 0)
+		return (NULL);
+	if (volmode == ZFS_VOLMODE_DEFAULT)
+		volmode = zvol_volmode;
+	if (volmode == ZFS_VOLMODE_NONE)
+		return (NULL);
+
+	zv = kmem_zalloc(sizeof (*zv), KM_SLEEP);
+	zv->zv_zso = kmem_zalloc(sizeof (*zv->zv_zso), KM_SLEEP);
+	zv->zv_volmode = volmode;
+	zv->zv_volsize = volsize;
+	zv->zv_volblocksize = volblocksize;
+	list_link_init(&zv->zv_next);
+	mutex_init(&zv->zv_state_lock, NULL, MUTEX_DEFAULT, NULL);
+	cv_init(&zv->zv_removing_cv, NULL, CV_DEFAULT, NULL);
+	zfs_rangelock_init(&zv->zv_rangelock, NULL, NULL);
+	rw_init(&zv->zv_suspend_lock, NULL, RW_DEFAULT, NULL);
+	(void) strlcpy(zv->zv_name, name, sizeof (zv->zv_name));
+	return (zv);
+}
+
+/* Replays what the intent log holds, so that opens find the volume whole. */
+static int
+zvol_replay(zvol_state_t *zv, objset_t *os)
+{
+	boolean_t replayed = B_FALSE;
+	int error;
+
+	zv->zv_objset = os;
+	error = dataset_kstats_create(&zv->zv_kstat, os);
+	if (error == 0) {
+		zv->zv_zilog = zil_open(os, zvol_get_data,
+		    &zv->zv_kstat.dk_zil_sums);
+		if (spa_writeable(dmu_objset_spa(os))) {
+			replayed = zil_replay_disable ?
+			    zil_destroy(zv->zv_zilog, B_FALSE) :
+			    zil_replay(os, zv, zvol_replay_vector);
+		}
+		if (replayed)
+			zil_close(zv->zv_zilog);
+		zv->zv_zilog = NULL;
+	}
+	zv->zv_objset = NULL;
+	return (error);
+}
+
+int
+zvol_os_create_minor(const char *name)
+{
+	uint64_t hash = zvol_name_hash(name);
+	zvol_state_t *zv;
+	objset_t *os;
+	dmu_object_info_t doi;
+	uint64_t volsize, threading;
+	int error;
+
+	if (zvol_inhibit_dev)
+		return (0);
+
+	zv = zvol_find_by_name_hash(name, hash, RW_NONE);
+	if (zv != NULL) {
+		mutex_exit(&zv->zv_state_lock);
+		return (SET_ERROR(EEXIST));
+	}
+
+	error = dmu_objset_own(name, DMU_OST_ZVOL, B_TRUE, B_TRUE, FTAG, &os);
+	if (error != 0)
+		return (error);
+	error = dmu_object_info(os, ZVOL_OBJ, &doi);
+	if (error == 0)
+		error = zap_lookup(os, ZVOL_ZAP_OBJ, "size", 8, 1, &volsize);
+	if (error == 0) {
+		zv = zvol_alloc(name, volsize, doi.doi_data_block_size);
+		if (zv != NULL) {
+			zv->zv_hash = hash;
+			if (dmu_objset_is_snapshot(os))
+				zv->zv_flags |= ZVOL_RDONLY;
+			zv->zv_threading = B_TRUE;
+			if (dsl_prop_get_integer(name, "volthreading",
+			    &threading, NULL) == 0)
+				zv->zv_threading = threading;
+			error = zvol_replay(zv, os);
+		}
+	}
+	dmu_objset_disown(os, B_TRUE, FTAG);
+	if (zv == NULL)
+		return (error);
+	if (error != 0) {
+		kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
+		zv->zv_zso = NULL;
+		zvol_os_free(zv);
+		return (error);
+	}
+	rw_enter(&zvol_state_lock, RW_WRITER);
+	zvol_insert(zv);
+	rw_exit(&zvol_state_lock);
+	zvol_announce(zv);
+	return (0);
+}
+
+void
+zvol_os_remove_minor(zvol_state_t *zv)
+{
+	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
+	ASSERT0(zv->zv_open_count);
+	zow_volume_removed(zv->zv_name, strlen(zv->zv_name));
+	kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
+	zv->zv_zso = NULL;
+}
+
+void
+zvol_os_free(zvol_state_t *zv)
+{
+	ASSERT0P(zv->zv_zso);
+	rw_destroy(&zv->zv_suspend_lock);
+	zfs_rangelock_fini(&zv->zv_rangelock);
+	cv_destroy(&zv->zv_removing_cv);
+	mutex_destroy(&zv->zv_state_lock);
+	dataset_kstats_destroy(&zv->zv_kstat);
+	kmem_free(zv, sizeof (*zv));
+}
+
+void
+zvol_wait_close(zvol_state_t *zv)
+{
+	(void) zv;
+}
+
+int
+zvol_os_rename_minor(zvol_state_t *zv, const char *newname)
+{
+	ASSERT(RW_LOCK_HELD(&zvol_state_lock));
+	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
+	zow_volume_renamed(zv->zv_name, strlen(zv->zv_name), newname,
+	    strlen(newname));
+	(void) strlcpy(zv->zv_name, newname, sizeof (zv->zv_name));
+	/* move to new hashtable entry  */
+	zv->zv_hash = zvol_name_hash(newname);
+	hlist_del(&zv->zv_hlink);
+	hlist_add_head(&zv->zv_hlink, ZVOL_HT_HEAD(zv->zv_hash));
+	dataset_kstats_rename(&zv->zv_kstat, newname);
+	return (0);
+}
+
+void
+zvol_os_set_disk_ro(zvol_state_t *zv, int flags)
+{
+	zow_volume_read_only(zv->zv_name, strlen(zv->zv_name), flags != 0);
+}
+
+void
+zvol_os_set_capacity(zvol_state_t *zv, uint64_t capacity)
+{
+	zow_volume_resized(zv->zv_name, strlen(zv->zv_name),
+	    (double)(capacity << SPA_MINBLOCKSHIFT));
+}
+
+int
+zvol_os_update_volsize(zvol_state_t *zv, uint64_t volsize)
+{
+	(void) zv, (void) volsize;
+	return (0);
+}
+
+int
+zvol_init(void)
+{
+	return (zvol_init_impl());
+}
+
+void
+zvol_fini(void)
+{
+	zvol_fini_impl();
+}

@@ -1,0 +1,1 @@
+/* No SIMD instruction sets of a processor to ask for. */
