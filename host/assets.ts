@@ -1,24 +1,34 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import releases from '../zfs-src/releases.json' with { type: 'json' };
 
-/** Defined by the bundler (zfs-src has no part in it: cli/bundle.mjs), whose output lies one folder deep in dist/. */
+/** Defined by cli/bundle.ts, whose output lies one folder deep in dist/, as this file does in the checkout. */
 declare const ZOW_BUNDLED: boolean | undefined;
 const bundled = typeof ZOW_BUNDLED !== 'undefined';
 
-/** The folder that holds everything: dist/ of the package, or the checkout. */
+/** dist/ of the package, or the checkout. */
 const base = new URL('../', import.meta.url);
+
+/** The OpenZFS release the wasm files are of: `2.4.3`. A checkout may have several, and ZOW_RELEASE chooses. */
+export const release: string = (bundled ? undefined : process.env.ZOW_RELEASE) || releases.default;
+
+/** Path of a WebAssembly module: `zow` is the core, `zpool`, `zfs`, … the programs. ZOW_WASM names another folder of them. */
+export function wasmFile(name: string): string {
+  const folder = process.env.ZOW_WASM;
+  if (folder !== undefined && folder !== '') return `${folder}/${name}.wasm`;
+  return fileURLToPath(new URL(bundled ? `wasm/${name}.wasm` : `build/${release}/wasm/${name}.wasm`, base));
+}
 
 /** Node's arguments that run one of upstream's programs. */
 export function programArgs(program: string): readonly string[] {
-  const file = bundled ? `bin/${program}.mjs` : 'cli/run.ts';
-  const path = fileURLToPath(new URL(file, base));
-  return bundled ? [path] : [path, program];
+  if (bundled) return [fileURLToPath(new URL(`bin/${program}.mjs`, base))];
+  return [fileURLToPath(new URL('cli/program.ts', base)), program];
 }
 
-/** How a user types a program: the checkout's launchers as `cli/bin/zpool`, else by its name. */
+/** How a user types a program: a checkout's launchers by path, else by its name. */
 export function launcher(program: string): string {
-  const checkout = fileURLToPath(new URL(bundled ? '../cli/bin/' : 'cli/bin/', base));
-  if (!existsSync(`${checkout}${program}`)) return program;
+  const folder = fileURLToPath(new URL(bundled ? '../cli/bin/' : 'cli/bin/', base));
+  if (!existsSync(`${folder}${program}`)) return program;
   const here = `${process.cwd()}/`;
-  return checkout.startsWith(here) ? `${checkout.slice(here.length)}${program}` : `${checkout}${program}`;
+  return folder.startsWith(here) ? `${folder.slice(here.length)}${program}` : `${folder}${program}`;
 }
