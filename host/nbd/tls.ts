@@ -1,9 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
-import { Errno, ErrnoError } from '../errno.ts';
+import { Errno, ErrnoError, errnoOf } from '../errno.ts';
+import { ProtocolError } from './errors.ts';
 
-/** TLS of one listener: certificates, pre-shared keys, or both. Paths of PEM files, and of a file made by `psktool`. */
+/**
+ * TLS of one listener: certificates, pre-shared keys, or both. Paths of PEM files, and of a file made by `psktool`.
+ * Without pre-shared keys TLS 1.2 and 1.3 are spoken, with them 1.2 only.
+ */
 export interface TlsConfig {
   /** `required`: clients must STARTTLS before anything else. `optional`: they may. */
   readonly mode: 'required' | 'optional';
@@ -18,7 +22,7 @@ export interface TlsConfig {
 /** How long a TLS handshake may take is bounded by the connection's handshake timer. */
 export type TlsUpgrade = (socket: Socket) => Promise<tls.TLSSocket>;
 
-/** Suites with pre-shared keys come first: OpenSSL enables none of them by itself. */
+/** Suites with pre-shared keys; Node's default list excludes them all. */
 const PSK_CIPHERS = [
   'ECDHE-PSK-CHACHA20-POLY1305',
   'ECDHE-PSK-AES256-CBC-SHA384',
@@ -29,6 +33,9 @@ const PSK_CIPHERS = [
   'PSK-AES256-GCM-SHA384',
   'PSK-AES128-GCM-SHA256',
 ].join(':');
+
+/** Beside them, for clients with certificates: ephemeral keys and authenticated encryption only. */
+const CERTIFICATE_CIPHERS = 'ECDHE+AESGCM:ECDHE+CHACHA20';
 
 /**
  * Reads keys and certificates and returns what turns an accepted socket into a TLS one. The returned function rejects
@@ -47,7 +54,9 @@ export async function loadTls(config: TlsConfig): Promise<TlsUpgrade> {
         socket.off('close', gone);
         resolve(secured);
       });
-      server.once('tlsClientError', (error) => reject(error));
+      server.once('tlsClientError', (error: Error & { reason?: string }) =>
+        reject(new ProtocolError(`TLS handshake: ${error.reason ?? error.message}`)),
+      );
       server.emit('connection', socket);
     });
 }
@@ -68,10 +77,11 @@ async function contextOptions(config: TlsConfig): Promise<tls.TlsOptions> {
     ...(key && { key }),
     ...(ca && { ca, requestCert: true, rejectUnauthorized: true }),
     ...(keys && {
-      ciphers: cert === undefined ? PSK_CIPHERS : `${PSK_CIPHERS}:${tls.DEFAULT_CIPHERS}`,
+      ciphers: cert === undefined ? PSK_CIPHERS : `${PSK_CIPHERS}:${CERTIFICATE_CIPHERS}`,
       pskCallback: (_socket, identity) => keys.get(identity) ?? null,
-      // In TLS 1.3 OpenSSL offers keys of this kind for one hash only and Node none of the rest: 1.2 works everywhere.
-      ...(cert === undefined && { maxVersion: 'TLSv1.2' }),
+      // In TLS 1.3 a key is tied to a hash, and a server that has a certificate insists on it: clients that only have a
+      // key (libnbd, qemu, all through GnuTLS) then fail. In 1.2 the suite decides which of both is used.
+      maxVersion: 'TLSv1.2',
     }),
   };
   try {
@@ -87,8 +97,7 @@ async function load(path: string | undefined): Promise<Buffer | undefined> {
   try {
     return await readFile(path);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new ErrnoError(Errno[code as keyof typeof Errno] ?? Errno.EIO, `tls: reading ${path}`, { cause: error });
+    throw new ErrnoError(errnoOf(error), `tls: reading ${path}`, { cause: error });
   }
 }
 
