@@ -94,18 +94,24 @@ export class DescriptorDevice implements Device {
     const { fd, ioMode } = this.#descriptor;
     if (ioMode === 'sync') return this.#sync('read', length, offset, () => fs.readSync(fd, buffer, 0, length, offset));
     if (ioMode === 'async' || length > SYNC_BYTES_MAX) return undefined;
+    const start = performance.now();
+    if (!this.#readGuard.allows(start)) return undefined;
+    const done = this.#readNoWait(buffer, offset, length);
+    // Even a read that does not wait can take long: it starts the disk's read-ahead.
+    this.#readGuard.ran(start, performance.now(), length);
+    return done;
+  }
+
+  #readNoWait(buffer: Uint8Array, offset: number, length: number): number | undefined {
+    const { fd } = this.#descriptor;
     if (this.#kernelTells && syscalls !== undefined) {
       const result = syscalls.readNoWait(fd, buffer, offset);
       if (result >= 0) return result;
-      // Any other error too is left to the read that may wait, which meets it again.
+      // Any other error is left to the read that may wait, which meets it again.
       this.#kernelTells = result !== -Errno.EOPNOTSUPP;
       return undefined;
     }
-    const start = performance.now();
-    if (!this.#readGuard.allows(start)) return undefined;
-    const done = this.#sync('read', length, offset, () => fs.readSync(fd, buffer, 0, length, offset));
-    this.#readGuard.ran(start, performance.now(), length);
-    return done;
+    return this.#sync('read', length, offset, () => fs.readSync(fd, buffer, 0, length, offset));
   }
 
   #readLater(buffer: Uint8Array, offset: number): Promise<number> {

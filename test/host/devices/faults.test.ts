@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { Device } from '../../../host/devices/device.ts';
 import {
   DelayDevice,
@@ -238,10 +238,13 @@ const program = `
 `;
 
 /** A process with the disk open under ZOW_FAULTS, doing as told. */
-function client(disk: string, faults: string) {
+function client(t: ExecutionContext, disk: string, faults: string) {
   const child = spawn(process.execPath, ['--input-type=module', '-e', program, disk], {
     env: { ...process.env, ZOW_FAULTS: faults },
     stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  t.teardown(() => {
+    child.kill('SIGKILL');
   });
   return {
     async tell(what: string): Promise<string> {
@@ -263,7 +266,7 @@ test('ZOW_FAULTS works in another process, with a file as the switch and SIGKILL
   createSparse(image, 1024 * 1024);
   const first = () => fs.readFileSync(image)[0];
 
-  const switched = client(image, `a.img:volatile();a.img:error(op=write,while=${flag})`);
+  const switched = client(t, image, `a.img:volatile();a.img:error(op=write,while=${flag})`);
   t.is(await switched.tell('write'), 'done');
   fs.writeFileSync(flag, '');
   t.is(await switched.tell('write'), 'EIO');
@@ -272,13 +275,13 @@ test('ZOW_FAULTS works in another process, with a file as the switch and SIGKILL
   await switched.kill();
   t.is(first(), 0, 'never flushed: lost');
 
-  const liar = client(image, 'a.img:volatile(lies=yes)');
+  const liar = client(t, image, 'a.img:volatile(lies=yes)');
   t.is(await liar.tell('write'), 'done');
   t.is(await liar.tell('flush'), 'done');
   await liar.kill();
   t.is(first(), 0, 'flushed by a liar: lost');
 
-  const honest = client(image, 'a.img:volatile()');
+  const honest = client(t, image, 'a.img:volatile()');
   t.is(await honest.tell('write'), 'done');
   t.is(await honest.tell('flush'), 'done');
   await honest.kill();

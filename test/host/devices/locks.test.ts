@@ -2,7 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { openDevice } from '../../../host/devices/open.ts';
 import { createSparse } from '../../../host/devices/sparse.ts';
 import { fails } from './conformance.ts';
@@ -20,10 +20,12 @@ const opener = `
 `;
 
 /** Another process that opens the disk exclusively, and what it said then. */
-async function open(disk: string): Promise<{ child: ChildProcess; said: string }> {
+async function open(t: ExecutionContext, disk: string): Promise<{ child: ChildProcess; said: string }> {
   const child = spawn(process.execPath, ['--input-type=module', '-e', opener, disk], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  // A test that fails leaves no holder behind.
+  t.teardown(() => kill(child));
   const [chunk] = await once(child.stdout!, 'data');
   return { child, said: String(chunk).trim() };
 }
@@ -38,7 +40,7 @@ test('a second process is refused with the pid of the first, and takes over when
   const folder = scratch();
   const disk = path.join(folder, 'a.img');
   createSparse(disk, 1024 * 1024);
-  const first = await open(disk);
+  const first = await open(t, disk);
   t.is(first.said, 'held');
   const error = await fails(t, 'EBUSY', () => openDevice(disk, { exclusive: true }));
   t.regex(error.message, new RegExp(`^${disk} is in use: process ${first.child.pid} has it open \\(.+\\): EBUSY$`));
@@ -46,7 +48,7 @@ test('a second process is refused with the pid of the first, and takes over when
   t.true(readOnly.message.includes(String(first.child.pid)));
   await (await openDevice(disk)).close();
   await kill(first.child);
-  const second = await open(disk);
+  const second = await open(t, disk);
   t.is(second.said, 'held');
   await kill(second.child);
   t.deepEqual(fs.readdirSync(folder), ['a.img'], 'nothing is left beside the disk');
@@ -61,7 +63,7 @@ test('a file is the same disk by whatever name', async (t) => {
   fs.symlinkSync('a.img', path.join(folder, 'soft'));
   const device = await openDevice(disk, { exclusive: true });
   for (const name of ['hard', 'soft']) {
-    const { child, said } = await open(path.join(folder, name));
+    const { child, said } = await open(t, path.join(folder, name));
     t.true(said.includes(`process ${process.pid} has it open`), said);
     await kill(child);
   }
@@ -76,10 +78,10 @@ test('the lock is the process’s: it ends with the last close', async (t) => {
   const reader = await openDevice(disk, { exclusive: true, readOnly: true });
   const writer = await openDevice(disk, { exclusive: true });
   await reader.close();
-  const refused = await open(disk);
+  const refused = await open(t, disk);
   t.true(refused.said.includes('EBUSY'), refused.said);
   await writer.close();
-  const holder = await open(disk);
+  const holder = await open(t, disk);
   t.is(holder.said, 'held');
   await Promise.all([kill(refused.child), kill(holder.child)]);
   fs.rmSync(folder, { recursive: true });
@@ -89,7 +91,7 @@ test('of many that come at once, one wins', async (t) => {
   const folder = scratch();
   const disk = path.join(folder, 'a.img');
   createSparse(disk, 1024 * 1024);
-  const all = await Promise.all(Array.from({ length: 6 }, () => open(disk)));
+  const all = await Promise.all(Array.from({ length: 6 }, () => open(t, disk)));
   const winners = all.filter(({ said }) => said === 'held');
   t.is(winners.length, 1);
   for (const { said } of all) t.true(said === 'held' || said.includes(`process ${winners[0]!.child.pid} `), said);
@@ -104,7 +106,7 @@ test('of many that come at once, one wins', async (t) => {
     const file = path.join(folder, 'disk.img');
     createSparse(file, 8 * 1024 * 1024);
     const loop = loopDevice(file)!;
-    const first = await open(loop.path);
+    const first = await open(t, loop.path);
     t.is(first.said, 'held');
     const error = await fails(t, 'EBUSY', () => openDevice(loop.path, { exclusive: true }));
     t.true(error.message.includes(`process ${first.child.pid} has it open`), error.message);
