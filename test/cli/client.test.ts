@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { Errno } from '../../host/errno.ts';
 import { encodeHelloReply } from '../../host/ioctl/protocol.ts';
 import { IoctlServer } from '../../host/ioctl/server.ts';
 import { FakeCore, type FakeHandler } from '../host/ioctl/fake-core.ts';
+import { packNvlist } from '../host/ioctl/nvlist.ts';
 import { compileDriver } from './driver.ts';
 
 // The client in C, as the natively built programs have it, against the server with a table for a core.
@@ -24,26 +25,33 @@ const driver = join(scratch, 'driver');
 const zpool = join(root, 'cli', 'native', 'bin', 'zpool');
 const zfs = join(root, 'cli', 'native', 'bin', 'zfs');
 
-/** Offsets in zfs_cmd_t of zc_name, zc_guid and zc_cookie. */
+/** Offsets in zfs_cmd_t of zc_name, zc_guid, zc_cookie and zc_objset_stats.dds_type. */
 const nameAt = 0;
 const guidAt = 4096 + 32 + 8 + 8 + 8192 + 256;
 const cookieAt = guidAt + 24;
+const objsetTypeAt = 12728;
+const filesystem = 2;
 
 const ioc = {
   poolDestroy: 0x5a01,
   poolConfigs: 0x5a04,
+  poolStats: 0x5a05,
   poolGetHistory: 0x5a0a,
+  objsetStats: 0x5a12,
+  datasetListNext: 0x5a14,
+  snapshotListNext: 0x5a15,
+  create: 0x5a17,
   recv: 0x5a1b,
   send: 0x5a1c,
   errorLog: 0x5a20,
+  poolGetProps: 0x5a27,
   echo: 0x5a70,
   together: 0x5a71,
   wait: 0x5a72,
   eventsNext: 0x5a81,
 } as const;
 
-/** An empty nvlist as XDR: encoding, endian, two reserved; version 0, NV_UNIQUE_NAME; no pairs. */
-const emptyNvlist = Buffer.from([1, 1, 0, 0, ...[0, 1, 0, 0].flatMap((word) => [0, 0, 0, word])]);
+const emptyNvlist = packNvlist({});
 
 function view(cmd: Uint8Array): Buffer {
   return Buffer.from(cmd.buffer, cmd.byteOffset, cmd.byteLength);
@@ -310,6 +318,55 @@ test('every feature that upstream knows is supported, whatever this machine’s 
   // All but those that are not for users: the list ends with SPA_FEATURES.
   const known = source.match(/^\tSPA_FEATURE_\w+,/gm)!.length;
   t.true(features.length >= known - 3, `${features.length} of ${known}`);
+});
+
+/** A pool named tank, as far as `zfs create` of a filesystem and `zfs mount` ask. */
+function datasets(): Record<number, FakeHandler> {
+  const config = { version: 5000n, name: 'tank', state: 0n, pool_guid: 5n, vdev_tree: { type: 'root', guid: 5n } };
+  const existing = new Set(['tank']);
+  const nameOf = (cmd: Uint8Array) => view(cmd).toString('utf8', nameAt, cmd.indexOf(0));
+  const none: FakeHandler = async () => ({ errno: Errno.ENOENT });
+  return {
+    [ioc.poolConfigs]: async () => ({ dst: packNvlist({ tank: config }) }),
+    [ioc.poolStats]: async () => ({ dst: packNvlist(config) }),
+    [ioc.poolGetProps]: async () => ({ dst: emptyNvlist }),
+    [ioc.datasetListNext]: none,
+    [ioc.snapshotListNext]: none,
+    [ioc.create]: async ({ cmd }) => {
+      existing.add(nameOf(cmd));
+      return {};
+    },
+    [ioc.objsetStats]: async ({ cmd, dstRoom }) => {
+      const name = nameOf(cmd);
+      if (!existing.has(name)) return { errno: Errno.ENOENT };
+      cmd[objsetTypeAt] = filesystem;
+      const value = name.startsWith('tank/unmounted') ? 'none' : `${scratch}/mnt/${name}`;
+      return { cmd, dst: packNvlist({ mountpoint: { value, source: name } }).subarray(0, dstRoom) };
+    },
+  };
+}
+
+test('zfs create of a filesystem succeeds and says once that it is not mounted', async (t) => {
+  const { env } = await setup(t, new FakeCore(datasets()));
+  const note = 'filesystem successfully created, but not mounted: ZoW mounts no file systems\n';
+  t.like(await run(t, env, zfs, 'create', 'tank/fs'), { status: 0, stdout: '', stderr: note });
+  t.like(await run(t, env, zfs, 'create', '-p', 'tank/a/b/c'), { status: 0, stdout: '', stderr: note });
+  t.like(await run(t, env, zfs, 'create', '-u', 'tank/quiet'), { status: 0, stdout: '', stderr: '' });
+  t.like(await run(t, env, zfs, 'create', 'tank/unmounted'), { status: 0, stdout: '', stderr: '' });
+  t.false(existsSync(join(scratch, 'mnt')), 'no mount point is made');
+});
+
+test('zfs mount says why not, zfs unmount that it is not mounted', async (t) => {
+  const { env } = await setup(t, new FakeCore(datasets()));
+  const why = "cannot mount 'tank': ZoW has no kernel file system to mount; it serves volumes, see 'zfs create -V'\n";
+  t.like(await run(t, env, zfs, 'mount', 'tank'), { status: 1, stdout: '', stderr: why });
+  t.like(await run(t, env, zfs, 'mount', '-a'), { status: 1, stdout: '', stderr: why });
+  t.like(await run(t, env, zfs, 'unmount', 'tank'), {
+    status: 1,
+    stderr: "cannot unmount 'tank': not currently mounted\n",
+  });
+  t.like(await run(t, env, zfs, 'unmount', '-a'), { status: 0, stdout: '', stderr: '' });
+  t.false(existsSync(join(scratch, 'mnt')), 'no mount point is made');
 });
 
 test('zpool events -f waits in the host until Ctrl-C', async (t) => {

@@ -18,6 +18,7 @@ import {
 import { IoctlServer, type IoctlServerOptions } from '../../../host/ioctl/server.ts';
 import { defaultSocketPath, probeSocket, SocketBusyError } from '../../../host/ioctl/socket-path.ts';
 import { Closed, Failed, hello, LaneClient, RawClient } from './client.ts';
+import * as script from './conversation.ts';
 import { FakeCore, type FakeHandler } from './fake-core.ts';
 
 const echo = 0x5a00;
@@ -497,6 +498,91 @@ test('random bytes after a good hello never disturb another client', async (t) =
       t.is((await witness.ioctl(echo)).errno, 0);
     }),
     { numRuns: 100 },
+  );
+  await until(() => core.open_.size === 1);
+});
+
+/** A server for `conversation`. */
+async function conversational(t: ExecutionContext): Promise<{ core: FakeCore; path: string }> {
+  const core = new FakeCore(
+    {
+      [script.echo]: async ({ src, conf, history }) => ({ dst: Buffer.concat([src, conf, history]) }),
+      [script.stream]: async ({ streams }) => {
+        const buffer = new Uint8Array(8);
+        const count = await streams.read(0, buffer);
+        await streams.write(1, buffer.subarray(0, count));
+        await streams.drain();
+        return { dst: buffer.subarray(0, count) };
+      },
+    },
+    { cmdSize: script.cmdSize },
+  );
+  const directory = mkdtempSync(join(tmpdir(), 'zow-ioctl-'));
+  const path = join(directory, 'zow.sock');
+  const server = await IoctlServer.listen(core, path);
+  t.teardown(async () => {
+    await server.close('the test is over');
+    rmSync(directory, { recursive: true });
+  });
+  return { core, path };
+}
+
+test('frames mean the same wherever they are cut', async (t) => {
+  const { path, core } = await conversational(t);
+  const steps = script.conversation();
+  // What the server says after each step: reply; result; a stream read; a stream write; result; result.
+  const answers = [helloReplyBytes, 8 + 16 + 64 + 9, 16, 8 + 4 + 5, 8 + 16 + 64 + 5, 8 + 16 + 64 + 8];
+  const whole = async (cuts: number[]) => {
+    const client = await RawClient.connect(path);
+    const heard: Buffer[] = [];
+    for (const [i, step] of steps.entries()) {
+      let offset = 0;
+      for (const cut of cuts) {
+        client.send(step.subarray(offset, offset + cut));
+        offset += cut;
+        await sleep(1);
+        if (offset >= step.length) break;
+      }
+      if (offset < step.length) client.send(step.subarray(offset));
+      heard.push(Buffer.from(await client.receive(answers[i]!)));
+    }
+    client.close();
+    // The minor differs from session to session.
+    heard[0]!.fill(0, 52, 56);
+    return Buffer.concat(heard);
+  };
+  const expected = await whole([]);
+  t.true(expected.includes('sourcecnf') && expected.includes('againcnf'));
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 6 }), async (cuts) => {
+      t.true((await whole(cuts)).equals(expected));
+    }),
+    { numRuns: 20 },
+  );
+  await until(() => core.open_.size === 0);
+});
+
+test('a conversation with flipped, lost and doubled bytes harms nobody else', async (t) => {
+  const { path, core } = await conversational(t);
+  const bytes = Buffer.concat(script.conversation());
+  const witness = await LaneClient.open(path, { cmdSize: script.cmdSize });
+  const edit = fc.tuple(fc.nat(bytes.length - 1), fc.integer({ min: 0, max: 255 }), fc.integer({ min: 0, max: 3 }));
+  await fc.assert(
+    fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 5 }), async (edits) => {
+      let mutated = Buffer.from(bytes);
+      for (const [at, value, kind] of edits) {
+        if (kind <= 1) mutated[at % mutated.length] = value;
+        else if (kind === 2) mutated = Buffer.concat([mutated.subarray(0, at), mutated.subarray(at + (value % 9))]);
+        else mutated = Buffer.concat([mutated.subarray(0, at), mutated.subarray(Math.max(0, at - value))]);
+      }
+      const client = await RawClient.connect(path);
+      client.send(mutated.subarray(0, 112));
+      client.send(mutated.subarray(112));
+      client.socket.end();
+      await client.closed();
+      t.is((await witness.ioctl(script.echo)).errno, 0);
+    }),
+    { numRuns: 300 },
   );
   await until(() => core.open_.size === 1);
 });

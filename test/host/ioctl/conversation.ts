@@ -1,0 +1,46 @@
+import {
+  encodeFrameHeader,
+  encodeHello,
+  encodeIoctlHead,
+  FrameType,
+  ioctlHeadBytes,
+} from '../../../host/ioctl/protocol.ts';
+import { hello } from './client.ts';
+
+/** zfs_cmd_t of the conversation: small, so that mutations hit what surrounds it. */
+export const cmdSize = 64;
+
+/** Requests of the core that `conversation` talks to: one that returns src, one that reads and writes a stream once. */
+export const echo = 0x5a00;
+export const stream = 0x5a01;
+
+/** What a client sends in a hello, an ioctl with buffers, an ioctl with one stream read and one write, and a last ioctl. */
+export function conversation(): Buffer[] {
+  const ioctl = (request: number, src: string, history: string): Buffer => {
+    const head = {
+      request,
+      srcBytes: src.length,
+      confBytes: 3,
+      historyBytes: history.length,
+      dstRoom: 1000,
+      historyRoom: 0,
+    };
+    const length = ioctlHeadBytes + cmdSize + src.length + 3 + history.length;
+    return Buffer.concat([
+      encodeFrameHeader(FrameType.ioctl, length),
+      encodeIoctlHead(head),
+      Buffer.alloc(cmdSize, 'c'),
+      Buffer.from(`${src}cnf${history}`),
+    ]);
+  };
+  const data = Buffer.concat([encodeFrameHeader(FrameType.streamData, 9), Buffer.alloc(4), Buffer.from('bytes')]);
+  const written = Buffer.concat([encodeFrameHeader(FrameType.streamWritten, 4), Buffer.alloc(4)]);
+  return [
+    encodeHello({ ...hello, cmdSize }),
+    ioctl(echo, 'source', ''),
+    ioctl(stream, '', 'zpool\0'),
+    data,
+    written,
+    ioctl(echo, 'again', ''),
+  ];
+}

@@ -1,0 +1,53 @@
+/** What a fake core puts into nvlists: uint64 as bigint, string, nvlist. */
+export interface NvPairs {
+  readonly [name: string]: bigint | string | NvPairs;
+}
+
+/** data_type_t, include/sys/nvpair.h. */
+const typeUint64 = 8;
+const typeString = 9;
+const typeNvlist = 19;
+
+/** Packs an nvlist in XDR encoding: nvs_xdr() in module/nvpair/nvpair.c. */
+export function packNvlist(pairs: NvPairs): Buffer {
+  return Buffer.concat([Buffer.from([1, 1, 0, 0]), body(pairs)]);
+}
+
+function body(pairs: NvPairs): Buffer {
+  const version = 0;
+  const uniqueName = 1;
+  return Buffer.concat([words(version, uniqueName), ...Object.entries(pairs).map(pair), words(0, 0)]);
+}
+
+function pair([name, value]: [string, NvPairs[string]]): Buffer {
+  const [type, data, decodedBytes] = encode(value);
+  const rest = Buffer.concat([text(name), words(type, 1), data]);
+  // sizeof (nvpair_t), the name with its NUL, the value: each aligned to 8 (NVP_SIZE_CALC).
+  const decoded = align8(16 + Buffer.byteLength(name) + 1) + align8(decodedBytes);
+  return Buffer.concat([words(8 + rest.length, decoded), rest]);
+}
+
+function encode(value: NvPairs[string]): [number, Buffer, number] {
+  if (typeof value === 'string') return [typeString, text(value), Buffer.byteLength(value) + 1];
+  if (typeof value === 'bigint') {
+    const data = Buffer.alloc(8);
+    data.writeBigUInt64BE(value);
+    return [typeUint64, data, 8];
+  }
+  return [typeNvlist, body(value), 24];
+}
+
+function text(value: string): Buffer {
+  const bytes = Buffer.from(value);
+  return Buffer.concat([words(bytes.length), bytes, Buffer.alloc(-bytes.length & 3)]);
+}
+
+function words(...values: number[]): Buffer {
+  const bytes = Buffer.alloc(4 * values.length);
+  for (const [i, value] of values.entries()) bytes.writeUInt32BE(value, 4 * i);
+  return bytes;
+}
+
+function align8(bytes: number): number {
+  return (bytes + 7) & ~7;
+}
