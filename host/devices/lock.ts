@@ -67,7 +67,7 @@ function take(name: string, fd: number, readOnly: boolean): number {
     lockFd = fs.openSync(`/proc/self/fd/${fd}`, block ? access | fs.constants.O_EXCL : access);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
-    throw busy(name, stat, 'mounted, or part of a RAID, LVM or another pool');
+    throw busy(name, stat, 'mounted, part of a RAID or LVM, or held in another container');
   }
   const errno = syscalls.tryLock(lockFd);
   if (errno === 0 || block) return lockFd;
