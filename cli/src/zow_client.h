@@ -104,4 +104,9 @@ int zow_is_session(int fd);
 int zow_ioctl(int fd, unsigned long request, void *zc);
 int zow_close(int fd);
 
+/* zow_command.c: what the user called */
+void zow_set_subcommand(const char *name);
+const char *zow_get_subcommand(void);
+int zow_subcommand_is(const char *name);
+
 #endif	/* _ZOW_CLIENT_H */

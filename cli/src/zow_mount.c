@@ -20,9 +20,6 @@
 
 #include "zow_client.h"
 
-/* `create` of `zfs create tank/fs`. */
-static char zow_subcommand[32];
-
 extern void __real_zfs_save_arguments(int, char **, char *, int);
 
 void __wrap_zfs_save_arguments(int, char **, char *, int);
@@ -38,15 +35,8 @@ void
 __wrap_zfs_save_arguments(int argc, char **argv, char *string, int len)
 {
 	if (argc > 1)
-		(void) snprintf(zow_subcommand, sizeof (zow_subcommand), "%s",
-		    argv[1]);
+		zow_set_subcommand(argv[1]);
 	__real_zfs_save_arguments(argc, argv, string, len);
-}
-
-static int
-zow_subcommand_is(const char *name)
-{
-	return (strcmp(zow_subcommand, name) == 0);
 }
 
 /* Would a kernel have mounted it? With legacy and none it would not. */
@@ -70,7 +60,7 @@ __wrap_zfs_mount(zfs_handle_t *zhp, const char *options, int flags)
 	if (zow_subcommand_is("mount") || zow_subcommand_is("share")) {
 		(void) fprintf(stderr, "cannot %s '%s': ZoW has no kernel file "
 		    "system to mount; it serves volumes, see 'zfs create "
-		    "-V'\n", zow_subcommand, zfs_get_name(zhp));
+		    "-V'\n", zow_get_subcommand(), zfs_get_name(zhp));
 		return (-1);
 	}
 	if ((zow_subcommand_is("create") || zow_subcommand_is("clone")) &&

@@ -33,8 +33,9 @@ static uint8_t zow_process[16];
 static char zow_why[512];
 static uint32_t zow_hostid;
 
-/* What the system closes; our close() is wrapped. */
+/* The system's own; the names without __real_ are wrapped. */
 extern int __real_close(int);
+extern uid_t __real_geteuid(void);
 
 static void
 zow_init(void)
@@ -44,7 +45,7 @@ zow_init(void)
 	const char *name = path;
 
 	if (path == NULL || *path == '\0') {
-		dir = geteuid() == 0 ? "/run/zow" : getenv("XDG_RUNTIME_DIR");
+		dir = __real_geteuid() == 0 ? "/run/zow" : getenv("XDG_RUNTIME_DIR");
 		name = "/zow.sock";
 	}
 	if (dir != NULL && (*dir != '\0' || name == path)) {

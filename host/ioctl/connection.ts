@@ -30,6 +30,9 @@ const helloTimeoutMs = 10_000;
 /** How long a socket that we close may hold our last words. */
 const lingerMs = 1000;
 
+/** Requests up to this size are not counted. An ordinary ioctl has less than 16 KiB. */
+const smallRequestBytes = 256 * 1024;
+
 /** What a lane belongs to once its hello was accepted. */
 export interface LaneSession {
   readonly minor: number;
@@ -237,11 +240,14 @@ export class Lane {
   }
 
   #ioctlHead(head: IoctlHead, frameBytes: number): void {
-    if (!this.#owner.reserve(frameBytes)) {
-      this.fail(Errno.ENOMEM, 'the host has no room for more ioctl buffers');
-      return;
+    // Small ones always find room, or a few clients that stall with large ones would lock out all others.
+    if (frameBytes > smallRequestBytes) {
+      if (!this.#owner.reserve(frameBytes)) {
+        this.fail(Errno.ENOMEM, 'the host has no room for more ioctl buffers');
+        return;
+      }
+      this.#reserved = frameBytes;
     }
-    this.#reserved = frameBytes;
     // One allocation for the four parts; large ones are pages that are not touched before the bytes arrive.
     const payload = Buffer.allocUnsafeSlow(frameBytes - ioctlHeadBytes);
     this.#expect(payload, () => this.#start(head, payload));

@@ -14,7 +14,7 @@ export interface IoctlServerOptions {
   readonly connectionsMax?: number;
   /** Concurrent ioctls on one descriptor. */
   readonly lanesPerSessionMax?: number;
-  /** Request buffers of all clients together. */
+  /** Request buffers of all clients together, but for small requests. */
   readonly bufferBytesMax?: number;
 }
 

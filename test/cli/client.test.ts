@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -395,6 +395,28 @@ test('without a host there is one line that says so, and how to start one', asyn
   const long = await run(t, { ...process.env, ZOW_SOCKET: `/${'x'.repeat(107)}` }, zpool, 'list');
   t.is(long.status, 1);
   t.regex(long.stderr, /^\/x+: too long for a unix socket's path, which has at most 107 bytes\n$/);
+});
+
+const asRoot = process.geteuid!() === 0 ? test : test.skip;
+const nobody = 65534;
+
+asRoot('a socket that is not the user’s is named, one that is lets zpool import look for pools', async (t) => {
+  const { core, env } = await setup(t);
+  chmodSync(scratch, 0o755);
+  const devices = mkdtempSync(join(scratch, 'devices-'));
+  chownSync(devices, nobody, nobody);
+  const runAsNobody = (...args: string[]) => {
+    const child = spawn(zpool, args, { env, uid: nobody, gid: nobody, stdio: ['pipe', 'pipe', 'pipe'] });
+    t.teardown(() => child.kill('SIGKILL'));
+    return outcome(child);
+  };
+  t.like(await runAsNobody('list'), {
+    status: 1,
+    stderr: `cannot reach the ZoW host on ${env.ZOW_SOCKET}: Permission denied\n`,
+  });
+  t.is(core.opened, 0);
+  chownSync(env.ZOW_SOCKET!, nobody, nobody);
+  t.like(await runAsNobody('import', '-d', devices), { status: 0, stderr: 'no pools available to import\n' });
 });
 
 test('a host of another release is named with both releases', async (t) => {

@@ -280,15 +280,24 @@ test('a client that stops reading and is killed ends its session', async (t) => 
   t.pass();
 });
 
-test('request buffers of all clients together are bounded', async (t) => {
-  const { path } = await setup(t, { bufferBytesMax: 100_000 });
+test('large requests of all clients together are bounded, and do not lock out small ones', async (t) => {
+  const { core, path } = await setup(t, { bufferBytesMax: 1_000_000 });
   const modest = await LaneClient.open(path);
-  const client = await LaneClient.open(path);
-  await t.throwsAsync(client.ioctl(echo, { src: Buffer.alloc(100_000) }), {
+  const stalled = await LaneClient.open(path);
+  const bytes = 900_000;
+  const length = ioctlHeadBytes + 13744 + bytes;
+  const head = { request: echo, srcBytes: bytes, confBytes: 0, historyBytes: 0, dstRoom: 0, historyRoom: 0 };
+  stalled.raw.send(encodeFrameHeader(FrameType.ioctl, length), encodeIoctlHead(head));
+  await sleep(50);
+  const other = await LaneClient.open(path);
+  await t.throwsAsync(other.ioctl(echo, { src: Buffer.alloc(bytes) }), {
     instanceOf: Failed,
     message: 'the host has no room for more ioctl buffers',
   });
-  for (let i = 0; i < 20; i++) t.is((await modest.ioctl(echo, { src: Buffer.alloc(50_000) })).errno, 0);
+  t.is((await modest.ioctl(echo, { src: Buffer.alloc(200_000) })).errno, 0);
+  stalled.close();
+  await until(() => core.closed === 2);
+  for (let i = 0; i < 5; i++) t.is((await modest.ioctl(echo, { src: Buffer.alloc(bytes) })).errno, 0);
 });
 
 test('a stream of writes arrives whole and in order, within its window', async (t) => {
