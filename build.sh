@@ -8,11 +8,13 @@ usage() {
 usage: build.sh [TARGET...] [--release 2.4.3|2.3.2] [--debug]
 
 targets:
-  fetch    bring, verify and unpack the sources of the release
-  wasm     compile the core and the programs to WebAssembly (the default)
-  native   compile zpool, zfs, zdb, zstream, zinject and ztest for this machine
-  all      wasm and native
-  clean    remove what was built; the unpacked sources and the downloads stay
+  fetch       bring, verify and unpack the sources of the release
+  wasm        compile the core and the programs to WebAssembly (the default)
+  core        only the core, zow.wasm
+  native      compile zpool, zfs, zdb, zstream, zinject and ztest for this machine
+  all         wasm and native
+  test-tools  install what the tests drive ZoW with: qemu-utils, fio, libnbd-bin, nbdkit, ...
+  clean       remove what was built; the unpacked sources and the downloads stay
 
 options:
   --release R   an OpenZFS release of zfs-src/releases.json
@@ -29,7 +31,7 @@ fail() {
 	exit 1
 }
 
-# need COMMAND-OR-HEADER... : packages to install when one is missing, named by `packages`.
+# bring REASON PACKAGE...: installs packages, or says which are missing and why.
 bring() {
 	local what=$1
 	shift
@@ -59,6 +61,9 @@ bring_wasm_tools() {
 			missing+=("${package[$tool]}")
 		fi
 	done
+	# compiler-rt for wasm32 is in a package of its own.
+	compgen -G '/usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a' >/dev/null ||
+	    missing+=(libclang-rt-19-dev-wasm32)
 	if [ "${#missing[@]}" -gt 0 ]; then
 		# Without Debian's packages at hand, unversioned tools of another origin will do.
 		if command -v clang >/dev/null && command -v wasm-ld >/dev/null && command -v llvm-ar >/dev/null &&
@@ -86,16 +91,27 @@ bring_native_tools() {
 	fi
 }
 
-bring_common_tools() {
-	local tool
-	local -A package=([make]=make [tar]=tar [xz]=xz-utils [patch]=patch)
+# bring_commands REASON COMMAND=PACKAGE...: the packages of those commands that are not there.
+bring_commands() {
+	local reason=$1 pair
+	shift
 	local -a missing=()
-	for tool in "${!package[@]}"; do
-		command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
+	for pair in "$@"; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
 	done
 	if [ "${#missing[@]}" -gt 0 ]; then
-		bring "tools are missing" "${missing[@]}"
+		bring "$reason" "${missing[@]}"
 	fi
+}
+
+# Clients of block devices that the tests drive ZoW with.
+bring_test_tools() {
+	bring_commands "programs the tests use are missing" qemu-img=qemu-utils fio=fio nbdcopy=libnbd-bin \
+	    nbdkit=nbdkit fusermount3=fuse3 mkfs.ext4=e2fsprogs mount=mount perl=perl cc=gcc
+}
+
+bring_common_tools() {
+	bring_commands "tools are missing" make=make tar=tar xz=xz-utils patch=patch flock=util-linux
 	if [ ! -x "$(node_binary)" ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
 		command -v npm >/dev/null || fail "npm is missing: install Node.js"
 		echo "build.sh: installing npm packages" >&2
@@ -114,7 +130,7 @@ targets=()
 options=()
 while [ $# -gt 0 ]; do
 	case $1 in
-	fetch | wasm | native) targets+=("$1") ;;
+	fetch | wasm | core | native | test-tools) targets+=("$1") ;;
 	all) targets+=(wasm native) ;;
 	clean)
 		rm -rf build dist cli/native/bin
@@ -130,7 +146,11 @@ done
 [ "${#targets[@]}" -gt 0 ] || targets=(wasm)
 
 bring_common_tools
-case " ${targets[*]} " in *' wasm '*) bring_wasm_tools ;; esac
+if [ "${targets[*]}" = test-tools ]; then
+	bring_test_tools
+	exit 0
+fi
+case " ${targets[*]} " in *' wasm '* | *' core '*) bring_wasm_tools ;; esac
 case " ${targets[*]} " in *' native '*) bring_native_tools ;; esac
 
 # One build at a time in a checkout.

@@ -10,12 +10,18 @@ import type { Plan } from './plan.ts';
 import { BuildError, findRelease, projectRoot, readReleases } from './releases.ts';
 import { run } from './run.ts';
 import { findTools } from './tools.ts';
+import { CORE } from './units.ts';
 import { wasmPlan } from './wasm.ts';
 
-const PLANS: Readonly<Record<string, (context: Context) => Plan>> = { native: nativePlan, wasm: wasmPlan };
+/** What can be asked for: a plan, and which of its links are wanted. */
+const TARGETS: Readonly<Record<string, { plan: (context: Context) => Plan; only?: string }>> = {
+  native: { plan: nativePlan },
+  wasm: { plan: wasmPlan },
+  core: { plan: wasmPlan, only: CORE.output },
+};
 
 /** Runs make on a plan. What compilers print is passed on, except that a full disk becomes one line. */
-async function make(makefile: string, signal: AbortSignal): Promise<void> {
+async function make(makefile: string, goals: readonly string[], signal: AbortSignal): Promise<void> {
   let isFull = false;
   const onStderr = (chunk: string): void => {
     isFull ||= /No space left on device/.test(chunk);
@@ -23,7 +29,7 @@ async function make(makefile: string, signal: AbortSignal): Promise<void> {
       process.stderr.write(chunk.replaceAll(/^make(\[\d+\])?: .*\n/gm, ''));
     }
   };
-  const options = ['-s', '-r', '-R', '--no-print-directory', `-j${availableParallelism()}`, '-f', makefile];
+  const options = ['-s', '-r', '-R', '--no-print-directory', `-j${availableParallelism()}`, '-f', makefile, ...goals];
   const result = await run('make', options, { cwd: projectRoot, signal, onStderr });
   if (isFull) {
     throw new BuildError('the disk is full: nothing half-written was kept; free some space and run it again');
@@ -47,19 +53,23 @@ async function main(signal: AbortSignal): Promise<void> {
   const libcPlaces = defaultPlaces(projectRoot, process.env.LIBC_TARBALL, signal);
   await unpack(releases.libc, 'libc', join(projectRoot, 'zfs-src/upstream/libc'), patches, libcPlaces);
   for (const target of positionals.filter((name) => name !== 'fetch')) {
-    const planOf = PLANS[target];
-    if (planOf === undefined) {
-      throw new BuildError(`unknown target ${target}; targets: fetch, ${Object.keys(PLANS).join(', ')}`);
+    const wanted = TARGETS[target];
+    if (wanted === undefined) {
+      throw new BuildError(`unknown target ${target}; targets: fetch, ${Object.keys(TARGETS).join(', ')}`);
     }
-    const plan = planOf({
+    const plan = wanted.plan({
       root: projectRoot,
       release: values.release,
       tree,
       musl: 'zfs-src/upstream/libc/libc-top-half/musl',
       debug: values.debug,
-      tools: findTools(target),
+      tools: findTools(target === 'native' ? 'native' : 'wasm'),
     });
-    await make(writeMakefile(projectRoot, plan), signal);
+    await make(
+      writeMakefile(projectRoot, plan),
+      wanted.only === undefined ? [] : [`${plan.folder}/${wanted.only}`],
+      signal,
+    );
   }
 }
 

@@ -9,6 +9,8 @@ export interface Toolchain {
   readonly clang: string;
   readonly wasmLd: string;
   readonly wasmAr: string;
+  /** clang's runtime library for wasm32: 128-bit arithmetic, long double. */
+  readonly wasmBuiltins: string;
   readonly gcc: string;
   readonly ar: string;
   /** What changes when any of them changes. */

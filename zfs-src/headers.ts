@@ -1,4 +1,4 @@
-// Headers that are made at build time from headers of musl and of OpenZFS, as their own makefiles or a port would.
+// Headers that are made at build time from musl's, as its own makefile and a port to a new architecture would.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BuildError } from './releases.ts';
@@ -50,21 +50,5 @@ export function muslHeaders(root: string, musl: string): Map<string, string> {
     ['bits/syscall.h', calls + names.join('')],
     ['version.h', `#define VERSION "${read('VERSION').trim()}"\n`],
     ['wasi/version.h', ''],
-  ]);
-}
-
-/** Headers made from the OpenZFS release in `tree` below `root`. */
-export function upstreamHeaders(root: string, tree: string): Map<string, string> {
-  const xdr = 'include/os/linux/spl/rpc/xdr.h';
-  // nvpair.c calls an xdrproc_t with three arguments where user space's XDR takes any: wasm checks that the types agree.
-  const text = substitute(
-    readFileSync(join(root, tree, xdr), 'utf8'),
-    'typedef bool_t (*xdrproc_t)(XDR *xdrs, void *ptr);',
-    'typedef bool_t (*xdrproc_t)(XDR *, ...);',
-    xdr,
-  );
-  return new Map([
-    ['spl_xdr.h', text],
-    ['linux/string.h', '#include <string.h>\n'],
   ]);
 }

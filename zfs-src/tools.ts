@@ -1,5 +1,6 @@
 // Finds the compilers a target needs.
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import type { Toolchain } from './context.ts';
 import { BuildError } from './releases.ts';
 
@@ -27,6 +28,16 @@ function findClangTool(name: string): { command: string; version: string } {
   );
 }
 
+/** clang's runtime library for wasm32, which Debian packages apart from clang. */
+function findBuiltins(clang: string): string {
+  const result = spawnSync(clang, ['--target=wasm32-wasi', '-print-libgcc-file-name'], { encoding: 'utf8' });
+  const file = result.stdout.trim();
+  if (!existsSync(file)) {
+    throw new BuildError(`${file} is missing: install libclang-rt-19-dev-wasm32 (or run build.sh as root on Debian)`);
+  }
+  return file;
+}
+
 function findSystemTool(command: string): { command: string; version: string } {
   const version = versionOf(command);
   if (version === undefined) {
@@ -36,7 +47,7 @@ function findSystemTool(command: string): { command: string; version: string } {
 }
 
 /** The tools for `target`; those of the other target are left empty. Throws a BuildError that names what is missing. */
-export function findTools(target: string): Toolchain {
+export function findTools(target: 'wasm' | 'native'): Toolchain {
   const none = { command: '', version: '' };
   const isWasm = target === 'wasm';
   const clang = isWasm ? findClangTool('clang') : none;
@@ -49,6 +60,7 @@ export function findTools(target: string): Toolchain {
     clang: clang.command,
     wasmLd: wasmLd.command,
     wasmAr: wasmAr.command,
+    wasmBuiltins: isWasm ? findBuiltins(clang.command) : '',
     gcc: gcc.command,
     ar: ar.command,
     versions: versions.join('\n'),

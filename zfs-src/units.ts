@@ -42,10 +42,11 @@ export const MUSL = {
     ...['conf/sysconf.c', 'env/__init_tls.c', 'env/__libc_start_main.c', 'errno/__errno_location.c', 'exit/abort.c'],
     ...['exit/abort_lock.c', 'fcntl/posix_fadvise.c', 'legacy/getpagesize.c', 'linux/brk.c', 'linux/sbrk.c'],
     ...['linux/sync_file_range.c', 'signal/raise.c', 'stdio/__lockfile.c', 'stdio/flockfile.c', 'stdio/funlockfile.c'],
-    'unistd/lseek.c',
   ],
-  own: ['wasm/libc/*.c'],
 };
+
+/** Ours under the core and every program: fibers, pthreads, malloc, system calls. */
+export const LIBC = ['wasm/libc/*.c'];
 
 /** The core: libzpool and what it needs, with the kernel-only code that makes it a whole `/dev/zfs`. */
 export const CORE = {
@@ -61,14 +62,44 @@ export const CORE = {
     'libspl',
     'libspl_assert',
   ],
-  /** Upstream's files that libzpool lacks: the ioctls, volumes, and the kernel's XDR. */
-  extra: ['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/os/linux/spl/spl-xdr.c'],
-  /** What only programs use. */
+  /** Upstream's files that libzpool lacks: the ioctls and volumes. */
+  extra: ['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/zfs/dataset_kstats.c'],
+  /** What is compiled without `_KERNEL`, by the start of its path: its kernel side would need a kernel's headers. */
+  userspace: [
+    ...['module/lua/', 'module/nvpair/', 'module/unicode/', 'module/icp/', 'module/zstd/', 'lib/'],
+    ...[
+      'module/zfs/dmu.c',
+      'module/zfs/dmu_direct.c',
+      'module/zfs/sa.c',
+      'module/zfs/zfs_sa.c',
+      'module/zfs/zfs_fuid.c',
+    ],
+    ...['module/zfs/zfs_znode.c', 'module/zfs/abd.c', 'module/zfs/vdev_raidz_math.c', 'module/zcommon/zfs_fletcher.c'],
+    'module/zcommon/simd_stat.c',
+  ],
+  /** What is compiled with `_KERNEL` although `userspace` covers it. */
+  kernel: ['module/icp/algs/blake3/blake3_impl.c'],
+  /** Functions of kernel.c that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
+  renamed: {
+    'lib/libzpool/kernel.c': [
+      ...['zvol_rename_minors', 'zvol_remove_minors', 'zvol_create_minors'],
+      ...['zfs_onexit_fd_rele', 'zfs_onexit_fd_hold', 'zfs_onexit_add_cb'],
+      ...['zfs_secpolicy_snapshot_perms', 'zfs_secpolicy_rename_perms', 'zfs_secpolicy_destroy_perms', 'secpolicy_zfs'],
+      ...['kstat_create', 'kstat_install', 'kstat_delete', 'kstat_set_raw_ops', 'cv_wait_sig', 'spa_config_load'],
+      ...['cmn_err', 'vcmn_err', 'panic', 'vpanic'],
+      ...['zfs_file_open', 'zfs_file_close', 'zfs_file_write', 'zfs_file_pwrite', 'zfs_file_read', 'zfs_file_pread'],
+      ...['zfs_file_seek', 'zfs_file_getattr', 'zfs_file_fsync', 'zfs_file_deallocate', 'zfs_file_off'],
+      ...['zfs_file_unlink', 'zfs_file_get', 'zfs_file_put'],
+    ],
+  },
+  /** What only programs use, and what is replaced. */
   without: [
     ...['lib/libnvpair/libnvpair.c', 'lib/libnvpair/libnvpair_json.c', 'lib/libspl/getexecname.c'],
     ...['lib/libspl/os/linux/getexecname.c', 'lib/libspl/os/linux/getmntany.c', 'lib/libzutil/zutil_import.c'],
     ...['lib/libzutil/os/linux/zutil_device_path_os.c', 'lib/libzutil/os/linux/zutil_import_os.c'],
     'lib/libzutil/os/linux/zutil_setproctitle.c',
+    // Replaced by files of wasm/core/: libzpool's are made for ztest, or for a process that may abort.
+    ...['lib/libzpool/arc_os.c', 'module/zfs/vdev_file.c', 'lib/libspl/assert.c', 'lib/libspl/backtrace.c'],
   ],
   own: ['wasm/core/*.c'],
 };
@@ -82,13 +113,15 @@ export const NATIVE_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'zt
 /** Ours in every program, wasm and native: the client side of the ioctl transport. */
 export const CLIENT = ['cli/src/*.c'];
 
+/** Ours in every wasm program besides: what a process asks of an operating system. */
+export const WASM_PROCESS = ['wasm/program/*.c'];
+
 /** Sources that are for one CPU although their names end in .c; they are empty, or do not compile, elsewhere. */
 export const MACHINE_CODE = /_(aesni|x86-64|pclmulqdq|intel|sse\w*|ssse3|avx\w*|aarch64\w*|powerpc\w*)\.c$/;
 
 /** What single upstream files need beside their unit's flags, by the start of their path. */
 export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'module/lua/': ['-I{tree}/module/lua'],
-  'module/os/linux/spl/spl-xdr.c': ['-DEXPORT_SYMBOL(x)=', '-Dnoinline='],
   'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],
   'stdio/__stdio_seek.c': ['-D__lseek=lseek', '-include', 'unistd.h'],
 };
@@ -105,19 +138,16 @@ export const WASM_FLAGS = [
 export const OWN_WARNINGS = [
   ...['-Wall', '-Wextra', '-Wno-sign-compare', '-Wno-unused-parameter', '-Wno-unused-function', '-Wno-unknown-pragmas'],
   ...['-Wno-missing-field-initializers', '-Wno-expansion-to-defined', '-Wno-null-pointer-arithmetic'],
-  '-Wno-unused-but-set-variable',
+  ...['-Wno-unused-but-set-variable', '-Wno-visibility'],
 ];
 
-/** How the core is linked: one memory of a fixed size; gc drops what no export reaches. */
-export const CORE_LINK = [
-  ...['--no-entry', '--export=__stack_pointer', '--export=__wasm_call_ctors', '--export-memory', '--gc-sections'],
-  ...['-z', 'stack-size=1048576', '--initial-memory=2147418112', '--max-memory=2147418112'],
-];
-
-/** How a program is linked: a WASI command whose memory grows. */
-export const PROGRAM_LINK = [
-  ...['--no-entry', '--export=__stack_pointer', '--export=__wasm_call_ctors', '--export-memory', '--gc-sections'],
-  ...['-z', 'stack-size=1048576', '--initial-memory=16777216', '--max-memory=2147418112'],
+/**
+ * How wasm is linked: the host brings a shared memory of a fixed size; gc drops what no export reaches. Names of functions stay in
+ * (a panic's stack is useless without them), DWARF only in a debug build.
+ */
+export const WASM_LINK = [
+  ...['--no-entry', '--import-memory', '--shared-memory', '--no-check-features', '--gc-sections', '--error-limit=0'],
+  ...['-z', 'stack-size=262144', '--initial-memory=67108864', '--max-memory=4294967296'],
 ];
 
 /** Libraries of Debian's that native programs use, under the names that upstream's makefiles have for them. */

@@ -3,18 +3,21 @@ import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Automake } from './automake.ts';
 import { type Context, fingerprint, own, wraps } from './context.ts';
-import { MUSL_ARCH, muslHeaders, upstreamHeaders } from './headers.ts';
+import { MUSL_ARCH, muslHeaders } from './headers.ts';
 import type { Archive, Group, Link, Plan } from './plan.ts';
 import * as units from './units.ts';
 import { readUpstream } from './upstream.ts';
 
-/** Groups for `sources` of one unit: those that units.EXCEPTIONS names get groups of their own. */
-function withExceptions(group: Group, tree: string): Group[] {
+/** Flags of single files, by the start of their path. */
+type Exceptions = Readonly<Record<string, readonly string[]>>;
+
+/** Groups for `sources` of one unit: those that `exceptions` names get groups of their own. */
+function withExceptions(group: Group, tree: string, exceptions: Exceptions = units.EXCEPTIONS): Group[] {
   const plain: string[] = [];
   const special = new Map<string, string[]>();
   for (const source of group.sources) {
     const path = source.startsWith(`${tree}/`) ? source.slice(tree.length + 1) : source;
-    const prefix = Object.keys(units.EXCEPTIONS).find((candidate) => path.startsWith(candidate));
+    const prefix = Object.keys(exceptions).find((candidate) => path.startsWith(candidate));
     if (prefix === undefined) {
       plain.push(source);
     } else {
@@ -22,7 +25,7 @@ function withExceptions(group: Group, tree: string): Group[] {
     }
   }
   const groups = [...special].map(([prefix, sources], index): Group => {
-    const extra = units.EXCEPTIONS[prefix]!.map((flag) => flag.replaceAll('{tree}', tree));
+    const extra = exceptions[prefix]!.map((flag) => flag.replaceAll('{tree}', tree));
     return { ...group, name: `${group.name}-${index + 1}`, sources, flags: [...group.flags, ...extra] };
   });
   return [{ ...group, sources: plain }, ...groups];
@@ -89,12 +92,17 @@ class Wasm {
     };
   }
 
-  /** libc: musl's files and ours. */
-  libc(): Group[] {
-    const ours: Group = {
-      name: 'libc',
+  /** musl, of which a link takes what it needs. */
+  musl(): Group[] {
+    return withExceptions(this.#muslGroup(), `${this.#musl}/src`);
+  }
+
+  /** Our files of the libc level: `patterns` selects them. */
+  seam(name: string, patterns: readonly string[]): Group {
+    return {
+      name,
       compiler: this.context.tools.clang,
-      sources: own(this.context.root, ...units.MUSL.own),
+      sources: own(this.context.root, ...patterns),
       flags: [
         ...[
           '-std=gnu11',
@@ -108,22 +116,21 @@ class Wasm {
         ...this.#base(),
       ],
     };
-    return [...withExceptions(this.#muslGroup(), `${this.#musl}/src`), ours];
   }
 
   /** Include path and definitions of upstream's code: overlays first, then what upstream's makefiles say. */
   #upstreamFlags(flags: readonly string[], overlays: readonly string[]): string[] {
     return [
       `-DZFS_META_VERSION="${this.context.release}"`,
+      `-DZFS_META_VERSION_NUMBER=${versionNumber(this.context.release)}`,
       ...['-DHAVE_LARGE_STACKS=1', '-std=gnu11'],
       ...overlays.map((path) => `-I${path}`),
-      `-I${this.folder}/gen/zfs`,
       ...flags.filter((flag) => !flag.startsWith('-std=')),
       ...this.#base(),
     ];
   }
 
-  /** Upstream's sources and ours of the core, all seen with `_KERNEL`: it decides the layout of structures. */
+  /** Upstream's sources and ours of the core; `_KERNEL` makes most of them what they are in a kernel. */
   core(): Group[] {
     const { root, tree, tools } = this.context;
     const skip = new Set(units.CORE.without);
@@ -132,20 +139,36 @@ class Wasm {
       .filter((source) => !skip.has(source) && !units.MACHINE_CODE.test(source));
     const overlays = ['wasm/overlay', 'wasm/libc', 'wasm/core'];
     const more = ['libzpool', 'libzutil'].map((library) => `-I${tree}/lib/${library}`);
-    const flags = [...this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more], overlays), '-D_KERNEL'];
-    const upstream: Group = {
-      name: 'core-upstream',
+    const flags = this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more], overlays);
+    const sources = [...new Set([...derived, ...units.CORE.extra])];
+    const isUserspace = (source: string): boolean =>
+      units.CORE.userspace.some((prefix) => source.startsWith(prefix)) && !units.CORE.kernel.includes(source);
+    const group = (name: string, files: readonly string[], more: readonly string[]): Group => ({
+      name,
       compiler: tools.clang,
-      sources: [...new Set([...derived, ...units.CORE.extra])].map((source) => `${tree}/${source}`),
-      flags: [...flags, '-w'],
-    };
+      sources: files.map((source) => `${tree}/${source}`),
+      flags: [...flags, ...more],
+    });
+    const upstream = [
+      group(
+        'core-kernel',
+        sources.filter((source) => !isUserspace(source)),
+        ['-D_KERNEL', '-w'],
+      ),
+      group('core-userspace', sources.filter(isUserspace), ['-w']),
+    ];
+    const renames = Object.entries(units.CORE.renamed).map(([source, names]): [string, string[]] => [
+      source,
+      names.map((name) => `-D${name}=libzpool_${name}`),
+    ]);
+    const exceptions = { ...units.EXCEPTIONS, ...Object.fromEntries(renames) };
     const ours: Group = {
       name: 'core',
       compiler: tools.clang,
       sources: own(root, ...units.CORE.own),
-      flags: [...flags, ...units.OWN_WARNINGS],
+      flags: [...flags, '-D_KERNEL', ...units.OWN_WARNINGS],
     };
-    return [...withExceptions(upstream, tree), ours];
+    return [...upstream.flatMap((part) => withExceptions(part, tree, exceptions)), ours];
   }
 
   /** Upstream's libraries and programs as they are outside the kernel, one list of groups for each name. */
@@ -179,16 +202,18 @@ class Wasm {
   }
 }
 
-/** Prefixes the keys of a map of headers with a directory. */
-function below(folder: string, headers: ReadonlyMap<string, string>): [string, string][] {
-  return [...headers].map(([name, content]) => [`${folder}/${name}`, content]);
+/** A release as a number that the preprocessor can compare: 2.4.3 is 20403. */
+function versionNumber(release: string): number {
+  return release.split('.').reduce((number, part) => number * 100 + Number(part), 0);
 }
 
 /** The core and the programs as WebAssembly, with the libc under them. */
 export function wasmPlan(context: Context): Plan {
   const { root, tree, tools } = context;
   const wasm = new Wasm(context);
-  const libc = wasm.libc();
+  const musl = wasm.musl();
+  const libc = wasm.seam('libc', units.LIBC);
+  const process = wasm.seam('process', units.WASM_PROCESS);
   const core = wasm.core();
   const client = wasm.client();
   const names = wasm.upstream.closure(units.WASM_PROGRAMS);
@@ -200,41 +225,43 @@ export function wasmPlan(context: Context): Plan {
     archiver: tools.wasmAr,
     groups: groupNames(groups),
   });
-  const strip = context.debug ? [] : ['--strip-all'];
-  const coreLink: Link = {
-    file: `${wasm.folder}/${units.CORE.output}`,
+  // What is ours is linked whole: the host calls into it. Of musl and the libraries a link takes what it needs.
+  const link = (
+    file: string,
+    groups: readonly Group[],
+    libraries: readonly string[],
+    wrapping: readonly string[],
+  ): Link => ({
+    file: `${wasm.folder}/${file}`,
     linker: tools.wasmLd,
-    flags: [...units.CORE_LINK, ...strip, ...wraps(root, own(root, ...units.CORE.own, ...units.MUSL.own))],
-    groups: groupNames(core),
-    archives: [archiveOf('libc')],
-    trailing: [],
-  };
-  const programLinks = units.WASM_PROGRAMS.map(
-    (program): Link => ({
-      file: `${wasm.folder}/${program}.wasm`,
-      linker: tools.wasmLd,
-      flags: [...units.PROGRAM_LINK, ...strip, ...wraps(root, own(root, ...units.CLIENT, ...units.MUSL.own))],
-      groups: groupNames(userspace.get(program)!),
-      // The client is an archive: not every program has all that it wraps.
-      archives: [...wasm.upstream.closure([program]).filter((name) => name !== program), 'client', 'libc'].map(archiveOf),
-      trailing: [],
-    }),
-  );
+    flags: [...units.WASM_LINK, ...(context.debug ? [] : ['--strip-debug']), ...wraps(root, own(root, ...wrapping))],
+    groups: groupNames(groups),
+    archives: [...libraries, 'musl'].map(archiveOf),
+    trailing: [tools.wasmBuiltins],
+  });
+  const programLinks = units.WASM_PROGRAMS.map((program) => {
+    const libraries = wasm.upstream.closure([program]).filter((name) => name !== program);
+    const groups = [...userspace.get(program)!, libc, process];
+    // The client is an archive: not every program has all that it wraps.
+    return link(
+      `${program}.wasm`,
+      groups,
+      [...libraries, 'client'],
+      [...units.CLIENT, ...units.LIBC, ...units.WASM_PROCESS],
+    );
+  });
   const libraries = names.filter((name) => !units.WASM_PROGRAMS.includes(name));
   return {
     folder: wasm.folder,
     prefixes: [`${tree}/`, `${context.musl}/src/`],
     fingerprint: fingerprint(context, 'wasm/**/*.h', 'cli/src/*.h', 'cli/overlay/**/*.h'),
-    headers: new Map([
-      ...below('gen/musl', muslHeaders(root, context.musl)),
-      ...below('gen/zfs', upstreamHeaders(root, tree)),
-    ]),
-    groups: [...libc, ...core, ...[...userspace.values()].flat(), client],
+    headers: new Map([...muslHeaders(root, context.musl)].map(([name, content]) => [`gen/musl/${name}`, content])),
+    groups: [...musl, libc, process, ...core, ...[...userspace.values()].flat(), client],
     archives: [
-      archive('libc', libc),
+      archive('musl', musl),
       archive('client', [client]),
       ...libraries.map((library) => archive(library, userspace.get(library)!)),
     ],
-    links: [coreLink, ...programLinks],
+    links: [link(units.CORE.output, [...core, libc], [], [...units.CORE.own, ...units.LIBC]), ...programLinks],
   };
 }

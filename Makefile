@@ -1,0 +1,47 @@
+# What there is to make; each target brings what it needs. build.sh does the compiling.
+
+MAKEFLAGS += --no-print-directory
+NODE = $(firstword $(wildcard node_modules/node-*/bin/node) node)
+RELEASE ?=
+DEBUG ?=
+BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
+
+.PHONY: all wasm bundle native run test lint bench clean distclean help
+
+all: bundle			## build the core and the programs, and the distributable bundle in dist/
+
+wasm:				## compile the core and the programs to WebAssembly
+	@$(BUILD) wasm
+
+bundle: wasm
+	@$(NODE) cli/bundle.ts
+
+native:				## build zpool, zfs, zdb, zstream, zinject, ztest for this machine (cli/native/bin)
+	@$(BUILD) native
+
+run: wasm			## serve an example pool: a mirror of two sparse files and a volume
+	@cli/bin/zow serve examples/mirror.yaml
+
+test:				## lint, then run all tests; T="test/host/nbd/*" runs some
+	@./build.sh test-tools
+	@$(BUILD) all
+	@$(MAKE) lint
+	@$(NODE) test/run.ts $(T)
+
+lint:				## types, format and style of all TypeScript and C
+	@$(BUILD) fetch
+	@$(NODE) test/lint.ts
+
+bench: wasm native		## measure throughput and latency beside nbdkit and qemu-nbd
+	@./build.sh test-tools
+	@$(NODE) test/bench/run.ts
+
+clean:				## remove what was built
+	@./build.sh clean
+
+distclean: clean		## remove downloads, unpacked sources and npm packages too
+	@rm -rf zfs-src/cache zfs-src/upstream node_modules
+
+help:				## show this
+	@echo "make [TARGET] [RELEASE=2.4.3|2.3.2] [DEBUG=1]"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
