@@ -10,9 +10,9 @@
  * the socket of its first lane. A lane carries one ioctl at a time, so when
  * several threads use the descriptor at once, each gets a lane of its own:
  *
- *	open()  = fd 3 ── session ─┬─ lane fd 3   (closes with the session)
- *	                           ├─ lane fd 5   (made for a second thread)
- *	                           └─ lane fd 6
+ *	open()  = fd 3 -- session -+- lane fd 3   (closes with the session)
+ *	                           +- lane fd 5   (made for a second thread)
+ *	                           +- lane fd 6
  */
 
 #include <errno.h>

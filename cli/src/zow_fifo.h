@@ -10,8 +10,8 @@
  * write a stream to every kind of file, so lzc_send_wrapper() puts a pipe, a
  * thread and splice(2) in between unless the descriptor is a pipe. Here it is
  * the program itself that writes, to any descriptor, and there is no
- * splice(2): each descriptor counts as a pipe. The other place in that file that
- * asks only enlarges a pipe's buffer, and does not mind when it cannot.
+ * splice(2): each descriptor counts as a pipe. The other place in that
+ * file that asks only enlarges a pipe's buffer, and may fail at that.
  */
 
 #ifndef _ZOW_FIFO_H

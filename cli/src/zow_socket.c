@@ -45,7 +45,8 @@ zow_init(void)
 	const char *name = path;
 
 	if (path == NULL || *path == '\0') {
-		dir = __real_geteuid() == 0 ? "/run/zow" : getenv("XDG_RUNTIME_DIR");
+		dir = __real_geteuid() == 0 ? "/run/zow" :
+		    getenv("XDG_RUNTIME_DIR");
 		name = "/zow.sock";
 	}
 	if (dir != NULL && (*dir != '\0' || name == path)) {
