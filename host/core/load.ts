@@ -1,5 +1,103 @@
-import { StartError } from '../serve/errors.ts';
-import type { LoadCore } from './api.ts';
+import { hostname } from 'node:os';
+import { release, wasmFile } from '../assets.ts';
+import { ErrnoError, Errno } from '../errno.ts';
+import { log } from '../log.ts';
+import { WasmModule } from '../runtime/module.ts';
+import { Zvols } from '../volumes/zvols.ts';
+import type { Core, CoreOptions, CorePanic, LoadCore } from './api.ts';
+import { computeImports } from './compute.ts';
+import { CoreDevices } from './devices.ts';
+import type { CoreExports } from './exports.ts';
+import { CoreSessions } from './sessions.ts';
 
-/** Starts OpenZFS's core, build/<release>/wasm's module. */
-export const loadCore: LoadCore = () => Promise.reject(new StartError(['the core is not built: run make']));
+/** Thrown through the module's frames when it ends itself: nothing in it runs again. */
+class CoreEnded extends Error {}
+
+/**
+ * Starts OpenZFS's core (build/<release>/wasm's module), without pools. Resolves when it takes requests, within tens of
+ * milliseconds.
+ */
+export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
+  new Promise((resolve, reject) => {
+    const lost = Promise.withResolvers<CorePanic>();
+    let ended = false;
+    const end = (panic: CorePanic): void => {
+      if (ended) return;
+      ended = true;
+      module.scheduler.stop();
+      log.fatal({ ...panic }, 'the core ended');
+      const error = new ErrnoError(Errno.EIO, `the core ended: ${panic.message}`);
+      reject(error);
+      sessions?.abort(error);
+      volumes?.abort(error);
+      lost.resolve(panic);
+    };
+    let sessions: CoreSessions | undefined;
+    let volumes: Zvols | undefined;
+    let devices: CoreDevices | undefined;
+    const module = new WasmModule<CoreExports>(
+      {
+        file: wasmFile('zow'),
+        memoryBytes: options.memoryBytes,
+        args: ['zow'],
+        env: { HOSTNAME: hostname(), ZFS_STACK_SIZE: '131072' },
+        exit: (code) => {
+          end({ message: `exit ${code}` });
+          throw new CoreEnded();
+        },
+        onPanic: (text) => {
+          end(parsePanic(text));
+          throw new CoreEnded();
+        },
+        onTrap: (fiber, error) => {
+          if (error instanceof CoreEnded) return;
+          end({ message: `trap: ${(error as Error).stack ?? String(error)}`, fiber });
+        },
+        log: (level, text) => {
+          if (level >= 50) log.error(text);
+          else if (level >= 40) log.warn(text);
+          else log.info(text);
+        },
+      },
+      (self) => {
+        sessions = new CoreSessions(self);
+        volumes = new Zvols(self);
+        devices = new CoreDevices(self);
+        return {
+          ...sessions.imports,
+          ...volumes.imports,
+          ...devices.imports,
+          ...computeImports(self.memory),
+          ready: (cmdSize: number, hostid: number) => {
+            resolve({
+              release,
+              cmdSize,
+              hostid: hostid >>> 0,
+              volumes: volumes!,
+              lost: lost.promise,
+              open: (client) => sessions!.open(client),
+              close: async () => {
+                ended = true;
+                self.scheduler.stop();
+                await devices!.closeAll();
+              },
+            });
+          },
+        };
+      },
+    );
+    module.start();
+  });
+
+/** `VERIFY(…) failed at module/zfs/spa.c:1234 [pool tank] [fiber txg_sync]` (wasm/core/panic.c, wasm/libc/start.c). */
+export function parsePanic(text: string): CorePanic {
+  const match = /^(.*?)(?: at (\S+):(\d+) \[pool ([^\]]*)\])? \[fiber ([^\]]*)\]$/s.exec(text);
+  if (match === null) return { message: text };
+  const [, message = text, file, line, pool, fiber] = match;
+  return {
+    message,
+    ...(file === undefined ? {} : { file, line: Number(line) }),
+    ...(pool === undefined || pool === '' ? {} : { pool }),
+    ...(fiber === undefined ? {} : { fiber }),
+  };
+}

@@ -18,7 +18,9 @@
  */
 
 #include <sys/zfs_context.h>
+#include <sys/abd.h>
 #include <sys/arc.h>
+#include <sys/dsl_pool.h>
 #include <sys/spa.h>
 #include <sys/spa_impl.h>
 #include <sys/crypto/icp.h>
@@ -27,7 +29,6 @@
 #include <sys/zfs_vfsops.h>
 #include <sys/zfs_ioctl.h>
 #include <sys/zfs_ioctl_impl.h>
-#include <sys/tunables.h>
 #include <sys/utsname.h>
 #include <zfs_fletcher.h>
 
@@ -37,17 +38,8 @@
 extern int zfs_kmod_init(void);
 extern uint32_t hostid;
 extern struct utsname hw_utsname;
-
-static void
-tunable_set(const char *name, uint64_t value)
-{
-	const zfs_tunable_t *tunable = zfs_tunable_lookup(name);
-	char text[24];
-
-	(void) snprintf(text, sizeof (text), "%llu", (u_longlong_t)value);
-	if (tunable == NULL || zfs_tunable_set(tunable, text) != 0)
-		cmn_err(CE_WARN, "tunable %s cannot be set", name);
-}
+extern uint64_t zfs_arc_min;
+extern uint64_t zfs_arc_max;
 
 /*
  * Defaults for one memory, shared by the ARC and everything else, in which a
@@ -58,11 +50,11 @@ tunables_init(void)
 {
 	uint64_t heap = zow_heap_limit();
 
-	tunable_set("zfs_abd_scatter_enabled", 0);
+	zfs_abd_scatter_enabled = 0;
 	/* zfs_arc_max is ignored unless zfs_arc_min is set too. */
-	tunable_set("zfs_arc_min", heap / 16);
-	tunable_set("zfs_arc_max", heap / 2);
-	tunable_set("zfs_dirty_data_max", heap / 10);
+	zfs_arc_min = heap / 16;
+	zfs_arc_max = heap / 2;
+	zfs_dirty_data_max = heap / 10;
 }
 
 int

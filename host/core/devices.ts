@@ -1,0 +1,161 @@
+import { type Device, isPending } from '../devices/device.ts';
+import { openDevice } from '../devices/open.ts';
+import { Errno, errnoOf } from '../errno.ts';
+import { log } from '../log.ts';
+import type { WasmModule } from '../runtime/module.ts';
+import { type CoreExports, ioPending } from './exports.ts';
+
+/** Flags of device-open (wasm/core/seam.h). */
+const deviceWritable = 1;
+const deviceExclusive = 2;
+
+/** The imports of vdev_zow.c: the pool's disks on host/devices. */
+export class CoreDevices {
+  readonly #module: WasmModule<CoreExports>;
+  readonly #open = new Map<number, Device>();
+  #last = 0;
+
+  constructor(module: WasmModule<CoreExports>) {
+    this.#module = module;
+  }
+
+  get imports(): Record<string, WebAssembly.ImportValue> {
+    return {
+      'device-open': (fiber: number, path: number, length: number, flags: number) =>
+        this.#fiberCall(fiber, this.#openPath(this.#module.memory.text(path, length), flags)),
+      'device-info': (fiber: number, handle: number, info: number) =>
+        this.#fiberCall(fiber, this.#info(handle, info)),
+      'device-close': (fiber: number, handle: number) => this.#fiberCall(fiber, this.#close(handle)),
+      'device-read': (token: number, handle: number, buffer: number, length: number, offset: number) =>
+        this.#transfer(token, handle, 'read', this.#module.memory.view(buffer, length), offset),
+      'device-write': (token: number, handle: number, buffer: number, length: number, offset: number) =>
+        this.#transfer(token, handle, 'write', this.#module.memory.view(buffer, length), offset),
+      'device-flush': (token: number, handle: number) => this.#operation(token, () => this.#device(handle).flush()),
+      'device-trim': (token: number, handle: number, offset: number, length: number) =>
+        this.#operation(token, () => this.#device(handle).trim(offset, length)),
+    };
+  }
+
+  /** Closes what is open: the core is gone. */
+  async closeAll(): Promise<void> {
+    const devices = [...this.#open.values()];
+    this.#open.clear();
+    await Promise.all(devices.map((device) => Promise.resolve(device.close()).catch(() => undefined)));
+  }
+
+  #device(handle: number): Device {
+    const device = this.#open.get(handle);
+    if (device === undefined) throw new Error(`the core uses device ${handle}, which is not open`);
+    return device;
+  }
+
+  /** Completes the fiber with the promise's value, or -errno. */
+  #fiberCall(fiber: number, result: Promise<number>): number {
+    result.then(
+      (value) => this.#module.scheduler.complete(fiber, value),
+      (error: unknown) => this.#module.scheduler.complete(fiber, -errnoOf(error)),
+    );
+    return ioPending;
+  }
+
+  async #openPath(path: string, flags: number): Promise<number> {
+    try {
+      const device = await openDevice(path, {
+        readOnly: (flags & deviceWritable) === 0,
+        exclusive: (flags & deviceExclusive) !== 0,
+      });
+      const handle = ++this.#last;
+      this.#open.set(handle, device);
+      return handle;
+    } catch (error) {
+      // A missing device is ordinary: imports try paths.
+      const errno = errnoOf(error);
+      if (errno !== Errno.ENOENT) log.warn({ device: path, error: (error as Error).message }, 'device cannot be opened');
+      throw error;
+    }
+  }
+
+  /** Fills a device_info_t (wasm/core/seam.h). */
+  async #info(handle: number, info: number): Promise<number> {
+    const device = this.#device(handle);
+    const size = await device.size();
+    const { memory } = this.#module;
+    memory.setF64(info, size);
+    memory.setU32(info + 8, Math.log2(device.logicalSectorBytes));
+    memory.setU32(info + 12, Math.log2(device.physicalSectorBytes));
+    memory.setU32(info + 16, device.capabilities.nonRotational ? 1 : 0);
+    memory.setU32(info + 20, device.capabilities.trim ? 1 : 0);
+    memory.setU32(info + 24, device.identity.startsWith('block:') ? 1 : 0);
+    return 0;
+  }
+
+  async #close(handle: number): Promise<number> {
+    const device = this.#device(handle);
+    this.#open.delete(handle);
+    await device.close();
+    return 0;
+  }
+
+  #complete(token: number, errno: number): void {
+    this.#module.exports['vdev-complete'](token, errno);
+    this.#module.scheduler.kick();
+  }
+
+  /** Transfers the whole buffer, going on after short transfers; what lies past the end is EIO, or ENOSPC of a write. */
+  #transfer(token: number, handle: number, direction: 'read' | 'write', buffer: Buffer, offset: number): number {
+    const device = this.#device(handle);
+    let done = 0;
+    try {
+      while (done < buffer.length) {
+        const part = done === 0 ? buffer : buffer.subarray(done);
+        const result = device[direction](part, offset + done);
+        if (isPending(result)) {
+          this.#continue(token, device, direction, buffer, offset, done, result);
+          return ioPending;
+        }
+        if (result === 0) return -(direction === 'read' ? Errno.EIO : Errno.ENOSPC);
+        done += result;
+      }
+      return 0;
+    } catch (error) {
+      return -errnoOf(error);
+    }
+  }
+
+  #continue(
+    token: number,
+    device: Device,
+    direction: 'read' | 'write',
+    buffer: Buffer,
+    offset: number,
+    before: number,
+    pending: Promise<number>,
+  ): void {
+    pending.then(
+      (count) => {
+        const done = before + count;
+        if (done === buffer.length) this.#complete(token, 0);
+        else if (count === 0) this.#complete(token, direction === 'read' ? Errno.EIO : Errno.ENOSPC);
+        else {
+          const next = Promise.resolve().then(() => device[direction](buffer.subarray(done), offset + done));
+          this.#continue(token, device, direction, buffer, offset, done, next);
+        }
+      },
+      (error: unknown) => this.#complete(token, errnoOf(error)),
+    );
+  }
+
+  #operation(token: number, run: () => void | Promise<void>): number {
+    try {
+      const result = run();
+      if (!isPending(result as Promise<void>)) return 0;
+      (result as Promise<void>).then(
+        () => this.#complete(token, 0),
+        (error: unknown) => this.#complete(token, errnoOf(error)),
+      );
+      return ioPending;
+    } catch (error) {
+      return -errnoOf(error);
+    }
+  }
+}

@@ -1,0 +1,166 @@
+import { Errno, ErrnoError, errnoOf } from '../errno.ts';
+import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../ioctl/core.ts';
+import type { WasmModule } from '../runtime/module.ts';
+import { type CoreExports, ioPending } from './exports.ts';
+import { Requests } from './requests.ts';
+
+interface Running {
+  readonly request: IoctlRequest;
+  readonly resolve: (result: IoctlResult) => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface SessionWaiter {
+  readonly resolve: (session: { address: number; minor: number }) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The host's half of zfs_ioctl_os.c: opens of /dev/zfs and the ioctls on them. */
+export class CoreSessions {
+  readonly #module: WasmModule<CoreExports>;
+  readonly #ioctls = new Requests<Running>();
+  readonly #waiters = new Requests<SessionWaiter>();
+  /** The core's numbers of the clients' processes. */
+  readonly #processes = new Map<string, { readonly id: number; sessions: number }>();
+  #lastProcess = 0;
+
+  constructor(module: WasmModule<CoreExports>) {
+    this.#module = module;
+  }
+
+  get imports(): Record<string, WebAssembly.ImportValue> {
+    const { memory } = this.#module;
+    return {
+      'ioctl-done': (
+        id: number,
+        errno: number,
+        cmd: number,
+        dst: number,
+        dstLength: number,
+        history: number,
+        historyLength: number,
+      ) => {
+        const { request, resolve } = this.#ioctls.take(id);
+        resolve({
+          errno,
+          cmd: memory.copy(cmd, request.cmd.length),
+          dst: memory.copy(dst, dstLength),
+          history: memory.copy(history, historyLength),
+        });
+      },
+      'session-done': (id: number, address: number, minor: number) => {
+        const { resolve, reject } = this.#waiters.take(id);
+        if (minor < 0) reject(new ErrnoError(-minor, 'open of /dev/zfs'));
+        else resolve({ address, minor });
+      },
+      'stream-read': (fiber: number, id: number, fd: number, buffer: number, length: number) =>
+        this.#stream(fiber, id, (streams) => streams.read(fd, memory.view(buffer, length))),
+      'stream-write': (fiber: number, id: number, fd: number, buffer: number, length: number) =>
+        this.#stream(fiber, id, (streams) => streams.write(fd, memory.view(buffer, length)).then(() => 0)),
+    };
+  }
+
+  async open(client: IoctlClient): Promise<IoctlSession> {
+    const process = this.#hold(client.process);
+    try {
+      const { address, minor } = await this.#session((id) =>
+        this.#module.exports['session-open'](id, process, client.fd),
+      );
+      let closed: Promise<void> | undefined;
+      return {
+        minor,
+        ioctl: (request) =>
+          closed === undefined
+            ? this.#ioctl(address, request)
+            : Promise.reject(new ErrnoError(Errno.EBADF, 'the session is closed')),
+        close: () => {
+          closed ??= this.#session((id) => this.#module.exports['session-close'](id, address)).then(() =>
+            this.#release(client.process),
+          );
+          return closed;
+        },
+      };
+    } catch (error) {
+      this.#release(client.process);
+      throw error;
+    }
+  }
+
+  /** The core is gone: what runs fails. */
+  abort(error: Error): void {
+    for (const running of this.#ioctls.drain()) running.reject(error);
+    for (const waiter of this.#waiters.drain()) waiter.reject(error);
+  }
+
+  #session(start: (id: number) => number): Promise<{ address: number; minor: number }> {
+    return new Promise((resolve, reject) => {
+      const id = this.#waiters.add({ resolve, reject });
+      const error = start(id);
+      if (error !== 0) {
+        this.#waiters.take(id);
+        reject(new ErrnoError(-error, 'open of /dev/zfs'));
+      }
+      this.#module.scheduler.kick();
+    });
+  }
+
+  #ioctl(session: number, request: IoctlRequest): Promise<IoctlResult> {
+    return new Promise((resolve, reject) => {
+      const { exports, memory, scheduler } = this.#module;
+      const parts = [request.cmd, request.src, request.conf, request.history];
+      const address = exports.alloc(parts.reduce((sum, part) => sum + part.length, 0));
+      if (address === 0) {
+        reject(new ErrnoError(Errno.ENOMEM, 'ioctl'));
+        return;
+      }
+      let at = address >>> 0;
+      for (const part of parts) {
+        memory.bytes.set(part, at);
+        at += part.length;
+      }
+      const id = this.#ioctls.add({ request, resolve, reject });
+      const error = exports['ioctl-submit'](
+        id,
+        session,
+        request.request,
+        address,
+        request.src.length,
+        request.conf.length,
+        request.history.length,
+        request.dstRoom,
+        request.historyRoom,
+      );
+      if (error !== 0) {
+        this.#ioctls.take(id);
+        reject(new ErrnoError(-error, 'ioctl'));
+      }
+      scheduler.kick();
+    });
+  }
+
+  #stream(fiber: number, id: number, run: (streams: IoctlRequest['streams']) => Promise<number>): number {
+    const running = this.#ioctls.get(id);
+    if (running === undefined) return -Errno.EBADF;
+    run(running.request.streams).then(
+      (value) => this.#module.scheduler.complete(fiber, value),
+      (error: unknown) => this.#module.scheduler.complete(fiber, -errnoOf(error)),
+    );
+    return ioPending;
+  }
+
+  #hold(process: string): number {
+    let entry = this.#processes.get(process);
+    if (entry === undefined) {
+      this.#lastProcess = (this.#lastProcess + 1) & 0x3fffffff || 1;
+      entry = { id: this.#lastProcess, sessions: 0 };
+      this.#processes.set(process, entry);
+    }
+    entry.sessions++;
+    return entry.id;
+  }
+
+  #release(process: string): void {
+    const entry = this.#processes.get(process);
+    if (entry !== undefined && --entry.sessions === 0) this.#processes.delete(process);
+  }
+}

@@ -1,0 +1,188 @@
+import { performance } from 'node:perf_hooks';
+
+/** The exports of wasm/libc/fiber.c. */
+export interface FiberExports {
+  /** Wrapped by WebAssembly.promising. */
+  'fiber-start'(id: number): void;
+  'fiber-unwound'(id: number): void;
+  'fiber-next'(): number;
+  'fiber-complete'(id: number, result: number): void;
+  'fiber-timers'(): number;
+  'fiber-name'(id: number): number;
+  'fiber-running'(): number;
+  'fiber-count'(): number;
+}
+
+export interface SchedulerOptions {
+  /** A fiber ended by a trap: the module's state is undefined from here on. */
+  readonly onTrap: (fiber: number, error: unknown) => void;
+  /** How long fibers run before the event loop gets a turn, in microseconds. */
+  readonly sliceMicroseconds?: number;
+}
+
+/** Thrown through a fiber's frames by `fiber-unwind`: the fiber ended itself. */
+class FiberExit {}
+const fiberExit = new FiberExit();
+
+/** Looking at the clock at every switch would cost as much as the switch. */
+const switchesPerLook = 16;
+/** The longest timer Node takes, and a bound on being wrong about the clock. */
+const sleepMsMax = 60_000;
+
+/**
+ * JavaScript's half of the fibers (wasm/libc/fiber.h): run queue, timers and wait queues live in C, JavaScript only
+ * switches. A blocked fiber is an import that returned a promise; switching to it is resolving that promise, and V8
+ * resumes it in the next microtask. Exactly one fiber is runnable at any time:
+ *
+ *           switch(self, next)                    timer, completion → kick()
+ *   fiber ─────────────────────→ resume(next)            │
+ *     │     next = 0: nothing is ready → idle ←──────────┘ → resume(fiber-next())
+ *     └── the slice is over → setImmediate → resume(next)
+ */
+export class Scheduler {
+  #exports!: FiberExports;
+  #start!: (id: number) => Promise<void>;
+  /** What resumes each fiber that is not running: its first activation, or its pending switch. */
+  readonly #resume: ((() => void) | undefined)[] = [];
+  readonly #options: SchedulerOptions;
+  readonly #sliceMs: number;
+  #idle = true;
+  #stopped = false;
+  #kickQueued = false;
+  #sliceEnd = 0;
+  #looks = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  /** The resolver of the promise that was just made: `new Promise` calls its executor at once. */
+  #resolver: (() => void) | undefined;
+  readonly #executor = (resolve: () => void): void => {
+    this.#resolver = resolve;
+  };
+  readonly #onImmediate = (): void => {
+    if (this.#stopped) return;
+    this.#sliceEnd = performance.now() + this.#sliceMs;
+    this.#exports['fiber-timers']();
+    this.#go(this.#pending);
+  };
+  readonly #onTimer = (): void => {
+    this.#timer = undefined;
+    this.#timerAt = Number.POSITIVE_INFINITY;
+    if (this.#idle) this.#wake();
+  };
+  readonly #onKick = (): void => {
+    this.#kickQueued = false;
+    if (this.#idle) this.#wake();
+  };
+  #pending = 0;
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#sliceMs = (options.sliceMicroseconds ?? 500) / 1000;
+  }
+
+  /** The imports of fiber.c. */
+  get imports(): Record<string, WebAssembly.ImportValue> {
+    return {
+      'fiber-switch': new WebAssembly.Suspending((self: number, next: number) => {
+        const promise = new Promise<void>(this.#executor);
+        this.#resume[self] = this.#resolver;
+        this.#dispatch(next);
+        return promise;
+      }),
+      'fiber-spawn': (id: number) => {
+        this.#resume[id] = () => this.#activate(id);
+      },
+      'fiber-exiting': (_self: number, next: number) => this.#dispatch(next),
+      'fiber-unwind': () => {
+        throw fiberExit;
+      },
+      now: () => performance.now() * 1e6,
+    };
+  }
+
+  attach(exports: FiberExports): void {
+    this.#exports = exports;
+    this.#start = WebAssembly.promising(exports['fiber-start']) as (id: number) => Promise<void>;
+  }
+
+  /** Completes the import that fiber `id` waits for. */
+  complete(id: number, result: number): void {
+    if (this.#stopped) return;
+    this.#exports['fiber-complete'](id, result);
+    this.kick();
+  }
+
+  /** Something outside made a fiber ready: let it run soon. */
+  kick(): void {
+    if (!this.#idle || this.#kickQueued || this.#stopped) return;
+    this.#kickQueued = true;
+    queueMicrotask(this.#onKick);
+  }
+
+  /** No fiber runs from here on. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #activate(id: number): void {
+    queueMicrotask(() => {
+      this.#start(id).then(undefined, (error: unknown) => {
+        if (error === fiberExit) this.#exports['fiber-unwound'](id);
+        else this.#options.onTrap(id, error);
+      });
+    });
+  }
+
+  #go(id: number): void {
+    if (this.#stopped) return;
+    const resume = this.#resume[id];
+    if (resume === undefined) throw new Error(`fiber ${id} cannot be resumed`);
+    this.#resume[id] = undefined;
+    resume();
+  }
+
+  #dispatch(next: number): void {
+    if (next === 0) {
+      this.#idle = true;
+      this.#armTimer();
+      return;
+    }
+    if (++this.#looks % switchesPerLook === 0 && performance.now() > this.#sliceEnd) {
+      this.#pending = next;
+      setImmediate(this.#onImmediate);
+      return;
+    }
+    this.#go(next);
+  }
+
+  /** From idle: run what is ready, or sleep until the next timer. */
+  #wake(): void {
+    if (this.#stopped) return;
+    this.#exports['fiber-timers']();
+    const next = this.#exports['fiber-next']();
+    if (next === 0) {
+      this.#armTimer();
+      return;
+    }
+    this.#idle = false;
+    this.#sliceEnd = performance.now() + this.#sliceMs;
+    this.#go(next);
+  }
+
+  #armTimer(): void {
+    const ns = this.#exports['fiber-timers']();
+    // Firing the timers made fibers ready.
+    this.kick();
+    if (ns < 0) return;
+    const delay = Math.min(sleepMsMax, Math.max(1, Math.ceil(ns / 1e6)));
+    const at = performance.now() + delay;
+    if (this.#timer !== undefined) {
+      // A timer that fires a little early looks again; one too late would not do.
+      if (this.#timerAt <= at + 0.5) return;
+      clearTimeout(this.#timer);
+    }
+    this.#timerAt = at;
+    this.#timer = setTimeout(this.#onTimer, delay);
+  }
+}

@@ -1,0 +1,210 @@
+import type { CoreExports } from '../core/exports.ts';
+import { Requests } from '../core/requests.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import type { WasmModule } from '../runtime/module.ts';
+import { Pool } from './pool.ts';
+import type { BufferPool, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from './volume.ts';
+
+/** Operations and flags of volume-submit (wasm/core/zvol_os.c). */
+const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5 } as const;
+const fuaFlag = 1;
+const allocateFlag = 2;
+
+/** The largest request a frontend makes, in bytes (NBD's and qemu's 32 MiB). */
+const requestBytesMax = 32 * 1024 * 1024;
+
+interface Running {
+  readonly resolve: (handle: number) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The host's half of zvol_os.c: the core's volumes as a frontend sees them. */
+export class Zvols implements VolumeProvider {
+  readonly buffers: BufferPool;
+  readonly #module: WasmModule<CoreExports>;
+  readonly #volumes = new Map<string, VolumeInfo>();
+  readonly #handles = new Set<Handle>();
+  readonly #requests = new Requests<Running>();
+
+  constructor(module: WasmModule<CoreExports>) {
+    this.#module = module;
+    // An eighth of the memory: enough for 32 MiB requests, and never the ARC's end.
+    const limitBytes = Math.max(2 * requestBytesMax, module.memory.buffer.byteLength / 8);
+    this.buffers = new Pool({
+      allocator: {
+        memory: module.memory.buffer,
+        alloc: (size) => module.exports.alloc(size) >>> 0,
+        free: (address) => module.exports.free(address),
+      },
+      limitBytes,
+      maxBytes: requestBytesMax,
+    });
+  }
+
+  get imports(): Record<string, WebAssembly.ImportValue> {
+    const { memory } = this.#module;
+    return {
+      'volume-added': (name: number, length: number, size: number, blockSize: number, readOnly: number) => {
+        const volume = { name: memory.text(name, length), size, blockSize, readOnly: readOnly !== 0 };
+        this.#volumes.set(volume.name, volume);
+      },
+      'volume-removed': (name: number, length: number) => {
+        this.#forget(memory.text(name, length), 'it was destroyed or exported');
+      },
+      'volume-renamed': (name: number, length: number, newName: number, newLength: number) => {
+        const from = memory.text(name, length);
+        const to = memory.text(newName, newLength);
+        const volume = this.#volumes.get(from);
+        if (volume === undefined) return;
+        this.#volumes.delete(from);
+        this.#volumes.set(to, { ...volume, name: to });
+        for (const handle of this.#handles) if (handle.info.name === from) handle.info = { ...handle.info, name: to };
+      },
+      'volume-resized': (name: number, length: number, size: number) =>
+        this.#change(memory.text(name, length), { size }),
+      'volume-read-only': (name: number, length: number, readOnly: number) =>
+        this.#change(memory.text(name, length), { readOnly: readOnly !== 0 }),
+      'volume-done': (id: number, errno: number, handle: number) => {
+        const { resolve, reject } = this.#requests.take(id);
+        if (errno === 0) resolve(handle >>> 0);
+        else reject(new ErrnoError(errno));
+      },
+    };
+  }
+
+  list(): readonly VolumeInfo[] {
+    return [...this.#volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  find(name: string): VolumeInfo | undefined {
+    return this.#volumes.get(name);
+  }
+
+  async open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> {
+    const { exports, memory } = this.#module;
+    const info = this.#volumes.get(name);
+    if (info === undefined) throw new ErrnoError(Errno.ENOENT, `volume ${name}`);
+    const text = Buffer.from(`${name}\0`);
+    const address = exports.alloc(text.length);
+    if (address === 0) throw new ErrnoError(Errno.ENOMEM, `volume ${name}`);
+    memory.view(address, text.length).set(text);
+    const core = await this.#run((id) => exports['volume-open'](id, address, options.readOnly ? 1 : 0));
+    const current = this.#volumes.get(name) ?? info;
+    const handle = new Handle(this, core, { ...current, readOnly: current.readOnly || options.readOnly });
+    this.#handles.add(handle);
+    return handle;
+  }
+
+  /** The core is gone: what runs fails. */
+  abort(error: Error): void {
+    for (const running of this.#requests.drain()) running.reject(error);
+    for (const name of [...this.#volumes.keys()]) this.#forget(name, error.message);
+  }
+
+  /** @internal Submits a request on an open volume. */
+  submit(core: number, operation: number, buffer: number, offset: number, length: number, flags: number): Promise<number> {
+    return this.#run((id) =>
+      this.#module.exports['volume-submit'](id, core, operation, buffer, offset, length, flags),
+    );
+  }
+
+  /** @internal */
+  forgetHandle(handle: Handle): void {
+    this.#handles.delete(handle);
+  }
+
+  #run(start: (id: number) => number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const id = this.#requests.add({ resolve, reject });
+      const error = start(id);
+      if (error !== 0) this.#requests.take(id).reject(new ErrnoError(-error));
+      this.#module.scheduler.kick();
+    });
+  }
+
+  #change(name: string, change: Partial<VolumeInfo>): void {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) return;
+    this.#volumes.set(name, { ...volume, ...change });
+    for (const handle of this.#handles) if (handle.info.name === name) handle.change(change);
+  }
+
+  #forget(name: string, reason: string): void {
+    this.#volumes.delete(name);
+    for (const handle of this.#handles) if (handle.info.name === name) handle.gone(reason);
+  }
+}
+
+class Handle implements VolumeHandle {
+  info: VolumeInfo;
+  readonly #zvols: Zvols;
+  readonly #core: number;
+  readonly #gone: ((reason: string) => void)[] = [];
+  readonly #resize: ((size: number) => void)[] = [];
+  #goneReason: string | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(zvols: Zvols, core: number, info: VolumeInfo) {
+    this.#zvols = zvols;
+    this.#core = core;
+    this.info = info;
+  }
+
+  read(offset: number, buffer: IoBuffer): Promise<void> {
+    return this.#submit(op.read, offset, buffer.bytes.length, 0, buffer.bytes.byteOffset);
+  }
+
+  write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
+    const flags = options.fua ? fuaFlag : 0;
+    return this.#submit(op.write, offset, buffer.bytes.length, flags, buffer.bytes.byteOffset);
+  }
+
+  flush(): Promise<void> {
+    return this.#submit(op.flush, 0, 0, 0);
+  }
+
+  trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void> {
+    return this.#submit(op.trim, offset, length, options.fua ? fuaFlag : 0);
+  }
+
+  zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void> {
+    const flags = (options.fua ? fuaFlag : 0) | (options.allocate ? allocateFlag : 0);
+    return this.#submit(op.zero, offset, length, flags);
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#zvols
+      .submit(this.#core, op.close, 0, 0, 0, 0)
+      .then(() => undefined)
+      .finally(() => this.#zvols.forgetHandle(this));
+    return this.#closed;
+  }
+
+  onGone(listener: (reason: string) => void): void {
+    if (this.#goneReason !== undefined) listener(this.#goneReason);
+    else this.#gone.push(listener);
+  }
+
+  onResize(listener: (size: number) => void): void {
+    this.#resize.push(listener);
+  }
+
+  /** @internal */
+  change(change: Partial<VolumeInfo>): void {
+    this.info = { ...this.info, ...change };
+    if (change.size !== undefined) for (const listener of this.#resize) listener(change.size);
+  }
+
+  /** @internal */
+  gone(reason: string): void {
+    if (this.#goneReason !== undefined) return;
+    this.#goneReason = reason;
+    for (const listener of this.#gone) listener(reason);
+  }
+
+  async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {
+    if (this.#goneReason !== undefined || this.#closed !== undefined)
+      throw new ErrnoError(Errno.ESHUTDOWN, this.info.name);
+    await this.#zvols.submit(this.#core, operation, buffer, offset, length, flags);
+  }
+}
