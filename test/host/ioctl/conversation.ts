@@ -6,13 +6,27 @@ import {
   ioctlHeadBytes,
 } from '../../../host/ioctl/protocol.ts';
 import { hello } from './client.ts';
+import type { FakeHandler } from './fake-core.ts';
 
 /** zfs_cmd_t of the conversation: small, so that mutations hit what surrounds it. */
 export const cmdSize = 64;
 
-/** Requests of the core that `conversation` talks to: one that returns src, one that reads and writes a stream once. */
 export const echo = 0x5a00;
 export const stream = 0x5a01;
+
+/** The core that `conversation` talks to: one ioctl returns its input, one reads and writes a stream once. */
+export const handlers: Record<number, FakeHandler> = {
+  [echo]: async ({ src, conf, history, dstRoom }) => ({
+    dst: Buffer.concat([src, conf, history]).subarray(0, dstRoom),
+  }),
+  [stream]: async ({ streams, dstRoom }) => {
+    const buffer = new Uint8Array(8);
+    const count = await streams.read(0, buffer);
+    await streams.write(1, buffer.subarray(0, count));
+    await streams.drain();
+    return { dst: buffer.subarray(0, Math.min(count, dstRoom)) };
+  },
+};
 
 /** What a client sends in a hello, an ioctl with buffers, an ioctl with one stream read and one write, and a last ioctl. */
 export function conversation(): Buffer[] {
