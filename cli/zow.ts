@@ -1,7 +1,7 @@
-import { writeSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { loadConfig } from '../host/config/load.ts';
 import { defaultSocketPath } from '../host/ioctl/socket-path.ts';
+import { print } from '../host/print.ts';
 import { check } from '../host/serve/check.ts';
 import { ExitCode } from '../host/serve/errors.ts';
 import { explain, serve } from '../host/serve/serve.ts';
@@ -47,8 +47,8 @@ export async function main(args: readonly string[]): Promise<number> {
     .showSuggestionAfterError()
     .exitOverride();
   zow.configureOutput({
-    writeOut: (text) => writeSync(1, text),
-    writeErr: (text) => writeSync(2, text),
+    writeOut: (text) => print(1, text),
+    writeErr: (text) => print(2, text),
     outputError: (text, write) => write(text.replace(/^error: /, 'zow: ')),
     getOutHelpWidth: () => 100,
     getErrHelpWidth: () => 100,
@@ -86,9 +86,9 @@ async function checkCommand(file: string, socket: string | undefined): Promise<n
   try {
     const config = loadConfig(file, { defaultSocket: socket ?? defaultSocketPath() });
     const { text, errors } = await check(socket === undefined ? config : { ...config, socket });
-    writeSync(1, text);
+    print(1, text);
     if (errors.length === 0) return ExitCode.ok;
-    writeSync(2, errors.map((error) => `zow: ${error}\n`).join(''));
+    print(2, errors.map((error) => `zow: ${error}\n`).join(''));
     return ExitCode.usage;
   } catch (error) {
     return explain(error);

@@ -1,17 +1,24 @@
 import { pino } from 'pino';
 
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+const wanted = process.env.ZOW_LOG ?? '';
+
 /**
- * Structured logs: one JSON object a line on stderr, level by ZOW_LOG (default info). A terminal user reads them as
- * they are; collectors parse them.
+ * Structured logs: one JSON object a line on stderr, level by ZOW_LOG (info without it, or when it is no level). A
+ * terminal user reads them as they are; collectors parse them.
  */
 export const log = pino(
-  { level: process.env['ZOW_LOG'] ?? 'info', base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime },
+  {
+    level: levels.includes(wanted) ? wanted : 'info',
+    base: { pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  },
   pino.destination({ fd: 2, sync: true }),
 );
 
 export type Logger = typeof log;
 
-const traced = new Set((process.env['ZOW_TRACE'] ?? '').split(',').filter((area) => area !== ''));
+const traced = new Set((process.env.ZOW_TRACE ?? '').split(',').filter((area) => area !== ''));
 
 /**
  * Tracing is a switch: `ZOW_TRACE=ioctl,device,fiber,nbd,wasi`. Returns undefined when the area is off, so that a call

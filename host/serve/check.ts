@@ -56,7 +56,9 @@ function describe(finding: Finding): string {
 }
 
 function describeVolume(volume: VolumeConfig, create: boolean): string {
-  const properties = [...volume.properties].map(([name, value]) => ` ${name}=${value}`).join('');
+  const properties = [...volume.properties]
+    .map(([name, value]) => ` ${name}=${name === 'volblocksize' ? formatSize(Number(value)) : value}`)
+    .join('');
   const when = create ? 'would be created' : 'is created unless it exists';
   return `volume  ${volume.name}: ${formatSize(volume.sizeBytes)}${volume.sparse ? ', sparse' : ''}${properties}; ${when}`;
 }

@@ -40,7 +40,10 @@ export async function converge(plan: Plan, run: RunProgram, log: Logger): Promis
       log.info({ command: command.join(' ') }, 'converged');
     }
   } catch (error) {
-    for (const name of imported.reverse()) await run('zpool', ['export', name]);
+    for (const name of imported.reverse()) {
+      const result = await run('zpool', ['export', name]);
+      if (result.code !== 0) log.error({ pool: name, reason: messageOf(result) }, 'pool cannot be exported');
+    }
     throw error;
   }
 }

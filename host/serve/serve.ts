@@ -1,10 +1,10 @@
-import { writeSync } from 'node:fs';
 import { launcher } from '../assets.ts';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problem.ts';
 import { defaultSocketPath } from '../ioctl/socket-path.ts';
 import { log } from '../log.ts';
+import { print } from '../print.ts';
 import { ZowHost, type ZowHostOptions } from '../zow.ts';
 import { describePanic, ExitCode, StartError } from './errors.ts';
 import { hints } from './hints.ts';
@@ -26,7 +26,7 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
   let host: ZowHost;
   try {
     const config = configOf(file, options);
-    if (config.logLevel !== undefined && process.env.ZOW_LOG === undefined) log.level = config.logLevel;
+    if (config.logLevel !== undefined && (process.env.ZOW_LOG ?? '') === '') log.level = config.logLevel;
     host = await ZowHost.start(config, options);
   } catch (error) {
     return explain(error);
@@ -43,7 +43,7 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
   );
   if (options.hints === true) {
     const { config, nbdAddresses } = host;
-    process.stdout.write(hints({ config, nbdAddresses, defaultSocket: defaultSocketPath(), launcher }));
+    print(1, hints({ config, nbdAddresses, defaultSocket: defaultSocketPath(), launcher }));
   }
   const end = await Promise.race([stop, host.lost]);
   if (typeof end !== 'string') return ExitCode.panic;
@@ -69,11 +69,11 @@ function configOf(file: string, { socket }: ServeOptions): Config {
 /** Says on stderr why the host does not run, one line a reason; the exit code. */
 export function explain(error: unknown): number {
   if (error instanceof ConfigError) {
-    writeSync(2, `${error.message}\n`);
+    print(2, `${error.message}\n`);
     return ExitCode.usage;
   }
   if (error instanceof StartError) {
-    writeSync(2, error.reasons.map((reason) => `zow: ${reason}\n`).join(''));
+    print(2, error.reasons.map((reason) => `zow: ${reason}\n`).join(''));
     return ExitCode.failed;
   }
   log.fatal({ err: error }, 'internal error');
