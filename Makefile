@@ -19,7 +19,7 @@ bundle: wasm
 native:				## build zpool, zfs, zdb, zstream, zinject, ztest for this machine (cli/native/bin)
 	@$(BUILD) native
 
-run: wasm			## serve an example pool: a mirror of two sparse files and a volume
+run: bundle			## serve an example pool: a mirror of two sparse files and a volume
 	@cli/bin/zow serve examples/mirror.yaml
 
 test:				## lint, then run all tests; T="test/host/nbd/*" runs some
