@@ -37,7 +37,11 @@ export interface TransmissionHost {
 /** Data of a WRITE that is refused are read and dropped up to this length; a client that announces more is cut off. */
 const DISCARD_BYTES_MAX = 64 << 20;
 
-/** From this length on, data of a WRITE go from the socket straight into their buffer (see `direct`). */
+/**
+ * From this length on, data of a WRITE go from the socket straight into their buffer (see `direct`). Measured with fio
+ * over a unix socket, MiB/s at thresholds of 8, 16, 32 KiB and "never": 16 KiB writes 381, 457, 724, 724; 32 KiB 647, 797,
+ * 1019, 953; 128 KiB 1084, 1510, 1501, 925; 1 MiB 1692, 1985, 2211, 1403.
+ */
 export const DIRECT_BYTES_MIN = 32 << 10;
 
 const trace = tracer('nbd');
@@ -136,7 +140,7 @@ export class Transmission {
   /**
    * Where the next bytes should land when the transport can choose. Large payloads land in their buffer; after one, only
    * a header is asked for, so that the next one's data do not come along with it and have to be copied. Small requests
-   * are read many at a time and copied: measured, one read of 64 KiB costs less than two reads a request up to 32 KiB.
+   * are read many at a time and copied, which is cheaper than two reads a request.
    */
   direct(): Buffer | undefined {
     if (this.#state === 'payload') {
