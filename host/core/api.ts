@@ -35,4 +35,6 @@ export interface CorePanic {
   readonly pool?: string;
   /** Name of the fiber. */
   readonly fiber?: string;
+  /** Functions of the module, innermost first. */
+  readonly stack?: readonly string[];
 }

@@ -46,12 +46,12 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
           throw new CoreEnded();
         },
         onPanic: (text) => {
-          end(parsePanic(text));
+          end({ ...parsePanic(text), stack: wasmFrames(new Error().stack) });
           throw new CoreEnded();
         },
         onTrap: (fiber, error) => {
           if (error instanceof CoreEnded) return;
-          end({ message: `trap: ${(error as Error).stack ?? String(error)}`, fiber });
+          end({ message: `trap: ${String(error)}`, fiber, stack: wasmFrames((error as Error).stack) });
         },
         log: (level, text) => {
           if (level >= 50) log.error(text);
@@ -88,6 +88,11 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     );
     module.start();
   });
+
+/** The module's own functions of a stack, innermost first. */
+function wasmFrames(stack: string | undefined): readonly string[] {
+  return [...(stack ?? '').matchAll(/at (?:zow\.wasm\.)?(\S+) \(wasm:/g)].map((match) => match[1]!);
+}
 
 /** `VERIFY(…) failed at module/zfs/spa.c:1234 [pool tank] [fiber txg_sync]` (wasm/core/panic.c, wasm/libc/start.c). */
 export function parsePanic(text: string): CorePanic {

@@ -143,11 +143,8 @@ export class Scheduler {
   }
 
   #dispatch(next: number): void {
-    if (next === 0) {
-      this.#idle = true;
-      this.#armTimer();
-      return;
-    }
+    if (next === 0) next = this.#idleOrNext();
+    if (next === 0) return;
     if (++this.#looks % switchesPerLook === 0 && performance.now() > this.#sliceEnd) {
       this.#pending = next;
       setImmediate(this.#onImmediate);
@@ -156,25 +153,25 @@ export class Scheduler {
     this.#go(next);
   }
 
-  /** From idle: run what is ready, or sleep until the next timer. */
-  #wake(): void {
-    if (this.#stopped) return;
-    this.#exports['fiber-timers']();
+  /** Nothing is ready: what the timers make ready, or 0 and idle until the next timer or completion. */
+  #idleOrNext(): number {
+    if (this.#stopped) return 0;
+    const ns = this.#exports['fiber-timers']();
     const next = this.#exports['fiber-next']();
-    if (next === 0) {
-      this.#armTimer();
-      return;
-    }
-    this.#idle = false;
+    this.#idle = next === 0;
+    if (this.#idle && ns >= 0) this.#armTimer(ns);
+    return next;
+  }
+
+  /** From idle, in a turn of the event loop. */
+  #wake(): void {
+    const next = this.#idleOrNext();
+    if (next === 0) return;
     this.#sliceEnd = performance.now() + this.#sliceMs;
     this.#go(next);
   }
 
-  #armTimer(): void {
-    const ns = this.#exports['fiber-timers']();
-    // Firing the timers made fibers ready.
-    this.kick();
-    if (ns < 0) return;
+  #armTimer(ns: number): void {
     const delay = Math.min(sleepMsMax, Math.max(1, Math.ceil(ns / 1e6)));
     const at = performance.now() + delay;
     if (this.#timer !== undefined) {

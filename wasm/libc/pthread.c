@@ -34,6 +34,8 @@
 
 struct attr {
 	size_t	a_stack_size;
+	size_t	a_guard_size;	/* these two as musl's getters have them */
+	size_t	a_stack_address;
 	int	a_detached;
 };
 
