@@ -1,5 +1,6 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, tracer } from '../log.ts';
+import type { Share } from '../volumes/share.ts';
 import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
 import { ProtocolError } from './errors.ts';
 import type { Exports } from './exports.ts';
@@ -11,6 +12,8 @@ import type { Wire, WireSink } from './wire.ts';
 
 export interface ConnectionOptions {
   readonly exports: Exports;
+  /** The part of the buffer pool that requests of a volume share. */
+  readonly shareOf: (volume: string) => Share;
   readonly tls: 'off' | 'optional' | 'required';
   readonly limits: NbdLimits;
   readonly requestBytesMax: number;
@@ -39,7 +42,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   readonly limits: NbdLimits;
   readonly requestBytesMax: number;
   readonly metrics: NbdMetrics;
-  readonly buffers: BufferPool;
+  #share: Share | undefined;
   readonly #options: ConnectionOptions;
   #wire: Wire | undefined;
   #handshake: Handshake | undefined;
@@ -67,21 +70,24 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     this.limits = options.limits;
     this.requestBytesMax = options.requestBytesMax;
     this.metrics = options.metrics;
-    this.buffers = options.exports.provider.buffers;
   }
 
   get wire(): Wire {
     return this.#wire!;
   }
 
+  /** Where the requests of its volume get their buffers; undefined before the transmission phase. */
+  get share(): Share | undefined {
+    return this.#share;
+  }
+
+  get buffers(): BufferPool {
+    return this.#share!;
+  }
+
   /** Bytes of the buffer pool this connection keeps from others. */
   get heldBytes(): number {
     return this.#transmission?.heldBytes ?? 0;
-  }
-
-  /** A request of this client waits until others give buffers back. */
-  get waitsForMemory(): boolean {
-    return this.#transmission?.waitsForMemory ?? false;
   }
 
   /** Called at regular intervals: how many times in a row it held buffers, waited for the client and moved no byte. */
@@ -187,6 +193,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     clearTimeout(this.#timer);
     this.#handshake = undefined;
     const { handle } = negotiation;
+    this.#share = this.#options.shareOf(handle.info.name);
     this.#transmission = new Transmission(this, negotiation);
     handle.onGone((reason) => {
       this.#gone = true;

@@ -1,5 +1,6 @@
 import net from 'node:net';
 import { type Logger, log as rootLog } from '../log.ts';
+import { Share } from '../volumes/share.ts';
 import type { VolumeProvider } from '../volumes/volume.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { Exports } from './exports.ts';
@@ -32,6 +33,9 @@ export class NbdServer {
   readonly #limits: NbdLimits;
   readonly #log: Logger;
   readonly #requestBytesMax: number;
+  readonly #shareBytes: number;
+  /** By zpool; as many as there ever were, which are few. */
+  readonly #shares = new Map<string, Share>();
   readonly #servers: net.Server[] = [];
   readonly #addresses: ListenerAddress[] = [];
   readonly #connections = new Set<Connection>();
@@ -45,8 +49,10 @@ export class NbdServer {
     this.#listeners = options.listeners;
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#log = options.log ?? rootLog;
+    const { limitBytes, maxBytes } = options.provider.buffers;
+    this.#shareBytes = Math.floor(limitBytes / 2);
     // A power of two: a multiple of every block size a volume can have.
-    const largest = Math.min(this.#limits.requestBytes, options.provider.buffers.maxBytes);
+    const largest = Math.min(this.#limits.requestBytes, maxBytes, this.#shareBytes);
     this.#requestBytesMax = 2 ** Math.floor(Math.log2(largest));
     for (const listener of options.listeners) checkListener(listener);
   }
@@ -105,6 +111,7 @@ export class NbdServer {
     server.maxConnections = this.#limits.connections;
     const base: Omit<ConnectionOptions, 'startTls'> = {
       exports: new Exports(this.#provider, options),
+      shareOf: (volume) => this.#shareOf(volume),
       tls: options.tls?.mode ?? 'off',
       limits: this.#limits,
       requestBytesMax: this.#requestBytesMax,
@@ -144,13 +151,25 @@ export class NbdServer {
   /** Who waits for memory shall not wait for clients that are gone in all but name. */
   #cutStalled(): void {
     let wanted = false;
-    for (const connection of this.#connections) wanted ||= connection.waitsForMemory;
+    for (const share of this.#shares.values()) wanted ||= share.waitingInPool > 0;
     for (const connection of this.#connections) {
-      if (connection.checkStall() < STALL_CHECKS || !wanted) continue;
+      if (connection.checkStall() < STALL_CHECKS) continue;
+      if (!wanted && connection.share!.waiting === 0) continue;
       this.metrics.connections.stalled++;
       this.#log.info({ peer: connection.wire.peer, heldBytes: connection.heldBytes }, 'nbd client stalled: cut');
       connection.fail(new Error('stalled'));
     }
+  }
+
+  /** Volumes of one zpool share one half of the buffers: when it is suspended, the others go on in the other half. */
+  #shareOf(volume: string): Share {
+    const zpool = volume.split(/[/@]/, 1)[0]!;
+    let share = this.#shares.get(zpool);
+    if (share === undefined) {
+      share = new Share(this.#provider.buffers, this.#shareBytes);
+      this.#shares.set(zpool, share);
+    }
+    return share;
   }
 
   #forget(connection: Connection): void {

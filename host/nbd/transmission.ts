@@ -122,11 +122,6 @@ export class Transmission {
     return this.#heldBytes;
   }
 
-  /** A request waits until others give buffers back. */
-  get waitsForMemory(): boolean {
-    return this.#state === 'blocked' && !this.#waitsForBudget;
-  }
-
   /** The client is to act next: to read its replies, or to send the rest of what it began. */
   get waitsForClient(): boolean {
     return this.#state === 'payload' || this.#replies.busy;

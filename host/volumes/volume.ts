@@ -16,6 +16,8 @@ export interface IoBuffer {
 export interface BufferPool {
   /** Largest size one buffer can have, in bytes. */
   readonly maxBytes: number;
+  /** What all buffers together can have, in bytes. */
+  readonly limitBytes: number;
   /** A buffer of `size` bytes with undefined content, first come first served; undefined when none is free at once. */
   tryAcquire(size: number): IoBuffer | undefined;
   /** As tryAcquire, but waits for memory. Rejects with the signal's reason when aborted. */

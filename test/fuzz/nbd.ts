@@ -19,6 +19,7 @@ import { defaultLimits, type NbdLimits } from '../../host/nbd/limits.ts';
 import { newMetrics } from '../../host/nbd/metrics.ts';
 import type { ReplyStyle } from '../../host/nbd/reply.ts';
 import type { Wire, WireSink } from '../../host/nbd/wire.ts';
+import { Share } from '../../host/volumes/share.ts';
 import type { IoBuffer } from '../../host/volumes/volume.ts';
 import { encodeRequest, infoData, metaData, u32 } from '../host/nbd/client.ts';
 import { quiet } from '../host/nbd/fixture.ts';
@@ -36,7 +37,7 @@ const limits: NbdLimits = {
 const HELD_BYTES_MAX = Math.max(limits.bytesPerConnection, REQUEST_BYTES);
 /** Connections alive at once: they share the buffer pool, which is too small for all of them. */
 const PARALLEL = 32;
-const POOL_BYTES = 192 << 10;
+const POOL_BYTES = 256 << 10;
 /** Turns of the event loop after which a session must be over. */
 const TURNS_MAX = 2000;
 
@@ -298,6 +299,7 @@ class Fuzzer {
   readonly #provider = new MemoryProvider({ poolBytes: POOL_BYTES });
   readonly #metrics = newMetrics();
   readonly #exports: Exports;
+  readonly #share: Share;
   #broken: Error | undefined;
 
   constructor(seed: number) {
@@ -307,6 +309,7 @@ class Fuzzer {
     this.#provider.snapshot('tank/vm0@s');
     this.#guard();
     this.#exports = new Exports(this.#provider, {});
+    this.#share = new Share(this.#provider.buffers, POOL_BYTES / 2);
     for (const each of this.#provider.volumes.values()) {
       each.hook = (operation) => {
         if (this.#random.once(40)) throw new ErrnoError(this.#random.pick([Errno.EIO, Errno.ENOSPC]), operation);
@@ -375,6 +378,7 @@ class Fuzzer {
     let closed = 0;
     const connection: Connection = new Connection({
       exports: this.#exports,
+      shareOf: () => this.#share,
       tls: 'off',
       limits,
       requestBytesMax: REQUEST_BYTES,
@@ -439,7 +443,12 @@ class Fuzzer {
   /** Nothing may be left between two rounds. */
   #settle(): void {
     const { buffers, allocator, handles } = this.#provider;
-    const left = { leases: buffers.leases, waiting: buffers.waiting, handles, inFlight: this.#metrics.inFlight };
+    const left = {
+      leases: buffers.leases,
+      waiting: buffers.waiting + this.#share.waiting,
+      handles,
+      inFlight: this.#metrics.inFlight,
+    };
     if (Object.values(left).some((count) => count !== 0)) throw new Error(`left behind: ${JSON.stringify(left)}`);
     buffers.trim();
     if (allocator.live !== 0) throw new Error(`${allocator.live} allocations left`);

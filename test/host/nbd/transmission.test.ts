@@ -325,9 +325,9 @@ test('a client that does not send the rest of its data is cut when others need t
     limits: { stallMs: 200 },
   });
   const stuck = await Client.open(unix, 'tank/vm0');
-  stuck.send(encodeRequest({ type: Cmd.WRITE, cookie: 1n, length: 4 * MiB, style: 'simple' }));
+  stuck.send(encodeRequest({ type: Cmd.WRITE, cookie: 1n, length: 2 * MiB, style: 'simple' }));
   stuck.send(Buffer.alloc(1000));
-  await until(() => provider.buffers.leasedBytes === 4 * MiB, 'all memory taken');
+  await until(() => provider.buffers.leasedBytes === 2 * MiB, "all of the zpool's share taken");
   await new Promise((resolve) => setTimeout(resolve, 600));
   t.is(server.metrics.connections.stalled, 0, 'nobody needs it yet');
   const other = await Client.open(unix, 'tank/vm0');
@@ -338,12 +338,33 @@ test('a client that does not send the rest of its data is cut when others need t
 });
 
 test('a pool smaller than the largest request lowers what is announced', async (t) => {
-  const { unix } = await serve(t, { provider: { poolBytes: 5 * MiB } });
+  const { unix } = await serve(t, { provider: { poolBytes: 10 * MiB } });
   const client = await Client.open(unix, 'tank/vm0');
   t.is(client.blockSizes!.maximum, 4 * MiB);
   t.is((await client.readAt(0, 4 * MiB)).length, 4 * MiB);
   t.is((await client.request({ type: Cmd.READ, length: 4 * MiB + 1 })).errno, NbdErrno.EINVAL);
   client.destroy();
+});
+
+test('a zpool that does not answer keeps no memory from others', async (t) => {
+  const { unix, provider, server } = await serve(t, { provider: { poolBytes: 8 * MiB } });
+  const suspended = provider.add('data/vol', 64 * MiB);
+  const paused = await Client.open(unix, 'tank/vm0'); // a guest at rest, which must not be cut for what data does
+  let release = () => {};
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  suspended.hook = () => gate;
+  const stuck = await Promise.all(Array.from({ length: 8 }, () => Client.open(unix, 'data/vol')));
+  for (const client of stuck) for (let i = 0; i < 10; i++) client.sendRequest({ type: Cmd.READ, length: MiB });
+  await until(() => provider.buffers.leasedBytes === 4 * MiB, 'its share is taken');
+  const other = await Client.open(unix, 'tank/vm0');
+  for (let i = 0; i < 20; i++) t.is((await other.readAt(0, 3 * MiB)).length, 3 * MiB);
+  release();
+  for (const client of stuck) for (let i = 0; i < 10; i++) t.is((await client.reply(MiB)).errno, 0);
+  t.is((await paused.readAt(0, 512)).length, 512);
+  t.is(server.metrics.connections.stalled, 0);
+  for (const client of [...stuck, other, paused]) client.destroy();
 });
 
 test('many clients share a small pool', async (t) => {

@@ -1,0 +1,120 @@
+import { Errno, ErrnoError } from '../errno.ts';
+import type { BufferPool, IoBuffer } from './volume.ts';
+
+interface Waiter {
+  readonly size: number;
+  readonly admit: () => void;
+}
+
+class SharedBuffer implements IoBuffer {
+  readonly #share: Share;
+  readonly #buffer: IoBuffer;
+  readonly #size: number;
+
+  constructor(share: Share, buffer: IoBuffer, size: number) {
+    this.#share = share;
+    this.#buffer = buffer;
+    this.#size = size;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#buffer.bytes;
+  }
+
+  release(): void {
+    this.#buffer.release(); // throws when it is the second time
+    this.#share.giveBack(this.#size);
+  }
+}
+
+/**
+ * A part of a buffer pool: who uses it leaves the rest to others, whatever becomes of its own requests. Frontends take
+ * one for each zpool, so that one which is suspended, and keeps the buffers of all its requests, does not stop the rest.
+ *
+ * A request first waits for room in the share, in turn, then in the pool.
+ */
+export class Share implements BufferPool {
+  readonly maxBytes: number;
+  readonly limitBytes: number;
+  readonly #pool: BufferPool;
+  /** In use, or promised to a request that waits in the pool. */
+  #takenBytes = 0;
+  #waitingInPool = 0;
+  readonly #waiters = new Map<number, Waiter>();
+  #nextWaiter = 0;
+
+  constructor(pool: BufferPool, limitBytes: number) {
+    this.#pool = pool;
+    this.limitBytes = limitBytes;
+    this.maxBytes = Math.min(pool.maxBytes, limitBytes);
+  }
+
+  /** Requests that wait for the share's own users. */
+  get waiting(): number {
+    return this.#waiters.size;
+  }
+
+  /** Requests that have room in the share and wait for other users of the pool. */
+  get waitingInPool(): number {
+    return this.#waitingInPool;
+  }
+
+  tryAcquire(size: number): IoBuffer | undefined {
+    if (this.#waiters.size > 0 || this.#takenBytes + size > this.limitBytes) return undefined;
+    const buffer = this.#pool.tryAcquire(size);
+    if (buffer === undefined) return undefined;
+    this.#takenBytes += size;
+    return new SharedBuffer(this, buffer, size);
+  }
+
+  async acquire(size: number, signal?: AbortSignal): Promise<IoBuffer> {
+    signal?.throwIfAborted();
+    const buffer = this.tryAcquire(size);
+    if (buffer !== undefined) return buffer;
+    if (size > this.maxBytes) throw new ErrnoError(Errno.EINVAL, `buffer of ${size} bytes (at most ${this.maxBytes})`);
+    await this.#room(size, signal);
+    this.#waitingInPool++;
+    try {
+      return new SharedBuffer(this, await this.#pool.acquire(size, signal), size);
+    } catch (error) {
+      this.giveBack(size);
+      throw error;
+    } finally {
+      this.#waitingInPool--;
+    }
+  }
+
+  /** A buffer's way back. */
+  giveBack(size: number): void {
+    this.#takenBytes -= size;
+    this.#admit();
+  }
+
+  /** Waits until `size` bytes fit in the share, and takes them. */
+  #room(size: number, signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const id = this.#nextWaiter++;
+    const abort = () => {
+      this.#waiters.delete(id);
+      reject(signal?.reason);
+      this.#admit();
+    };
+    const admit = () => {
+      signal?.removeEventListener('abort', abort);
+      resolve();
+    };
+    this.#waiters.set(id, { size, admit });
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#admit();
+    return promise;
+  }
+
+  #admit(): void {
+    for (const [id, waiter] of this.#waiters) {
+      if (this.#takenBytes + waiter.size > this.limitBytes) return;
+      this.#waiters.delete(id);
+      this.#takenBytes += waiter.size;
+      waiter.admit();
+    }
+  }
+}
