@@ -4,7 +4,9 @@
  *
  *   dist/zow.mjs       the library          dist/lib/    code shared by both
  *   dist/bin/*.mjs     the executables      dist/wasm/   the core and the programs
+ *   dist/types/        the library's types
  */
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   cpSync,
@@ -95,6 +97,20 @@ function copyWasm(): void {
   for (const name of ['zow', ...PROGRAM_NAMES]) cpSync(wasmFile(name), `${TEMPORARY}/wasm/${name}.wasm`);
 }
 
+/** Declarations of everything the library's can refer to. */
+function writeTypes(): void {
+  const config = `${TEMPORARY}.types.json`;
+  const options = {
+    ...{ noEmit: false, declaration: true, emitDeclarationOnly: true, rewriteRelativeImportExtensions: true },
+    ...{ rootDir: '..', outDir: 'dist/types' },
+  };
+  const files = ['../host/zow.ts', '../host/runtime/webassembly.d.ts'];
+  writeFileSync(config, JSON.stringify({ extends: '../tsconfig.json', compilerOptions: options, include: [], files }));
+  const { status, stdout } = spawnSync('node_modules/.bin/tsc', ['-p', config], { encoding: 'utf8' });
+  rmSync(config);
+  if (status !== 0) fail(`the library's types:\n${stdout}`);
+}
+
 /** The licences of the packages whose code is in the bundle, as they ask for. */
 function writeNotices(metafile: Metafile): void {
   const packages = new Set<string>();
@@ -125,6 +141,7 @@ const metafile = await bundle();
 writeExecutables();
 writeFileSync(`${TEMPORARY}/zow.mjs`, `export * from './lib/zow.mjs';\n`);
 copyWasm();
+writeTypes();
 cpSync('host/config/schema.json', `${TEMPORARY}/schema.json`);
 writeNotices(metafile);
 rmSync('dist', { recursive: true, force: true });
