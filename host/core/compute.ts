@@ -1,3 +1,4 @@
+import crypto from 'node:crypto';
 import zlib from 'node:zlib';
 import type { Memory } from '../runtime/memory.ts';
 
@@ -11,8 +12,50 @@ export function computeImports(memory: Memory): Record<string, WebAssembly.Impor
         // A damaged block can inflate to anything: never to more than there is room for.
         zlib.inflateSync(memory.view(source, sourceLength), { maxOutputLength: destLength }),
       ),
+    sha256: (source: number, length: number, digest: number) => {
+      memory.view(digest, 32).set(crypto.hash('sha256', memory.view(source, length), 'buffer'));
+      return 0;
+    },
+    'aes-gcm': (
+      encrypt: number,
+      source: number,
+      dest: number,
+      length: number,
+      iv: number,
+      mac: number,
+      key: number,
+      keyLength: number,
+    ) => {
+      const algorithm = `aes-${keyLength * 8}-gcm` as crypto.CipherGCMTypes;
+      const nonce = memory.view(iv, gcmIvBytes);
+      const tag = memory.view(mac, gcmMacBytes);
+      const secret = memory.copy(key, keyLength);
+      try {
+        if (encrypt !== 0) {
+          const cipher = crypto.createCipheriv(algorithm, secret, nonce);
+          memory.view(dest, length).set(cipher.update(memory.view(source, length)));
+          cipher.final();
+          tag.set(cipher.getAuthTag());
+        } else {
+          const decipher = crypto.createDecipheriv(algorithm, secret, nonce, { authTagLength: gcmMacBytes });
+          decipher.setAuthTag(tag);
+          const plain = decipher.update(memory.view(source, length));
+          decipher.final();
+          memory.view(dest, length).set(plain);
+        }
+        return 0;
+      } catch {
+        return -1;
+      } finally {
+        secret.fill(0);
+      }
+    },
   };
 }
+
+/** ZIO_DATA_IV_LEN and ZIO_DATA_MAC_LEN of upstream's zio.h. */
+const gcmIvBytes = 12;
+const gcmMacBytes = 16;
 
 /** Bytes written to `dest`, or -1 when the result does not fit or cannot be computed. */
 function into(memory: Memory, dest: number, destLength: number, compute: () => Buffer): number {

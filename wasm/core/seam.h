@@ -107,6 +107,18 @@ ZOW_IMPORT("inflate")
 extern int zow_inflate(const void *source, size_t source_length, void *dest,
     size_t dest_length);
 
+/* SHA-256 of the buffer: 32 bytes at `digest`; nonzero when it failed. */
+ZOW_IMPORT("sha256")
+extern int zow_sha256(const void *buf, size_t length, void *digest);
+/*
+ * AES-GCM with a 96-bit IV and a 128-bit MAC, which is written when encrypting
+ * and checked when decrypting; nonzero when it failed.
+ */
+ZOW_IMPORT("aes-gcm")
+extern int zow_aes_gcm(int encrypt, const void *source, void *dest,
+    size_t length, const void *iv, void *mac, const void *key,
+    size_t key_length);
+
 /* The core is up and takes requests. */
 ZOW_IMPORT("ready")
 extern void zow_ready(uint32_t cmd_size, uint32_t hostid);
