@@ -11,6 +11,7 @@ import {
   chmodSync,
   cpSync,
   existsSync,
+  globSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -19,7 +20,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { build, type Metafile, type Plugin } from 'esbuild';
-import { wasmFile } from '../host/assets.ts';
+import { release, wasmFile } from '../host/assets.ts';
 import { PROGRAMS } from './programs.ts';
 
 /** Built beside and renamed: whoever runs the old one is not left with half of each. */
@@ -130,6 +131,18 @@ function writeNotices(metafile: Metafile): void {
   );
 }
 
+/** The terms of what is in the wasm files, from the sources they were built of. */
+function copyLicences(): void {
+  const tree = `zfs-src/upstream/${release}`;
+  for (const name of ['LICENSE', 'NOTICE', 'COPYRIGHT'])
+    cpSync(`${tree}/${name}`, `${TEMPORARY}/licenses/openzfs/${name}`);
+  for (const name of globSync('{module,lib}/**/THIRDPARTYLICENSE*', { cwd: tree })) {
+    if (!name.includes('/os/linux/') && !name.includes('/asm-'))
+      cpSync(`${tree}/${name}`, `${TEMPORARY}/licenses/openzfs/${name}`);
+  }
+  cpSync('zfs-src/upstream/libc/libc-top-half/musl/COPYRIGHT', `${TEMPORARY}/licenses/musl/COPYRIGHT`);
+}
+
 function fail(message: string): never {
   process.stderr.write(`bundle: ${message}\n`);
   process.exit(1);
@@ -142,6 +155,7 @@ writeExecutables();
 writeFileSync(`${TEMPORARY}/zow.mjs`, `export * from './lib/zow.mjs';\n`);
 copyWasm();
 writeTypes();
+copyLicences();
 cpSync('host/config/schema.json', `${TEMPORARY}/schema.json`);
 writeNotices(metafile);
 rmSync('dist', { recursive: true, force: true });
