@@ -220,8 +220,8 @@ function makeFolder(path: string): void {
 }
 
 function nbdListener(listener: NbdListenerConfig) {
-  if (listener.kind === 'unix') return { unix: listener.path };
-  return { tcp: listener.address, allowPlaintextFromNetwork: listener.allowRemote };
+  if (listener.kind === 'unix') return { unix: listener.path, ...listener.policy };
+  return { tcp: listener.address, allowPlaintextFromNetwork: listener.allowRemote, ...listener.policy };
 }
 
 function programsOf(socket: string): RunProgram {

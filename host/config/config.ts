@@ -1,3 +1,4 @@
+import type { ListenerOptions } from '../nbd/listener.ts';
 import type { VdevSpec } from './vdevs.ts';
 
 /** A validated configuration: every path absolute, every size in bytes. */
@@ -35,10 +36,17 @@ export interface VolumeConfig {
   readonly properties: ReadonlyMap<string, string>;
 }
 
-export type NbdListenerConfig =
+export type NbdListenerConfig = (
   | { readonly kind: 'unix'; readonly path: string }
   /** `127.0.0.1:10809`, `[::1]:10809`; port 0 takes a free one. */
-  | { readonly kind: 'tcp'; readonly address: string; readonly allowRemote: boolean };
+  | { readonly kind: 'tcp'; readonly address: string; readonly allowRemote: boolean }
+) & {
+  /** Present where the file says more than an address. */
+  readonly policy?: NbdPolicy;
+};
+
+/** What a listener shows, and to whom; paths are absolute. */
+export type NbdPolicy = Pick<ListenerOptions, 'exports' | 'defaultExport' | 'readOnly' | 'tls'>;
 
 export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
 /** Below this the ARC has no room to work in (measured by the core's own tests). */

@@ -17,6 +17,7 @@ import {
   type VolumeConfig,
 } from './config.ts';
 import { datasetNameProblem, poolNameProblem } from './names.ts';
+import { readNbdPolicy } from './nbd.ts';
 import { type KeyPath, quote } from './problem.ts';
 import { formatSize, parseSize } from './size.ts';
 import { parseVdevs, type VdevSpec } from './vdevs.ts';
@@ -240,11 +241,13 @@ function readNbdListener(
   taken: Map<string, KeyPath>,
 ): NbdListenerConfig | undefined {
   const { unix, tcp, allow_remote: allowRemote } = listener;
+  const policy = readNbdPolicy(listener, path, context);
+  const more = policy === undefined ? {} : { policy };
   if (typeof unix === 'string' && unix !== '') {
     const socket = resolve(context.directory, unix);
     checkSocketPath(socket, [...path, 'unix'], context, taken);
     if (allowRemote !== undefined) context.report([...path, 'allow_remote'], 'key', 'is only for tcp');
-    return { kind: 'unix', path: socket };
+    return { kind: 'unix', path: socket, ...more };
   }
   if (typeof tcp !== 'string' || !/^(\[[0-9a-f:.]+\]|[^:[\]]+):\d{1,5}$/i.test(tcp)) return undefined;
   const host = tcp
@@ -257,10 +260,14 @@ function readNbdListener(
   const looksNumeric = /^[\d.]+$/.test(host);
   if ((tcp.startsWith('[') && isIP(host) !== 6) || (looksNumeric && isIP(host) !== 4)) {
     context.report(key, 'value', `${quote(host)} is no IP address`);
-  } else if (!isLoopback(host) && allowRemote !== true) {
+  } else if (!isLoopback(host) && allowRemote !== true && policy?.tls?.mode !== 'required') {
     const reason = 'other machines can reach it, and NBD without TLS has neither passwords nor encryption';
-    context.report(key, 'value', `${quote(tcp)}: ${reason}; use 127.0.0.1 or a unix socket, or add allow_remote: true`);
+    context.report(
+      key,
+      'value',
+      `${quote(tcp)}: ${reason}; use 127.0.0.1 or a unix socket, require tls, or add allow_remote: true`,
+    );
   }
   if (port !== 0) checkTaken(`tcp:${host}:${port}`, `the listener ${quote(tcp)}`, key, context, taken);
-  return { kind: 'tcp', address: tcp.toLowerCase(), allowRemote: allowRemote === true };
+  return { kind: 'tcp', address: tcp.toLowerCase(), allowRemote: allowRemote === true, ...more };
 }

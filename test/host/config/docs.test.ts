@@ -6,8 +6,10 @@ import schema from '../../../host/config/schema.json' with { type: 'json' };
 const docs = readFileSync(new URL('../../../docs/config.md', import.meta.url), 'utf8');
 
 test('docs/config.md names every key of the schema', (t) => {
-  const { pool, poolProperties, volume, nbdListener } = schema.definitions;
-  const keys = [schema, pool, poolProperties, volume, nbdListener].flatMap(({ properties }) => Object.keys(properties));
+  const { pool, poolProperties, volume, nbdListener, nbdTls } = schema.definitions;
+  const keys = [schema, pool, poolProperties, volume, nbdListener, nbdTls].flatMap(({ properties }) =>
+    Object.keys(properties),
+  );
   const missing = keys.filter((key) => !docs.includes(`\`${key}`) && key !== 'log');
   t.deepEqual(missing, []);
   t.true(docs.includes('`log.level`'));

@@ -77,6 +77,39 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
   });
 });
 
+test('what a listener shows, and to whom', (t) => {
+  const { nbd } = parse(`socket: s
+nbd:
+  - unix: a
+    exports: [tank/vm0, 'web/*']
+    default_export: tank/vm0
+    read_only: true
+  - tcp: 192.0.2.1:1
+    tls: { mode: required, certificate: tls/cert.pem, key: /etc/key.pem, client_authority: ca.pem, psk: keys }
+`);
+  t.deepEqual(nbd, [
+    {
+      kind: 'unix',
+      path: '/srv/zow/a',
+      policy: { exports: ['tank/vm0', 'web/*'], defaultExport: 'tank/vm0', readOnly: true },
+    },
+    {
+      kind: 'tcp',
+      address: '192.0.2.1:1',
+      allowRemote: false,
+      policy: {
+        tls: {
+          mode: 'required',
+          certificate: '/srv/zow/tls/cert.pem',
+          key: '/etc/key.pem',
+          clientAuthority: '/srv/zow/ca.pem',
+          psk: '/srv/zow/keys',
+        },
+      },
+    },
+  ]);
+});
+
 test('nothing is required, for pools can be made by hand', (t) => {
   for (const text of ['', '# nothing yet\n', '{}', 'pools: {}']) {
     const config = parse(text);
@@ -248,13 +281,22 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     'listeners',
     'socket: s\nnbd:\n  - unix: s\n  - tcp: 0.0.0.0:10809\n  - {}\n  - { unix: a, tcp: "127.0.0.1:1" }\n  - tcp: "10809"\n  - tcp: 127.0.0.1:70000\n  - tcp: 300.0.0.1:1\n  - tcp: localhost:5\n  - tcp: LOCALHOST:5\n',
     `3:11: nbd[0].unix: the socket '/srv/zow/s' is used twice, first in line 1`,
-    `4:10: nbd[1].tcp: '0.0.0.0:10809': other machines can reach it, and NBD without TLS has neither passwords nor encryption; use 127.0.0.1 or a unix socket, or add allow_remote: true`,
+    `4:10: nbd[1].tcp: '0.0.0.0:10809': other machines can reach it, and NBD without TLS has neither passwords nor encryption; use 127.0.0.1 or a unix socket, require tls, or add allow_remote: true`,
     '5:5: nbd[2]: needs exactly one of unix and tcp',
     '6:5: nbd[3]: needs exactly one of unix and tcp',
     `7:10: nbd[4].tcp: must be an address with a port, such as 127.0.0.1:10809 or [::1]:10809, not '10809'`,
     '8:10: nbd[5].tcp: a port is at most 65535, not 70000',
     `9:10: nbd[6].tcp: '300.0.0.1' is no IP address`,
     `11:10: nbd[8].tcp: the listener 'LOCALHOST:5' is used twice, first in line 10`,
+  ],
+  [
+    'TLS that cannot work',
+    'socket: s\nnbd:\n  - { unix: a, tls: { mode: required } }\n  - { unix: b, tls: { mode: required, key: k } }\n  - { unix: c, tls: { mode: optional, psk: p, client_authority: c } }\n  - { unix: d, tls: { psk: p } }\n  - { tcp: 192.0.2.1:1, tls: { mode: optional, psk: p } }\n',
+    '3:21: nbd[0].tls: needs certificate and key, or psk',
+    '4:21: nbd[1].tls: certificate and key belong together',
+    '5:47: nbd[2].tls.client_authority: is only for a listener with a certificate',
+    "6:16: nbd[3].tls: the key 'mode' is missing: required or optional",
+    `7:12: nbd[4].tcp: '192.0.2.1:1': other machines can reach it, and NBD without TLS has neither passwords nor encryption; use 127.0.0.1 or a unix socket, require tls, or add allow_remote: true`,
   ],
   [
     'a long socket path',
