@@ -115,7 +115,9 @@ bring_common_tools() {
 	if [ ! -x "$(node_binary)" ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
 		command -v npm >/dev/null || fail "npm is missing: install Node.js"
 		echo "build.sh: installing npm packages" >&2
-		npm ci --no-progress --loglevel=error >&2 || fail "npm ci failed"
+		# Not `npm ci`: it refuses a lock that lacks other platforms' optional packages, as some registries' mirrors do.
+		npm install --no-save --no-progress --loglevel=error >&2 || fail "npm install failed"
+		touch node_modules/.package-lock.json
 	fi
 }
 
@@ -145,6 +147,13 @@ while [ $# -gt 0 ]; do
 done
 [ "${#targets[@]}" -gt 0 ] || targets=(wasm)
 
+# One build at a time in a checkout.
+mkdir -p build
+exec 9>build/.lock
+if ! flock -n 9; then
+	echo "build.sh: waiting for another build in this checkout" >&2
+	flock 9
+fi
 bring_common_tools
 if [ "${targets[*]}" = test-tools ]; then
 	bring_test_tools
@@ -153,11 +162,4 @@ fi
 case " ${targets[*]} " in *' wasm '* | *' core '*) bring_wasm_tools ;; esac
 case " ${targets[*]} " in *' native '*) bring_native_tools ;; esac
 
-# One build at a time in a checkout.
-mkdir -p build
-exec 9>build/.lock
-if ! flock -n 9; then
-	echo "build.sh: waiting for another build in this checkout" >&2
-	flock 9
-fi
 exec "$(node_binary)" zfs-src/build.ts "${targets[@]}" "${options[@]}"

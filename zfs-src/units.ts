@@ -36,11 +36,25 @@ export const MUSL = {
     ],
     ...['stat', 'stdio', 'stdlib', 'string', 'temp', 'termios', 'time', 'unistd'],
   ],
-  /** Files of subdirectories, which are architectures' otherwise. */
-  extra: ['setjmp/wasm32/rt.c'],
+  /** Single files of other directories. */
+  extra: [
+    'setjmp/wasm32/rt.c',
+    ...['thread/pthread_attr_get.c', 'thread/pthread_attr_setinheritsched.c', 'thread/pthread_attr_setschedparam.c'],
+    ...['thread/pthread_attr_setschedpolicy.c', 'thread/pthread_attr_setscope.c', 'thread/pthread_attr_setstack.c'],
+    'thread/pthread_cleanup_push.c',
+  ],
   without: [
+    ...['time/timer_create.c', 'time/timer_settime.c', 'time/timer_delete.c', 'unistd/pause.c'],
     ...['conf/sysconf.c', 'env/__init_tls.c', 'env/__libc_start_main.c', 'errno/__errno_location.c', 'exit/abort.c'],
-    ...['exit/abort_lock.c', 'fcntl/posix_fadvise.c', 'legacy/getpagesize.c', 'linux/brk.c', 'linux/sbrk.c'],
+    ...[
+      'fcntl/posix_fadvise.c',
+      'legacy/getpagesize.c',
+      'process/fork.c',
+      'process/_Fork.c',
+      'process/vfork.c',
+      'linux/brk.c',
+      'linux/sbrk.c',
+    ],
     ...['linux/sync_file_range.c', 'signal/raise.c', 'stdio/__lockfile.c', 'stdio/flockfile.c', 'stdio/funlockfile.c'],
   ],
 };

@@ -42,15 +42,11 @@ class Wasm {
     this.context = context;
     this.folder = `build/${context.release}/${context.debug ? 'wasm-debug' : 'wasm'}`;
     this.#musl = context.musl;
-    const debugFlags = context.debug ? '-DDEBUG -UNDEBUG -DZFS_DEBUG' : '-UDEBUG -DNDEBUG';
     this.upstream = readUpstream(context.root, context.tree, {
       cpu: 'none',
       variables: {
         top_builddir: 'wasm/overlay',
-        DEBUG_CPPFLAGS: debugFlags,
-        // Upstream forces assertions on wherever libzpool is: right for testing, slow in a product.
-        LIBZPOOL_CPPFLAGS: debugFlags,
-        FORCEDEBUG_CPPFLAGS: debugFlags,
+        DEBUG_CPPFLAGS: context.debug ? '-DDEBUG -UNDEBUG -DZFS_DEBUG' : '-UDEBUG -DNDEBUG',
       },
     });
   }
@@ -139,7 +135,9 @@ class Wasm {
       .filter((source) => !skip.has(source) && !units.MACHINE_CODE.test(source));
     const overlays = ['wasm/overlay', 'wasm/libc', 'wasm/core'];
     const more = ['libzpool', 'libzutil'].map((library) => `-I${tree}/lib/${library}`);
-    const flags = this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more], overlays);
+    // Upstream forces assertions on wherever libzpool is: right for testing, slow in a product.
+    const release = this.context.debug ? [] : ['-UDEBUG', '-DNDEBUG', '-UZFS_DEBUG'];
+    const flags = this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more, ...release], overlays);
     const sources = [...new Set([...derived, ...units.CORE.extra])];
     const isUserspace = (source: string): boolean =>
       units.CORE.userspace.some((prefix) => source.startsWith(prefix)) && !units.CORE.kernel.includes(source);
@@ -174,7 +172,7 @@ class Wasm {
   /** Upstream's libraries and programs as they are outside the kernel, one list of groups for each name. */
   userspace(names: readonly string[]): Map<string, Group[]> {
     const { tree, tools } = this.context;
-    const overlays = ['cli/overlay', 'wasm/overlay'];
+    const overlays = ['wasm/program/overlay', 'wasm/overlay'];
     return new Map(
       names.map((name) => {
         const target = this.upstream.target(name);
@@ -189,7 +187,7 @@ class Wasm {
   /** Our part of every program. */
   client(): Group {
     const flags = this.#upstreamFlags(this.upstream.target('libzfs_core').flags, [
-      'cli/overlay',
+      'wasm/program/overlay',
       'wasm/overlay',
       'cli/src',
     ]);
@@ -254,7 +252,7 @@ export function wasmPlan(context: Context): Plan {
   return {
     folder: wasm.folder,
     prefixes: [`${tree}/`, `${context.musl}/src/`],
-    fingerprint: fingerprint(context, 'wasm/**/*.h', 'cli/src/*.h', 'cli/overlay/**/*.h'),
+    fingerprint: fingerprint(context, 'wasm/**/*.h', 'cli/src/*.h'),
     headers: new Map([...muslHeaders(root, context.musl)].map(([name, content]) => [`gen/musl/${name}`, content])),
     groups: [...musl, libc, process, ...core, ...[...userspace.values()].flat(), client],
     archives: [

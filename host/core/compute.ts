@@ -1,4 +1,5 @@
 import crypto from 'node:crypto';
+import crypto from 'node:crypto';
 import zlib from 'node:zlib';
 import type { Memory } from '../runtime/memory.ts';
 
@@ -12,6 +13,23 @@ export function computeImports(memory: Memory): Record<string, WebAssembly.Impor
         // A damaged block can inflate to anything: never to more than there is room for.
         zlib.inflateSync(memory.view(source, sourceLength), { maxOutputLength: destLength }),
       ),
+    // wasm/program/evp.c: the wrapping key of a passphrase. 0 when good.
+    'pbkdf2-sha1': (
+      passphrase: number,
+      passphraseLength: number,
+      salt: number,
+      saltLength: number,
+      iterations: number,
+      key: number,
+      keyLength: number,
+    ) => {
+      const secret = Buffer.from(memory.view(passphrase, passphraseLength));
+      const derive = (): Buffer =>
+        crypto.pbkdf2Sync(secret, Buffer.from(memory.view(salt, saltLength)), iterations, keyLength, 'sha1');
+      const written = into(memory, key, keyLength, derive);
+      secret.fill(0);
+      return written < 0 ? -1 : 0;
+    },
     sha256: (source: number, length: number, digest: number) => {
       memory.view(digest, 32).set(crypto.hash('sha256', memory.view(source, length), 'buffer'));
       return 0;

@@ -9,7 +9,7 @@
 #include "overlay/openssl/evp.h"
 
 /* PBKDF2 with HMAC-SHA-1 (RFC 8018); 0 when good. */
-ZOW_IMPORT("pbkdf2_sha1")
+ZOW_IMPORT("pbkdf2-sha1")
 extern int zow_pbkdf2_sha1(const char *, size_t, const unsigned char *,
     size_t, int, unsigned char *, size_t);
 

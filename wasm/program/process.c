@@ -36,22 +36,3 @@ pthread_atfork(void (*prepare)(void), void (*parent)(void),
 	(void) prepare, (void) parent, (void) child;
 	return (0);
 }
-
-/*
- * A fiber is never ended from outside. libtpool asks for it when a pool of
- * threads is destroyed under work, and waits for the work to end anyway.
- */
-int
-pthread_cancel(pthread_t thread)
-{
-	(void) thread;
-	return (0);
-}
-
-int
-pthread_setcanceltype(int type, int *old)
-{
-	if (old != NULL)
-		*old = PTHREAD_CANCEL_DEFERRED;
-	return (type == PTHREAD_CANCEL_DEFERRED ? 0 : ENOTSUP);
-}
