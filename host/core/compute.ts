@@ -1,5 +1,4 @@
 import crypto from 'node:crypto';
-import crypto from 'node:crypto';
 import zlib from 'node:zlib';
 import type { Memory } from '../runtime/memory.ts';
 
