@@ -45,8 +45,14 @@ zow_cv_timedwait_sig(kcondvar_t *cv, kmutex_t *mp, clock_t abstime)
 	fiber_t *self = fiber_current;
 	int result = 1;
 
-	if (self->f_interrupted)
+	if (self->f_interrupted) {
+		/*
+		 * dmu_recv_stream() goes round until its writer is done,
+		 * interrupted or not: the writer must get to run meanwhile.
+		 */
+		(void) cv_timedwait(cv, mp, ddi_get_lbolt() + 1);
 		return (0);
+	}
 	self->f_interruptible = 1;
 	if (abstime == 0)
 		cv_wait(cv, mp);
