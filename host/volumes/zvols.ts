@@ -3,12 +3,15 @@ import { Requests } from '../core/requests.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import { Pool } from './pool.ts';
-import type { BufferPool, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from './volume.ts';
+import type { BufferPool, Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from './volume.ts';
 
 /** Operations and flags of volume-submit (wasm/core/zvol_os.c). */
-const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5 } as const;
+const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5, status: 7 } as const;
 const fuaFlag = 1;
 const allocateFlag = 2;
+
+/** Extents that one blockStatus reports at the most, and the end mark. */
+const statusEntries = 129;
 
 /** The largest request a frontend makes, in bytes (NBD's and qemu's 32 MiB). */
 const requestBytesMax = 32 * 1024 * 1024;
@@ -102,10 +105,15 @@ export class Zvols implements VolumeProvider {
   }
 
   /** @internal Submits a request on an open volume. */
-  submit(core: number, operation: number, buffer: number, offset: number, length: number, flags: number): Promise<number> {
-    return this.#run((id) =>
-      this.#module.exports['volume-submit'](id, core, operation, buffer, offset, length, flags),
-    );
+  submit(
+    core: number,
+    operation: number,
+    buffer: number,
+    offset: number,
+    length: number,
+    flags: number,
+  ): Promise<number> {
+    return this.#run((id) => this.#module.exports['volume-submit'](id, core, operation, buffer, offset, length, flags));
   }
 
   /** @internal */
@@ -170,6 +178,21 @@ class Handle implements VolumeHandle {
   zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void> {
     const flags = (options.fua ? fuaFlag : 0) | (options.allocate ? allocateFlag : 0);
     return this.#submit(op.zero, offset, length, flags);
+  }
+
+  async blockStatus(offset: number, length: number): Promise<readonly Extent[]> {
+    const buffer = await this.#zvols.buffers.acquire(statusEntries * 8);
+    try {
+      await this.#submit(op.status, offset, length, statusEntries, buffer.bytes.byteOffset);
+      const { bytes } = buffer;
+      const lengths = new Float64Array(bytes.buffer, bytes.byteOffset, statusEntries);
+      const extents: Extent[] = [];
+      for (let i = 0; i < statusEntries && lengths[i]! >= 0; i++)
+        if (lengths[i]! > 0) extents.push({ length: lengths[i]!, hole: i % 2 === 1 });
+      return extents;
+    } finally {
+      buffer.release();
+    }
   }
 
   close(): Promise<void> {

@@ -58,7 +58,8 @@ typedef enum volume_op {
 	VOLUME_TRIM = 3,
 	VOLUME_ZERO = 4,
 	VOLUME_CLOSE = 5,
-	VOLUME_OPEN = 6
+	VOLUME_OPEN = 6,
+	VOLUME_STATUS = 7
 } volume_op_t;
 
 #define	VOLUME_FUA	1
@@ -261,6 +262,46 @@ zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
 }
 
 /*
+ * What is allocated from `offset` on: lengths of data and hole in turn, data
+ * first, as doubles at `lengths`, until `max` of them or the end of the range;
+ * the list ends with a negative one.  A volume with writes under way waits for
+ * its transaction group, as lseek(SEEK_HOLE) does upstream.
+ */
+static int
+zvol_status(zvol_state_t *zv, uint64_t offset, uint64_t length,
+    double *lengths, size_t max)
+{
+	uint64_t end = offset + length;
+	boolean_t hole = B_FALSE;
+	size_t n = 0;
+	int error = 0;
+
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	while (offset < end && n < max - 1) {
+		uint64_t next = offset;
+
+		error = dmu_offset_next(zv->zv_objset, ZVOL_OBJ, !hole, &next);
+		if (error == EBUSY) {
+			/* It cannot be known now: data is always right. */
+			next = hole ? offset : end;
+			error = 0;
+		} else if (error == ESRCH) {
+			next = end;
+			error = 0;
+		} else if (error != 0) {
+			break;
+		}
+		next = MAX(MIN(next, end), offset);
+		lengths[n++] = (double)(next - offset);
+		offset = next;
+		hole = !hole;
+	}
+	lengths[n] = -1;
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+/*
  * Open and close, as zvol_open() and zvol_release() of Linux.
  */
 static int
@@ -343,6 +384,9 @@ volume_request_run(volume_request_t *vr)
 	if (vr->vr_op == VOLUME_READ)
 		return (zvol_read(zv, vr->vr_buf, vr->vr_offset,
 		    vr->vr_length));
+	if (vr->vr_op == VOLUME_STATUS)
+		return (zvol_status(zv, vr->vr_offset, vr->vr_length,
+		    (double *)vr->vr_buf, vr->vr_flags));
 	if (vh->vh_read_only || (zv->zv_flags & ZVOL_RDONLY))
 		return (SET_ERROR(EROFS));
 	switch (vr->vr_op) {
@@ -379,7 +423,7 @@ volume_work(void *arg)
 
 /*
  * Starts a request on an open volume; volume-done reports its end. `buf` is
- * the caller's until then.
+ * the core's until then. Of VOLUME_STATUS `flags` is its room in doubles.
  */
 ZOW_EXPORT("volume-submit") int
 volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
