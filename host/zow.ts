@@ -93,7 +93,7 @@ export class ZowHost implements AsyncDisposable {
     // Before the core is started: most mistakes end here, in milliseconds.
     if (plan.errors.length > 0) throw new StartError(plan.errors);
 
-    const core = await (options.loadCore ?? loadCore)({ memoryBytes: config.memoryBytes });
+    const core = await (options.loadCore ?? loadCore)({ memoryBytes: config.memoryBytes }).catch(coreFailed);
     let host: ZowHost | undefined;
     try {
       const entrance = await PrivateSocket.open(core);
@@ -203,6 +203,12 @@ export class ZowHost implements AsyncDisposable {
     this.#public?.abandon(reason);
     this.#private.abandon(reason);
   }
+}
+
+function coreFailed(error: unknown): never {
+  if (error instanceof StartError) throw error;
+  const reason = error instanceof Error ? error.message : String(error);
+  throw new StartError([`the core cannot be started: ${reason}`], { cause: error });
 }
 
 async function refuseSecondHost(socket: string): Promise<void> {

@@ -96,38 +96,43 @@ function options(properties: Properties): string[] {
 
 /** Compares imported pools with the configuration. Rejects with every contradiction, else gives the commands to run. */
 async function compare(plans: readonly PoolPlan[], run: RunProgram, log: Logger): Promise<Command[]> {
-  const commands: Command[] = [];
-  const contradictions: string[] = [];
-  for (const { action, pool } of plans) {
-    if (action !== 'import') continue;
-    commands.push(...(await comparePool(pool, run, contradictions)));
-    commands.push(...(await compareVolumes(pool, run, contradictions, log)));
-  }
+  const imported = plans.filter(({ action }) => action === 'import').map(({ pool }) => pool);
+  // A program takes a tenth of a second to start, and these wait for nothing of each other's.
+  const comparisons = await all(imported.flatMap((pool) => [comparePool(pool, run), compareVolumes(pool, run, log)]));
+  const contradictions = comparisons.flatMap((comparison) => comparison.contradictions);
   if (contradictions.length > 0) throw new StartError(contradictions);
-  return commands;
+  return comparisons.flatMap(({ commands }) => commands);
 }
 
-async function comparePool(pool: PoolConfig, run: RunProgram, contradictions: string[]): Promise<Command[]> {
-  if (pool.properties.size === 0) return [];
+/** As Promise.all, but nothing runs on when it rejects. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}
+
+/** What comparing with the configuration found. */
+interface Comparison {
+  readonly commands: Command[];
+  readonly contradictions: string[];
+}
+
+async function comparePool(pool: PoolConfig, run: RunProgram): Promise<Comparison> {
+  const commands: Command[] = [];
+  const contradictions: string[] = [];
+  if (pool.properties.size === 0) return { commands, contradictions };
   const names = [...pool.properties.keys()].join(',');
   const output = await query(run, ['zpool', 'get', '-Hp', '-o', 'property,value', names, pool.name]);
   const actual = new Map(output.map(([name = '', value = '']) => [name, value]));
-  const commands: Command[] = [];
   for (const [name, wanted] of pool.properties) {
     const verdict = judgePoolProperty(name, wanted, actual.get(name));
     if (verdict === 'set') commands.push(['zpool', 'set', `${name}=${wanted}`, pool.name]);
     if (verdict === 'contradicts')
       contradictions.push(contradiction(`pool '${pool.name}'`, name, actual.get(name), wanted));
   }
-  return commands;
+  return { commands, contradictions };
 }
 
-async function compareVolumes(
-  pool: PoolConfig,
-  run: RunProgram,
-  contradictions: string[],
-  log: Logger,
-): Promise<Command[]> {
+async function compareVolumes(pool: PoolConfig, run: RunProgram, log: Logger): Promise<Comparison> {
   const names = new Set(['type', 'volsize', 'keystatus', 'encryptionroot', 'keylocation']);
   for (const volume of pool.volumes) for (const name of volume.properties.keys()) names.add(name);
   const fields = [...names].join(',');
@@ -149,7 +154,9 @@ async function compareVolumes(
     datasets.set(dataset, properties.set(property, value));
   }
   await loadKeys(datasets, run, log);
-  return pool.volumes.flatMap((volume) => compareVolume(volume, datasets.get(volume.name), contradictions));
+  const contradictions: string[] = [];
+  const commands = pool.volumes.flatMap((volume) => compareVolume(volume, datasets.get(volume.name), contradictions));
+  return { commands, contradictions };
 }
 
 function compareVolume(volume: VolumeConfig, actual: Properties | undefined, contradictions: string[]): Command[] {
