@@ -76,18 +76,15 @@ export const CORE = {
     'libspl',
     'libspl_assert',
   ],
-  /** Upstream's files that libzpool lacks: the ioctls and volumes. */
-  extra: ['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/zfs/dataset_kstats.c'],
+  /** Upstream's files that libzpool lacks: the ioctls, volumes, and the quotas and space accounting of filesystems. */
+  extra: [
+    ...['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/zfs/dataset_kstats.c'],
+    'module/zfs/zfs_quota.c',
+  ],
   /** What is compiled without `_KERNEL`, by the start of its path: its kernel side would need a kernel's headers. */
   userspace: [
     ...['module/lua/', 'module/nvpair/', 'module/unicode/', 'module/icp/', 'module/zstd/', 'lib/'],
-    ...[
-      'module/zfs/dmu.c',
-      'module/zfs/dmu_direct.c',
-      'module/zfs/sa.c',
-      'module/zfs/zfs_sa.c',
-      'module/zfs/zfs_fuid.c',
-    ],
+    ...['module/zfs/dmu.c', 'module/zfs/dmu_direct.c', 'module/zfs/sa.c', 'module/zfs/zfs_sa.c'],
     ...['module/zfs/zfs_znode.c', 'module/zfs/abd.c', 'module/zfs/vdev_raidz_math.c', 'module/zcommon/zfs_fletcher.c'],
     'module/zcommon/simd_stat.c',
   ],

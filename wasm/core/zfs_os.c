@@ -14,18 +14,12 @@
 
 /*
  * What upstream's common code asks of the parts of a kernel that the core does
- * not have: mounted filesystems, users, module parameters.
+ * not have: users, signals, zones.
  */
 
 #include <sys/zfs_context.h>
 #include <sys/cred.h>
-#include <sys/dmu_objset.h>
-#include <sys/dsl_dataset.h>
 #include <sys/spa.h>
-#include <sys/zfs_ioctl.h>
-#include <sys/zfs_vfsops.h>
-#include <sys/zfs_quota.h>
-#include <sys/zfs_znode.h>
 
 #include "fiber.h"
 #include "seam.h"
@@ -102,143 +96,6 @@ ddi_strtoll(const char *str, char **end, int base, longlong_t *result)
 	errno = 0;
 	*result = strtoll(str, end, base);
 	return (errno);
-}
-
-/*
- * No filesystem is mounted: whatever needs one is not supported, and upstream
- * asks for a mounted one first (getzfsvfs() finds none).
- */
-boolean_t
-zfs_get_vfs_flag_unmounted(objset_t *os)
-{
-	(void) os;
-	return (B_TRUE);
-}
-
-int
-zfs_get_temporary_prop(dsl_dataset_t *ds, zfs_prop_t prop, uint64_t *val,
-    char *setpoint)
-{
-	(void) ds, (void) prop, (void) val, (void) setpoint;
-	return (SET_ERROR(ENOENT));
-}
-
-int
-zfsctl_snapshot_unmount(const char *name, int flags)
-{
-	(void) name, (void) flags;
-	return (SET_ERROR(ENOENT));
-}
-
-boolean_t
-zfs_vfs_held(zfsvfs_t *zfsvfs)
-{
-	(void) zfsvfs;
-	return (B_FALSE);
-}
-
-int
-zfs_vfs_ref(zfsvfs_t **zfvp)
-{
-	(void) zfvp;
-	return (SET_ERROR(ESRCH));
-}
-
-void
-zfs_vfs_rele(zfsvfs_t *zfsvfs)
-{
-	(void) zfsvfs;
-}
-
-int
-zfs_suspend_fs(zfsvfs_t *zfsvfs)
-{
-	(void) zfsvfs;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfs_resume_fs(zfsvfs_t *zfsvfs, dsl_dataset_t *ds)
-{
-	(void) zfsvfs, (void) ds;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfs_end_fs(zfsvfs_t *zfsvfs, dsl_dataset_t *ds)
-{
-	(void) zfsvfs, (void) ds;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfs_set_version(zfsvfs_t *zfsvfs, uint64_t version)
-{
-	(void) zfsvfs, (void) version;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfs_set_default_quota(zfsvfs_t *zfsvfs, zfs_prop_t prop, uint64_t quota)
-{
-	(void) zfsvfs, (void) prop, (void) quota;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfsvfs_create(const char *name, boolean_t readonly, zfsvfs_t **zfvp)
-{
-	(void) name, (void) readonly, (void) zfvp;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfsvfs_create_impl(zfsvfs_t **zfvp, zfsvfs_t *zfsvfs, objset_t *os)
-{
-	(void) zfvp, (void) zfsvfs, (void) os;
-	return (SET_ERROR(ENOTSUP));
-}
-
-void
-zfsvfs_free(zfsvfs_t *zfsvfs)
-{
-	(void) zfsvfs;
-}
-
-int
-zfs_userspace_one(zfsvfs_t *zfsvfs, zfs_userquota_prop_t type,
-    const char *domain, uint64_t rid, uint64_t *valuep)
-{
-	(void) zfsvfs, (void) type, (void) domain, (void) rid, (void) valuep;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfs_userspace_many(zfsvfs_t *zfsvfs, zfs_userquota_prop_t type,
-    uint64_t *cookiep, void *vbuf, uint64_t *bufsizep,
-    uint64_t *default_quota)
-{
-	(void) zfsvfs, (void) type, (void) cookiep, (void) vbuf,
-	    (void) bufsizep, (void) default_quota;
-	return (SET_ERROR(ENOTSUP));
-}
-
-int
-zfs_set_userquota(zfsvfs_t *zfsvfs, zfs_userquota_prop_t type,
-    const char *domain, uint64_t rid, uint64_t quota)
-{
-	(void) zfsvfs, (void) type, (void) domain, (void) rid, (void) quota;
-	return (SET_ERROR(ENOTSUP));
-}
-
-void
-zfs_init(void)
-{
-}
-
-void
-zfs_fini(void)
-{
 }
 
 /* As `zpool history -il` names it. */
