@@ -21,6 +21,8 @@ export class FakeCore implements IoctlCore {
   readonly open_ = new Set<FakeSession>();
   opened = 0;
   closed = 0;
+  /** Ioctls that ended. */
+  answered = 0;
 
   constructor(
     table: Record<number, FakeHandler>,
@@ -76,6 +78,7 @@ export class FakeSession implements IoctlSession {
       return { ...base, errno: errnoOf(error) };
     } finally {
       this.running--;
+      this.#core.answered++;
     }
   }
 
