@@ -3,7 +3,10 @@
  * generated, mutated, cut into pieces and delivered as a socket might, to clients' good and bad manners on the other
  * side (slow, deaf, gone). Everything follows from the seed.
  *
- *   node test/fuzz/nbd.ts [inputs, default 1000000] [seed, default 1]
+ *   node test/fuzz/nbd.ts [inputs, default 1000000] [seed, default 1] [guided]
+ *
+ * Guided: V8's block coverage is read after every round of sessions, and inputs of a round that reached something new are
+ * mutated further.
  *
  * An input is the byte stream of one connection. What must hold for each, see `judge` and `settle`:
  *   - nothing throws or rejects unhandled, and the connection closes exactly once;
@@ -24,6 +27,7 @@ import type { IoBuffer } from '../../host/volumes/volume.ts';
 import { encodeRequest, infoData, metaData, u32 } from '../host/nbd/client.ts';
 import { quiet } from '../host/nbd/fixture.ts';
 import { MemoryProvider } from '../host/volumes/memory.ts';
+import { Coverage } from './coverage.ts';
 
 const VOLUME_BYTES = 1 << 20;
 const REQUEST_BYTES = 64 << 10;
@@ -38,6 +42,8 @@ const HELD_BYTES_MAX = Math.max(limits.bytesPerConnection, REQUEST_BYTES);
 /** Connections alive at once: they share the buffer pool, which is too small for all of them. */
 const PARALLEL = 32;
 const POOL_BYTES = 256 << 10;
+/** Inputs kept for further mutation. */
+const CORPUS_MAX = 4096;
 /** Turns of the event loop after which a session must be over. */
 const TURNS_MAX = 2000;
 
@@ -300,9 +306,12 @@ class Fuzzer {
   readonly #metrics = newMetrics();
   readonly #exports: Exports;
   readonly #share: Share;
+  readonly #coverage: Coverage | undefined;
+  #round: Buffer[] = [];
   #broken: Error | undefined;
 
-  constructor(seed: number) {
+  constructor(seed: number, coverage?: Coverage) {
+    this.#coverage = coverage;
     this.#random = new Random(seed);
     const volume = this.#provider.add('tank/vm0', VOLUME_BYTES, 4096);
     volume.data.fill(7);
@@ -325,6 +334,7 @@ class Fuzzer {
       const sessions = Array.from({ length: Math.min(PARALLEL, count - done) }, () => this.#session());
       await Promise.all(sessions);
       this.#settle();
+      if (this.#coverage !== undefined) this.#learn(this.#coverage);
     }
     this.result.protocolErrors = this.#metrics.connections.protocolErrors;
   }
@@ -367,11 +377,32 @@ class Fuzzer {
     };
   }
 
+  #input(random: Random): Buffer {
+    const corpus = this.#coverage?.corpus ?? [];
+    let input: Buffer;
+    if (corpus.length > 0 && random.once(2)) input = mutate(random, Buffer.from(random.pick(corpus)));
+    else {
+      input = generate(random);
+      if (!random.once(4)) input = mutate(random, input);
+    }
+    if (this.#coverage !== undefined) this.#round.push(Buffer.from(input));
+    return input;
+  }
+
+  #learn(coverage: Coverage): void {
+    if (coverage.take() > 0) {
+      for (const input of this.#round) {
+        if (coverage.corpus.length < CORPUS_MAX) coverage.corpus.push(input);
+        else coverage.corpus[this.#random.below(CORPUS_MAX)] = input;
+      }
+    }
+    this.#round = [];
+  }
+
   async #session(): Promise<void> {
     const seed = this.#random.below(2 ** 32 - 1);
     const random = new Random(seed);
-    let input = generate(random);
-    if (!random.once(4)) input = mutate(random, input);
+    const input = this.#input(random);
     const manners = random.pick<Manners>(['prompt', 'prompt', 'slow', 'deaf']);
     this.result.inputs++;
     this.result.bytes += input.length;
@@ -618,8 +649,8 @@ class Judge {
 }
 
 /** Runs `inputs` inputs from `seed`. Rejects at the first broken promise, unhandled rejections included. */
-export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
-  const fuzzer = new Fuzzer(seed);
+export async function fuzz(inputs: number, seed: number, coverage?: Coverage): Promise<FuzzResult> {
+  const fuzzer = new Fuzzer(seed, coverage);
   let broken: unknown;
   const unhandled = (reason: unknown) => {
     broken ??= reason;
@@ -640,14 +671,18 @@ export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
 if (import.meta.main) {
   const inputs = Number(process.argv[2] ?? 1_000_000);
   let seed = Number(process.argv[3] ?? 1);
+  const coverage = process.argv[4] === 'guided' ? new Coverage(/\/host\/nbd\//) : undefined;
   const started = performance.now();
   const total: FuzzResult = { inputs: 0, bytes: 0, replies: 0, reachedTransmission: 0, protocolErrors: 0 };
   // In rounds, each from a seed of its own: a failure names one that is quickly run again.
   while (total.inputs < inputs) {
-    const result = await fuzz(Math.min(100_000, inputs - total.inputs), seed++);
+    const result = await fuzz(Math.min(100_000, inputs - total.inputs), seed++, coverage);
     for (const key of Object.keys(total) as (keyof FuzzResult)[]) total[key] += result[key];
     const seconds = (performance.now() - started) / 1000;
     const rss = process.memoryUsage.rss() >> 20;
-    process.stdout.write(`${JSON.stringify(total)} ${(total.inputs / seconds).toFixed(0)}/s, ${rss} MiB resident\n`);
+    const blocks = coverage === undefined ? '' : `${coverage.blocks} blocks, `;
+    process.stdout.write(
+      `${JSON.stringify(total)} ${blocks}${(total.inputs / seconds).toFixed(0)}/s, ${rss} MiB resident\n`,
+    );
   }
 }
