@@ -121,6 +121,7 @@ export class DescriptorDevice implements Device {
 
   write(buffer: Uint8Array, offset: number): MaybePromise<number> {
     this.#writable();
+    if (this.#flushFailure !== undefined) throw this.#flushFailure;
     checkOffset(this.name, offset, buffer.byteLength);
     // A file grows under a write past its end; a disk does not.
     if (offset + buffer.byteLength > this.#sizeBytes) this.size();

@@ -52,7 +52,8 @@ export interface Device {
   write(buffer: Uint8Array, offset: number): MaybePromise<number>;
   /**
    * Makes every write that completed before this call durable. Never acknowledged early. Once a flush has failed, so
-   * does every later one until the device is opened again: what the first did not write can be lost for good.
+   * does every later flush and write until the device is opened again: what the first did not write can be lost for
+   * good, and nothing may be built on it.
    */
   flush(): MaybePromise<void>;
   /** The range's content no longer matters; reads of it return anything until rewritten. */

@@ -73,7 +73,10 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-/** Model: a struck operation fails with `errno` before anything was transferred. A failed flush stays failed. */
+/**
+ * Model: a struck operation fails with `errno` before anything was transferred. After a failed flush every later flush
+ * and write fails too, as of the contract.
+ */
 export class ErrorDevice extends DeviceWrapper {
   readonly trigger: FaultTrigger;
   readonly #errno: number;
@@ -87,7 +90,8 @@ export class ErrorDevice extends DeviceWrapper {
 
   protected override around<T>(call: Call, run: () => MaybePromise<T>): MaybePromise<T> {
     const flush = call.operation === 'flush';
-    if (!this.trigger.hits(call) && !(flush && this.#flushFailed)) return run();
+    const doomed = this.#flushFailed && (flush || call.operation === 'write');
+    if (!this.trigger.hits(call) && !doomed) return run();
     this.#flushFailed ||= flush;
     const { operation, offset, length } = call;
     throw new ErrnoError(this.#errno, `${this.name}: injected fault: ${operation} of ${length} bytes at ${offset}`);

@@ -65,10 +65,13 @@ test('error: the switch, and a probability that a seed repeats', async (t) => {
   t.true((await outcomes(2)) > 230 && (await outcomes(2)) < 370);
 });
 
-test('error: a failed flush stays failed', async (t) => {
+test('error: after a failed flush, flushes and writes fail', async (t) => {
   const device = failing({ operations: ['flush'], times: 1 });
+  await device.write(pattern(512, 1), 0);
   await fails(t, 'EIO', () => device.flush());
   await fails(t, 'EIO', () => device.flush());
+  await fails(t, 'EIO', () => device.write(pattern(512, 2), 0));
+  t.deepEqual(await readAll(device, 0, 512), pattern(512, 1), 'reads go on');
 });
 
 test('delay: takes effect late, and others overtake it', async (t) => {

@@ -201,7 +201,7 @@ test.serial('a failed flush is final until the disk is opened again', async (t) 
       for (const result of await Promise.allSettled(flushes)) t.is(result.status, 'rejected');
     });
     await fails(t, 'EIO', () => device.flush());
-    await writeAll(device, pattern(512, 1), 0);
+    await fails(t, 'EIO', () => device.write(pattern(512, 1), 0));
     await fails(t, 'EIO', () => device.flush());
     await device.close();
     const again = openFile(disk);
