@@ -20,7 +20,7 @@ native:				## build zpool, zfs, zdb, zstream, zinject, ztest for this machine (c
 	@$(BUILD) native
 
 run: bundle			## serve an example pool: a mirror of two sparse files and a volume
-	@cli/bin/zow serve examples/mirror.yaml
+	@cli/bin/zow serve examples/pool.yaml
 
 test:				## lint, then run all tests; T="test/host/nbd/*" runs some
 	@./build.sh test-tools

@@ -97,7 +97,7 @@ test('the example is valid', (t) => {
     t.is(stderr, '', name);
     t.is(status, 0, name);
   }
-  t.true(existsSync('examples/mirror.yaml'));
+  t.true(existsSync('examples/pool.yaml'));
 });
 
 test('a reader that goes away early is no error', (t) => {
