@@ -117,19 +117,14 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   }
 
   received(bytes: Buffer, length: number): boolean {
-    if (this.#ending) return true; // dropped: all that is still of interest is the end
-    if (this.#finishing) return false;
-    try {
-      const transmission = this.#transmission;
-      if (transmission !== undefined && bytes === this.#direct) {
-        transmission.filled(length);
-        return !transmission.blocked;
+    if (!this.#finishing) {
+      try {
+        if (this.#take(bytes, length)) return true;
+      } catch (error) {
+        this.fail(error);
       }
-      return this.#feed(bytes, 0, length);
-    } catch (error) {
-      this.fail(error);
-      return false;
     }
+    return this.#ending; // what comes then is dropped: all that is still of interest is the client's end
   }
 
   ended(): void {
@@ -251,6 +246,14 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     this.#ending = true;
     clearTimeout(this.#timer);
     this.wire.end(); // comes back in `closed`
+  }
+
+  /** False when no more input can be taken for now. */
+  #take(bytes: Buffer, length: number): boolean {
+    const transmission = this.#transmission;
+    if (transmission === undefined || bytes !== this.#direct) return this.#feed(bytes, 0, length);
+    transmission.filled(length);
+    return !transmission.blocked;
   }
 
   #feed(bytes: Buffer, start: number, end: number): boolean {
