@@ -93,7 +93,13 @@ export const CORE = {
   /** Functions of kernel.c that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
   renamed: {
     'lib/libzpool/kernel.c': [
-      ...['zvol_rename_minors', 'zvol_remove_minors', 'zvol_create_minors'],
+      ...[
+        'zvol_rename_minors',
+        'zvol_remove_minors',
+        'zvol_create_minors',
+        'zvol_create_minor',
+        'zvol_create_minors_recursive',
+      ],
       ...['zfs_onexit_fd_rele', 'zfs_onexit_fd_hold', 'zfs_onexit_add_cb'],
       ...['zfs_secpolicy_snapshot_perms', 'zfs_secpolicy_rename_perms', 'zfs_secpolicy_destroy_perms', 'secpolicy_zfs'],
       ...['kstat_create', 'kstat_install', 'kstat_delete', 'kstat_set_raw_ops', 'cv_wait_sig', 'spa_config_load'],

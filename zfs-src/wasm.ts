@@ -120,7 +120,7 @@ class Wasm {
       `-DZFS_META_VERSION="${this.context.release}"`,
       `-DZFS_META_VERSION_NUMBER=${versionNumber(this.context.release)}`,
       ...['-DHAVE_LARGE_STACKS=1', '-std=gnu11'],
-      ...overlays.map((path) => `-I${path}`),
+      ...[...overlays, `wasm/overlay-${this.context.release}`].map((path) => `-I${path}`),
       ...flags.filter((flag) => !flag.startsWith('-std=')),
       ...this.#base(),
     ];

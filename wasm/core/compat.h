@@ -26,12 +26,19 @@
 #define	zow_dmu_write(dn, offset, size, buf, tx) \
 	dmu_write_by_dnode(dn, offset, size, buf, tx, DMU_READ_PREFETCH)
 #define	zow_zil_commit(zilog, object)	zil_commit(zilog, object)
+#define	ZOW_VDEV_SIZE_OPS \
+	.vdev_op_psize_to_asize = vdev_default_asize, \
+	.vdev_op_asize_to_psize = vdev_default_psize
 #else
 #define	zow_dmu_read(dn, offset, size, buf) \
 	dmu_read_by_dnode(dn, offset, size, buf, DMU_READ_PREFETCH)
 #define	zow_dmu_write(dn, offset, size, buf, tx) \
 	(dmu_write_by_dnode(dn, offset, size, buf, tx), 0)
 #define	zow_zil_commit(zilog, object)	(zil_commit(zilog, object), 0)
+#define	ZOW_VDEV_SIZE_OPS	.vdev_op_asize = vdev_default_asize
+#define	spa_namespace_enter(tag)	mutex_enter(&spa_namespace_lock)
+#define	spa_namespace_exit(tag)		mutex_exit(&spa_namespace_lock)
+#define	zvol_os_remove_minor		zvol_os_clear_private
 #endif
 
 #endif	/* _ZOW_COMPAT_H */

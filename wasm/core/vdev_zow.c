@@ -35,6 +35,7 @@
 #include <sys/fs/zfs.h>
 #include <sys/abd.h>
 
+#include "compat.h"
 #include "seam.h"
 
 typedef struct vdev_zow {
@@ -292,8 +293,7 @@ vdev_zow_io_done(zio_t *zio)
 {									\
 	.vdev_op_open = vdev_zow_open,					\
 	.vdev_op_close = vdev_zow_close,				\
-	.vdev_op_psize_to_asize = vdev_default_asize,			\
-	.vdev_op_asize_to_psize = vdev_default_psize,			\
+	ZOW_VDEV_SIZE_OPS,						\
 	.vdev_op_min_asize = vdev_default_min_asize,			\
 	.vdev_op_io_start = vdev_zow_io_start,				\
 	.vdev_op_io_done = vdev_zow_io_done,				\

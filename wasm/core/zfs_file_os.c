@@ -125,10 +125,15 @@ zfs_file_write(zfs_file_t *zf, const void *buf, size_t count, ssize_t *resid)
 
 int
 zfs_file_pwrite(zfs_file_t *zf, const void *buf, size_t count, loff_t pos,
-    uint8_t ashift, ssize_t *resid)
+#if ZFS_META_VERSION_NUMBER >= 20400
+    uint8_t ashift,
+#endif
+    ssize_t *resid)
 {
-	(void) zf, (void) buf, (void) count, (void) pos, (void) ashift,
-	    (void) resid;
+	(void) zf, (void) buf, (void) count, (void) pos, (void) resid;
+#if ZFS_META_VERSION_NUMBER >= 20400
+	(void) ashift;
+#endif
 	return (ENOTSUP);
 }
 

@@ -148,7 +148,14 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 	    RL_WRITER);
 	while (done < length) {
 		uint64_t bytes = MIN(length - done, DMU_MAX_ACCESS >> 1);
-		dmu_tx_t *tx = dmu_tx_create(zv->zv_objset);
+		dmu_tx_t *tx;
+
+		/* It may have shrunk since the request was checked. */
+		if (offset + done + bytes > zv->zv_volsize) {
+			error = SET_ERROR(ENOSPC);
+			break;
+		}
+		tx = dmu_tx_create(zv->zv_objset);
 
 		dmu_tx_hold_write_by_dnode(tx, zv->zv_dn, offset + done,
 		    bytes);
@@ -604,7 +611,11 @@ zvol_wait_close(zvol_state_t *zv)
 	(void) zv;
 }
 
+#if ZFS_META_VERSION_NUMBER >= 20400
 int
+#else
+void
+#endif
 zvol_os_rename_minor(zvol_state_t *zv, const char *newname)
 {
 	ASSERT(RW_LOCK_HELD(&zvol_state_lock));
@@ -617,7 +628,9 @@ zvol_os_rename_minor(zvol_state_t *zv, const char *newname)
 	hlist_del(&zv->zv_hlink);
 	hlist_add_head(&zv->zv_hlink, ZVOL_HT_HEAD(zv->zv_hash));
 	dataset_kstats_rename(&zv->zv_kstat, newname);
+#if ZFS_META_VERSION_NUMBER >= 20400
 	return (0);
+#endif
 }
 
 void
@@ -636,8 +649,52 @@ zvol_os_set_capacity(zvol_state_t *zv, uint64_t capacity)
 int
 zvol_os_update_volsize(zvol_state_t *zv, uint64_t volsize)
 {
-	(void) zv, (void) volsize;
+	zow_volume_resized(zv->zv_name, strlen(zv->zv_name), (double)volsize);
 	return (0);
+}
+
+/* Whether a client has the volume, or one below the dataset, open. */
+static boolean_t
+zvol_any_open(const char *name)
+{
+	size_t namelen = strlen(name);
+	boolean_t found = B_FALSE;
+
+	rw_enter(&zvol_state_lock, RW_READER);
+	for (int i = 0; i < ZVOL_HT_SIZE && !found; i++) {
+		struct hlist_node *p;
+
+		hlist_for_each(p, ZVOL_HT_HEAD(i)) {
+			zvol_state_t *zv = hlist_entry(p, zvol_state_t,
+			    zv_hlink);
+			char next = zv->zv_name[strnlen(zv->zv_name, namelen)];
+
+			found |= zv->zv_open_count > 0 &&
+			    strncmp(zv->zv_name, name, namelen) == 0 &&
+			    (next == '\0' || next == '/' || next == '@');
+		}
+	}
+	rw_exit(&zvol_state_lock);
+	return (found);
+}
+
+/*
+ * Upstream takes the minors away before it looks whether the pool is busy, and
+ * waits until the last client has closed.  An export with clients must fail
+ * with EBUSY instead and leave them what they have: minors in use stay, and
+ * the references they hold tell the caller.  A client that has just hung up
+ * is given a second to be gone.
+ */
+extern void __real_zvol_remove_minors(spa_t *, const char *, boolean_t);
+extern void __wrap_zvol_remove_minors(spa_t *, const char *, boolean_t);
+
+void
+__wrap_zvol_remove_minors(spa_t *spa, const char *name, boolean_t async)
+{
+	for (int i = 0; i < 20 && zvol_any_open(name); i++)
+		delay(MAX(hz / 20, 1));
+	if (!zvol_any_open(name))
+		__real_zvol_remove_minors(spa, name, async);
 }
 
 int
