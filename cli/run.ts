@@ -1,9 +1,87 @@
 import { existsSync } from 'node:fs';
+import { hostname, totalmem } from 'node:os';
 import { wasmFile } from '../host/assets.ts';
+import { computeImports } from '../host/core/compute.ts';
+import { print } from '../host/print.ts';
+import { type LibcExports, WasmModule } from '../host/runtime/module.ts';
+import { Processes } from './process/processes.ts';
+import { Signals } from './process/signals.ts';
+import { Sockets } from './process/sockets.ts';
+import { Terminal } from './process/terminal.ts';
 
-/** Runs one of upstream's programs in this process and ends it with the program's exit code. */
-export async function main(program: string, _args: readonly string[]): Promise<void> {
+const MiB = 1024 * 1024;
+
+/** As a shell reports the death by a signal: 128 and its number. */
+const brokenPipeCode = 128 + 13;
+const abortCode = 128 + 6;
+
+/** Reserved, not used: what a program does not touch costs nothing. In bytes. */
+function memoryBytes(program: string): number {
+  // zdb has a pool's caches and zstream tables of a whole stream; as much of the machine as upstream's would take.
+  if (program === 'zdb' || program === 'zstream')
+    return Math.min(2048 * MiB, Math.max(512 * MiB, Math.floor(totalmem() / 2)));
+  return 256 * MiB;
+}
+
+/**
+ * Runs one of upstream's programs in this process and ends it as the program ends. Its files, terminal, environment and
+ * signals are this process's; /dev/zfs is the host that ZOW_SOCKET names (cli/src/).
+ */
+export async function main(program: string, args: readonly string[]): Promise<void> {
   const file = wasmFile(program);
-  process.stderr.write(`${program}: ${existsSync(file) ? `cannot run ${file}` : `${file} is missing; run make`}\n`);
-  process.exit(1);
+  if (!existsSync(file)) {
+    print(2, `${program}: ${file} is missing; run make\n`);
+    process.exit(1);
+  }
+  const tracing = process.env.ZOW_TRACE;
+  const trace = tracing ? (await import('../host/log.ts')).tracer('wasi') : undefined;
+  const die = (text: string): never => {
+    print(2, `${program}: ${text}\n`);
+    process.exit(abortCode);
+  };
+  let signals: Signals | undefined;
+  let ended = false;
+  const module = new WasmModule<LibcExports>(
+    {
+      file,
+      memoryBytes: memoryBytes(program),
+      args: [program, ...args],
+      env: { HOSTNAME: hostname(), ...environment(), PWD: process.cwd() },
+      trace,
+      exit: (code) => {
+        ended = true;
+        process.exit(code);
+      },
+      onPanic: die,
+      onTrap: (fiber, error) => die(`internal error in fiber ${fiber}: ${(error as Error).stack ?? String(error)}`),
+      log: (_level, text) => print(2, `${program}: ${text}\n`),
+      onBrokenPipe: () => {
+        if (signals?.isIgnored('SIGPIPE') !== true) process.exit(brokenPipeCode);
+      },
+    },
+    (self) => {
+      const terminal = new Terminal(self);
+      signals = new Signals(self, () => terminal.interrupt());
+      return {
+        ...computeImports(self.memory),
+        ...new Processes(self).imports,
+        ...new Sockets(self).imports,
+        ...signals.imports,
+        ...terminal.imports,
+      };
+    },
+  );
+  process.on('exit', (code) => {
+    if (ended || code !== 0) return;
+    // The event loop has nothing left to wait for, and main() has not come to its end.
+    print(2, `${program}: internal error: every fiber waits for another\n`);
+    process.exitCode = abortCode;
+  });
+  module.start();
+}
+
+function environment(): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
 }

@@ -631,21 +631,21 @@ __zow_syscall(long n, long a, long b, long c, long d, long e, long f)
 			limit[0] = limit[1] = 1024;
 		}
 		return (0);
-	case SYS_getpid:
-		return (1);
 	case SYS_gettid:
 		return (fiber_current != NULL ? fiber_current->f_id : 1);
+	/* The core is process 1 and root. */
+	case SYS_getpid:
 	case SYS_getuid:
 	case SYS_geteuid:
 	case SYS_getgid:
 	case SYS_getegid:
-	case SYS_rt_sigprocmask:
-		return (0);
 	case SYS_rt_sigaction: {
 		long r = __zow_syscall_process(n, a, b, c, d, e, f);
 
-		return (r != -ENOSYS ? r : 0);
+		return (r != -ENOSYS ? r : n == SYS_getpid);
 	}
+	case SYS_rt_sigprocmask:
+		return (0);
 	case SYS_umask:
 		return (022);
 	case SYS_exit:

@@ -6,14 +6,37 @@
  */
 
 /*
- * Processes: a program has none but itself. What upstream runs others for
- * (`zpool iostat -c`, share commands, pagers) fails as it does when the
- * system refuses a process.
+ * The operating system below a program: what wasm/libc/syscall.c, which the
+ * core has too, leaves over. A program has one process, itself; what upstream
+ * forks for is in run.c.
  */
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
+#include <zow.h>
+
+#include "fiber.h"
+#include "process.h"
+
+/* User and group of the process, effective or real, and its number. */
+#define	ZOW_ID_UID	0
+#define	ZOW_ID_EUID	1
+#define	ZOW_ID_GID	2
+#define	ZOW_ID_EGID	3
+#define	ZOW_ID_PID	4
+#define	ZOW_ID_PPID	5
+
+ZOW_IMPORT("process-id")
+extern int zow_process_id(int which);
+
+/* Replaces the program; returns only when it cannot: -errno. */
+ZOW_IMPORT("process-exec")
+extern int zow_process_exec(const char *path, char *const *argv,
+    char *const *envp);
 
 pid_t
 fork(void)
@@ -35,4 +58,78 @@ pthread_atfork(void (*prepare)(void), void (*parent)(void),
 {
 	(void) prepare, (void) parent, (void) child;
 	return (0);
+}
+
+/* Reads into the first part with room, as a short read may. */
+static long
+read_terminal(int fd, const struct iovec *iov, int iovcnt)
+{
+	for (int i = 0; i < iovcnt; i++) {
+		if (iov[i].iov_len > 0)
+			return (zow_terminal_read(fd, iov[i].iov_base,
+			    iov[i].iov_len));
+	}
+	return (0);
+}
+
+long
+__zow_syscall_process(long n, long a, long b, long c, long d, long e, long f)
+{
+	(void) d, (void) e, (void) f;
+	switch (n) {
+	case SYS_read:
+		if (zow_is_terminal_input(a))
+			return (zow_terminal_read(a, (void *)b, c));
+		return (zow_sys_socket_call(n, a, b, c));
+	case SYS_readv:
+		if (zow_is_terminal_input(a))
+			return (read_terminal(a, (const struct iovec *)b, c));
+		return (zow_sys_socket_call(n, a, b, c));
+	case SYS_socket:
+		return (zow_sys_socket(a, b));
+	case SYS_connect:
+	case SYS_shutdown:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_close:
+		return (zow_sys_socket_call(n, a, b, c));
+	case SYS_ioctl:
+		return (zow_sys_ioctl(a, b, (void *)c));
+	case SYS_ppoll_time64:
+		/* Without descriptors it is a sleep, which libc answers. */
+		return (b == 0 ? -ENOSYS : b);
+	case SYS_rt_sigaction:
+		return (zow_sys_sigaction(a, (const struct k_sigaction *)b,
+		    (struct k_sigaction *)c));
+	case SYS_kill:
+		return (a == 0 || a == zow_process_id(ZOW_ID_PID) ?
+		    zow_sys_kill(b) : -EPERM);
+	case SYS_tkill:
+		return (zow_sys_kill(b));
+	case SYS_execve:
+		return (zow_process_exec((const char *)a, (char *const *)b,
+		    (char *const *)c));
+	case SYS_getuid:
+		return (zow_process_id(ZOW_ID_UID));
+	case SYS_geteuid:
+		return (zow_process_id(ZOW_ID_EUID));
+	case SYS_getgid:
+		return (zow_process_id(ZOW_ID_GID));
+	case SYS_getegid:
+		return (zow_process_id(ZOW_ID_EGID));
+	case SYS_getpid:
+		return (zow_process_id(ZOW_ID_PID));
+	case SYS_getppid:
+		return (zow_process_id(ZOW_ID_PPID));
+	case SYS_sched_yield:
+		fiber_yield();
+		return (0);
+	/* Flags of descriptors that nobody but this program has. */
+	case SYS_fcntl64:
+	case SYS_flock:
+	case SYS_setpriority:
+		return (0);
+	default:
+		return (-ENOSYS);
+	}
 }

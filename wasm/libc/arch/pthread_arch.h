@@ -11,7 +11,5 @@ __get_tp(void)
 	return ((unsigned long)__zow_tp);
 }
 
-#define	TLS_ABOVE_TP
-#define	GAP_ABOVE_TP	0
 #define	DTP_OFFSET	0
 #define	MC_PC		__gregs[0]
