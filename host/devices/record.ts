@@ -63,7 +63,7 @@ class RecordingDevice extends DeviceWrapper {
   }
 
   override write(buffer: Uint8Array, offset: number): MaybePromise<number> {
-    const event = this.#recorder.begin(this.inner, 'write', offset, buffer.byteLength, buffer.slice());
+    const event = this.#recorder.begin(this.inner, 'write', offset, buffer.byteLength, Uint8Array.from(buffer));
     return this.#follow(event, () => this.inner.write(buffer, offset));
   }
 

@@ -81,7 +81,8 @@ export class VolatileDevice extends DeviceWrapper {
   async #write(buffer: Uint8Array, offset: number): Promise<number> {
     const length = roomForWrite(this.name, offset, buffer.byteLength, await this.inner.size());
     if (this.#state === 'crashed') throw powerLost(this.name);
-    this.#remember({ offset, data: buffer.slice(0, length) });
+    // A Buffer's own slice() would be a view on memory that the caller takes back.
+    this.#remember({ offset, data: Uint8Array.prototype.slice.call(buffer, 0, length) });
     if (this.#cacheBytes > this.#cacheBytesMax) await this.#empty(this.#cache[this.#cache.length >> 1]);
     return length;
   }

@@ -1,0 +1,144 @@
+import test, { type ExecutionContext } from 'ava';
+import { dice, Lab, long, MiB, missing, sleep, until } from './host.ts';
+import { Writer, type WriterOptions } from './writer.ts';
+
+/**
+ * kill -9 of the host in the middle of writes, at random moments. A crash of the process alone leaves what the operating
+ * system has in its cache; volatile() of ZOW_FAULTS makes it a power cut, in which every disk loses what was not flushed.
+ */
+const it = missing() === undefined ? test : test.skip;
+const kills = long ? 20 : 5;
+const powerCuts = long ? 20 : 4;
+
+interface Scenario {
+  readonly vdevs: readonly string[];
+  readonly promise?: WriterOptions['promise'];
+  readonly properties?: object;
+  readonly faults?: string;
+  readonly rounds: number;
+  readonly seed: number;
+  readonly encrypted?: boolean;
+}
+
+const volatile = (lies: 'yes' | 'no') =>
+  ['a', 'b', 'c', 'd', 'log'].map((disk) => `disks/${disk}:volatile(lies=${lies})`).join(';');
+
+/** Starts, writes, kills, again and again. Returns what was lost, of how many promises. */
+async function crashes(t: ExecutionContext<unknown>, lab: Lab, scenario: Scenario): Promise<string[]> {
+  const roll = dice(scenario.seed);
+  const volume = scenario.encrypted === true ? 'tank/enc/v' : 'tank/v';
+  const vars = scenario.faults === undefined ? {} : { ZOW_FAULTS: scenario.faults };
+  const config = { pools: { tank: { vdevs: scenario.vdevs } } };
+  await create(lab, scenario, volume);
+  const writer = new Writer({
+    lab,
+    volume,
+    blocks: 512,
+    seed: scenario.seed,
+    promise: scenario.promise ?? 'flush',
+  });
+  const lost: string[] = [];
+  for (let round = 0; round < scenario.rounds; round++) {
+    await lab.start({ config, vars });
+    const found = await writer.check();
+    lost.push(...found);
+    // A disk that lies may have lost the pool as well: there is nothing left to compare.
+    if (found.length > 0) break;
+    const before = writer.promises;
+    const writing = writer.run();
+    await until('something is promised', () => writer.promises > before);
+    await sleep(roll(400));
+    await lab.kill();
+    await writing;
+  }
+  t.log(`${writer.written} writes, ${writer.promises} promises`);
+  t.true(writer.promises >= scenario.rounds);
+  return lost;
+}
+
+async function create(lab: Lab, scenario: Scenario, volume: string): Promise<void> {
+  for (const vdev of scenario.vdevs) if (vdev.includes('/')) lab.disk(vdev.split('/').at(-1)!, 192 * MiB);
+  await lab.start();
+  const vdevs = scenario.vdevs.map((vdev) => (vdev.includes('/') ? `${lab.directory}/${vdev}` : vdev));
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', ...vdevs);
+  if (scenario.encrypted === true) {
+    lab.key();
+    await lab.zfs(
+      'create',
+      '-o',
+      'encryption=on',
+      '-o',
+      'keyformat=raw',
+      '-o',
+      `keylocation=file://${lab.directory}/key`,
+      'tank/enc',
+    );
+  }
+  const properties = Object.entries(scenario.properties ?? {}).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  await lab.zfs('create', '-V', '16M', ...properties, volume);
+  await lab.stop();
+}
+
+/** Imports once more, checks the content a last time, and lets zdb judge the pool. */
+async function sound(lab: Lab, scenario: Scenario): Promise<void> {
+  const config = { pools: { tank: { vdevs: scenario.vdevs } } };
+  await lab.start({ config });
+  await lab.zpool('scrub', '-w', 'tank');
+  const status = await lab.zpool('status', '-v', 'tank');
+  if (!/repaired 0B .* with 0 errors/.test(status)) throw new Error(status);
+  await lab.finish('tank');
+}
+
+const processKills: Record<string, Omit<Scenario, 'rounds' | 'seed'>> = {
+  'flushes on a mirror': { vdevs: ['mirror', 'disks/a', 'disks/b'] },
+  'FUA on raidz1': { vdevs: ['raidz1', 'disks/a', 'disks/b', 'disks/c'], promise: 'fua' },
+  'sync=always with a log device': {
+    vdevs: ['disks/a', 'log', 'disks/log'],
+    promise: 'none',
+    properties: { sync: 'always' },
+  },
+  'flushes of an encrypted volume': { vdevs: ['disks/a'], encrypted: true },
+};
+
+for (const [i, [name, layout]] of Object.entries(processKills).entries()) {
+  it(`kill -9 loses nothing that was promised: ${name}`, async (t) => {
+    const lab = await Lab.open(t);
+    const scenario = { ...layout, rounds: kills, seed: 100 + i };
+    t.deepEqual(await crashes(t, lab, scenario), []);
+    await sound(lab, scenario);
+  });
+}
+
+const powerFailures: Record<string, Omit<Scenario, 'rounds' | 'seed' | 'faults'>> = {
+  'flushes on one disk': { vdevs: ['disks/a'] },
+  'flushes on a mirror, with a log device': { vdevs: ['mirror', 'disks/a', 'disks/b', 'log', 'disks/log'] },
+  'FUA on raidz1': { vdevs: ['raidz1', 'disks/a', 'disks/b', 'disks/c'], promise: 'fua' },
+  'flushes of an encrypted volume': { vdevs: ['disks/a'], encrypted: true },
+};
+
+for (const [i, [name, layout]] of Object.entries(powerFailures).entries()) {
+  it(`a power cut loses nothing that was promised: ${name}`, async (t) => {
+    const lab = await Lab.open(t);
+    const scenario = { ...layout, faults: volatile('no'), rounds: powerCuts, seed: 200 + i };
+    t.deepEqual(await crashes(t, lab, scenario), []);
+    await sound(lab, scenario);
+  });
+}
+
+it('the test can fail: disks that lie about flushes lose what was promised', async (t) => {
+  const lab = await Lab.open(t);
+  const scenario = { vdevs: ['disks/a'], faults: volatile('yes'), rounds: 4, seed: 300 };
+  let lost: string[];
+  try {
+    lost = await crashes(t, lab, scenario);
+  } catch (error) {
+    // Or so much that the pool cannot be imported any more.
+    t.regex(String(error), /cannot be imported/);
+    return;
+  }
+  t.true(lost.length > 0);
+  t.true(
+    lost.every((line) => /was durable/.test(line)),
+    lost.join('\n'),
+  );
+});

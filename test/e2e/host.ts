@@ -1,0 +1,383 @@
+import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process';
+import { closeSync, existsSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { stringify } from 'yaml';
+import type { ListenerAddress } from '../../host/nbd/listener.ts';
+import { Client } from '../host/nbd/client.ts';
+
+/**
+ * The harness of the end-to-end tests: a real `zow serve` process on files in a directory of its own, the real programs
+ * against its socket, and a natively built zdb as the judge. Everything ends and disappears with the test.
+ *
+ * ZOW_TEST_PROGRAMS=native takes zpool, zfs, … of cli/native/bin instead of the WebAssembly ones of cli/bin.
+ */
+export const root = join(import.meta.dirname, '../..');
+export const MiB = 1024 ** 2;
+/** ZOW_LONG=1: the long forms, for a machine with time. */
+export const long = process.env.ZOW_LONG === '1';
+
+const native = process.env.ZOW_TEST_PROGRAMS === 'native';
+const nativeBin = join(root, 'cli/native/bin');
+const programFolder = native ? nativeBin : join(root, 'cli/bin');
+const commandTimeoutMs = 90_000;
+
+/** Why tests that need a core or the native zdb cannot run here; undefined when they can. */
+export function missing(): string | undefined {
+  const needed = [join(nativeBin, 'zdb'), ...(native ? [] : [join(root, 'dist/bin/zow.mjs')])];
+  const absent = needed.filter((file) => !existsSync(file));
+  return absent.length === 0 ? undefined : `missing: ${absent.join(', ')}; run make`;
+}
+
+export interface Result {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions extends SpawnOptions {
+  readonly input?: Uint8Array | string;
+  /** Environment variables beside those of this process. */
+  readonly vars?: NodeJS.ProcessEnv;
+  readonly timeoutMs?: number;
+}
+
+/** Runs a program to its end and collects what it prints; one that takes too long is an error, not a hang. */
+export async function execute(command: string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
+  const { input, vars, timeoutMs = commandTimeoutMs, ...rest } = options;
+  const child = spawn(command, args, { stdio: 'pipe', ...rest, env: { ...process.env, ...vars } });
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => stderr.push(chunk));
+  child.stdin?.on('error', () => {});
+  child.stdin?.end(input ?? '');
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    child.kill('SIGKILL');
+  }, timeoutMs);
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status) => resolve(status));
+  }).finally(() => clearTimeout(timer));
+  const result = { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
+  if (late) throw new Error(`${describe(command, args)} took longer than ${timeoutMs} ms\n${output(result)}`);
+  return result;
+}
+
+/** As execute; rejects with what it printed unless it exits with 0. Returns stdout. */
+export async function must(command: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
+  const result = await execute(command, args, options);
+  if (result.code !== 0) throw new Error(`${describe(command, args)} -> ${result.code}\n${output(result)}`);
+  return result.stdout;
+}
+
+function describe(command: string, args: readonly string[]): string {
+  return [command.split('/').at(-1), ...args].join(' ');
+}
+
+function output({ stdout, stderr }: Result): string {
+  return `${stdout.slice(-4000)}${stderr.slice(-4000)}`;
+}
+
+/** Polls until `condition` holds. Rejects, naming `what`, when it does not within the time. */
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs = 30_000,
+): Promise<void> {
+  const end = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms`);
+    await sleep(50);
+  }
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Bytes that depend on the seed and do not compress. */
+export function noise(length: number, seed = 1): Buffer {
+  const bytes = Buffer.allocUnsafe(length);
+  let state = (seed * 2654435761 + 1) >>> 0;
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset & ~3, length >> 2);
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[i] = state >>> 0;
+  }
+  for (let i = length & ~3; i < length; i++) bytes[i] = i;
+  return bytes;
+}
+
+/** A seeded random number generator: integers below `n`. */
+export function dice(seed: number): (n: number) => number {
+  let state = (seed * 2654435761 + 12345) >>> 0 || 1;
+  return (n) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % n;
+  };
+}
+
+function once(act: () => void): () => void {
+  let done = false;
+  return () => {
+    if (!done) act();
+    done = true;
+  };
+}
+
+/** Hosts of one test file that work at the same time; ava runs two files at once. */
+class Slots {
+  #free = 2;
+  readonly #waiting: (() => void)[] = [];
+
+  async take(): Promise<void> {
+    if (this.#free === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#free--;
+  }
+
+  give(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
+  }
+}
+
+const slots = new Slots();
+
+export interface HostOptions {
+  /** Parts of the configuration beside the sockets. */
+  readonly config?: object;
+  readonly vars?: NodeJS.ProcessEnv;
+}
+
+/** Directory, disks and host of one test. */
+export class Lab {
+  readonly directory: string;
+  readonly disks: string;
+  readonly socket: string;
+  readonly nbdSocket: string;
+  #host: ChildProcess | undefined;
+  #hostLog = '';
+  #ended: Promise<number | null> | undefined;
+  readonly #clients: Client[] = [];
+  readonly #children: ChildProcess[] = [];
+  #leaveSlot = once(() => slots.give());
+
+  /** Made for a test, at whose end everything is ended and removed. Waits while too many others are at work. */
+  static async open(t: ExecutionContext<unknown>): Promise<Lab> {
+    await slots.take();
+    return new Lab(t);
+  }
+
+  private constructor(t: ExecutionContext<unknown>) {
+    this.directory = mkdtempSync(join(tmpdir(), 'zow-e2e-'));
+    this.disks = join(this.directory, 'disks');
+    mkdirSync(this.disks);
+    this.socket = join(this.directory, 'run/zow.sock');
+    this.nbdSocket = join(this.directory, 'run/nbd.sock');
+    t.teardown(async () => {
+      if (!t.passed) t.log(this.#hostLog.slice(-6000));
+      for (const client of this.#clients) client.destroy();
+      for (const child of this.#children) child.kill('SIGKILL');
+      await this.kill();
+      this.#leaveSlot();
+      rmSync(this.directory, { recursive: true, force: true });
+    });
+  }
+
+  /** Creates a sparse file in the disks' directory; its path. */
+  disk(name: string, sizeBytes = 256 * MiB): string {
+    const path = join(this.disks, name);
+    mkdirSync(dirname(path), { recursive: true });
+    const fd = openSync(path, 'w');
+    ftruncateSync(fd, sizeBytes);
+    closeSync(fd);
+    return path;
+  }
+
+  manyDisks(count: number, sizeBytes?: number, prefix = 'd'): string[] {
+    return Array.from({ length: count }, (_, i) => this.disk(`${prefix}${i}`, sizeBytes));
+  }
+
+  get hostLog(): string {
+    return this.#hostLog;
+  }
+
+  get pid(): number {
+    return this.#host!.pid!;
+  }
+
+  /** Starts a host and waits until it serves. Rejects with its output when it ends instead. */
+  async start(options: HostOptions = {}): Promise<void> {
+    const ended = this.launch(options);
+    let code: number | null | undefined;
+    void ended.then((status) => {
+      code = status;
+    });
+    await until('the host is ready', () => code !== undefined || this.#hostLog.includes('"msg":"ready"'));
+    if (code !== undefined) throw new Error(`the host ended with ${code}\n${this.#hostLog}`);
+  }
+
+  /** Starts a host and resolves with its exit code. */
+  launch({ config = {}, vars = {} }: HostOptions = {}): Promise<number | null> {
+    const file = join(this.directory, 'pool.yaml');
+    const whole = { socket: 'run/zow.sock', memory: '512M', pools: {}, nbd: [{ unix: 'run/nbd.sock' }], ...config };
+    writeFileSync(file, stringify(whole));
+    return this.serve(file, vars);
+  }
+
+  /** Starts `zow serve FILE` and resolves with its exit code. */
+  serve(file: string, vars: NodeJS.ProcessEnv = {}): Promise<number | null> {
+    const command = native ? process.execPath : join(root, 'cli/bin/zow');
+    const args = native ? [join(import.meta.dirname, 'serve-native.ts'), file] : ['serve', '--no-hints', file];
+    const child = spawn(command, args, {
+      cwd: this.directory,
+      env: { ...process.env, TMPDIR: this.directory, ...vars },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#host = child;
+    this.#hostLog = '';
+    const collect = (chunk: Buffer) => {
+      this.#hostLog += chunk;
+    };
+    child.stdout.on('data', collect);
+    child.stderr.on('data', collect);
+    this.#ended = new Promise((resolve) => child.on('close', resolve));
+    return this.#ended;
+  }
+
+  /** Ends the host as an operator does. Rejects unless it exits with 0 and leaves no socket behind. */
+  async stop(): Promise<void> {
+    this.#host!.kill('SIGTERM');
+    const code = await this.ended(30_000);
+    if (code !== 0) throw new Error(`the host ended with ${code}\n${this.#hostLog}`);
+    for (const path of [this.socket, this.nbdSocket]) {
+      if (existsSync(path)) throw new Error(`${path} was left behind`);
+    }
+  }
+
+  /** SIGKILL: a crash. */
+  async kill(): Promise<void> {
+    if (this.#host === undefined) return;
+    this.#host.kill('SIGKILL');
+    await this.#ended;
+    this.#host = undefined;
+  }
+
+  /** The host's exit code, when it ends by itself. */
+  async ended(timeoutMs = 30_000): Promise<number | null> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`the host has not ended\n${this.#hostLog}`)), timeoutMs);
+    });
+    try {
+      return await Promise.race([this.#ended!, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Resident memory of the host, in bytes. */
+  residentBytes(): number {
+    return 1024 * Number(execFileSync('ps', ['-o', 'rss=', '-p', String(this.pid)]).toString());
+  }
+
+  /** Runs one of the programs against the host, whatever its exit code. */
+  run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
+    const vars = { ZOW_SOCKET: this.socket, ...options.vars };
+    return execute(join(programFolder, program), args, { ...options, vars });
+  }
+
+  /** Runs a program that must exit with 0. Its stdout. */
+  #must(program: string, args: readonly string[]): Promise<string> {
+    return must(join(programFolder, program), args, { vars: { ZOW_SOCKET: this.socket } });
+  }
+
+  zpool(...args: string[]): Promise<string> {
+    return this.#must('zpool', args);
+  }
+
+  zfs(...args: string[]): Promise<string> {
+    return this.#must('zfs', args);
+  }
+
+  zinject(...args: string[]): Promise<string> {
+    return this.#must('zinject', args);
+  }
+
+  /** Runs a program that must fail. Its stderr. */
+  async fails(program: string, ...args: string[]): Promise<string> {
+    const result = await this.run(program, args);
+    if (result.code === 0) throw new Error(`${describe(program, args)} succeeded\n${output(result)}`);
+    return result.stderr;
+  }
+
+  /** Runs a shell script with the programs on its PATH. */
+  shell(script: string, options: RunOptions = {}): Promise<Result> {
+    const vars = { ZOW_SOCKET: this.socket, PATH: `${programFolder}:${process.env.PATH}` };
+    return execute('/bin/bash', ['-c', `set -o pipefail; ${script}`], { cwd: this.directory, ...options, vars });
+  }
+
+  /** Starts a program of the host's that runs on; it ends with the test at the latest. */
+  spawn(program: string, args: readonly string[]): ChildProcess {
+    const child = spawn(join(programFolder, program), args, {
+      env: { ...process.env, ZOW_SOCKET: this.socket },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Value of a dataset's property, as a number where it is one. */
+  async get(dataset: string, property: string): Promise<string> {
+    return (await this.zfs('get', '-Hp', '-o', 'value', property, dataset)).trim();
+  }
+
+  /** Makes a raw key at `key` in the directory. */
+  key(): void {
+    writeFileSync(join(this.directory, 'key'), noise(32, 99));
+  }
+
+  uri(name: string): string {
+    return `nbd+unix:///${name}?socket=${this.nbdSocket}`;
+  }
+
+  get address(): ListenerAddress {
+    return { unix: this.nbdSocket } as ListenerAddress;
+  }
+
+  /** Opens an export with the tests' own client. */
+  async open(name: string): Promise<Client> {
+    const client = await Client.open(this.address, name);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** Lets the native zdb verify every block and the space maps of an exported pool. Rejects unless all is well. */
+  async zdb(pool: string, ...directories: string[]): Promise<void> {
+    const where = (directories.length > 0 ? directories : [this.disks]).flatMap((directory) => ['-p', directory]);
+    const result = await execute(join(nativeBin, 'zdb'), ['-bcc', '-e', ...where, pool], { timeoutMs: 120_000 });
+    const clean =
+      result.code === 0 &&
+      /No leaks \(block sum matches space maps exactly\)/.test(result.stdout) &&
+      !/leaked space|error|checksum/i.test(result.stdout.replace(/^Traversing all blocks.*$/m, ''));
+    if (!clean) throw new Error(`zdb of ${pool} -> ${result.code}\n${output(result)}`);
+  }
+
+  /** Exports a pool, checks it, and ends the host: the end of most scenarios. */
+  async finish(...pools: string[]): Promise<void> {
+    for (const pool of pools) await this.zpool('export', pool);
+    await this.stop();
+    // zdb -cc waits six seconds for its prefetch buffers to age before it ends; others may work meanwhile.
+    this.#leaveSlot();
+    for (const pool of pools) await this.zdb(pool);
+  }
+}

@@ -1,0 +1,359 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { CmdFlag } from '../../host/nbd/constants.ts';
+import { dice, execute, Lab, MiB, missing, must, noise, sleep, until } from './host.ts';
+
+/** Volumes: made and changed with zfs, read and written over NBD, by our own client and by those of others. */
+const it = missing() === undefined ? test : test.skip;
+
+async function withPool(t: ExecutionContext<unknown>, sizeBytes = 512 * MiB): Promise<Lab> {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a', sizeBytes);
+  await lab.start();
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  return lab;
+}
+
+async function exports(lab: Lab): Promise<string[]> {
+  const json = JSON.parse(await must('nbdinfo', ['--list', '--json', lab.uri('')]));
+  return json.exports.map((entry: Record<string, unknown>) => entry['export-name']).sort();
+}
+
+it('snapshots, clones, promote, rollback: each is an export with the right content', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '32M', 'tank/v');
+  await lab.zfs('create', '-s', '-V', '1T', 'tank/sparse');
+  t.deepEqual(await exports(lab), ['tank/sparse', 'tank/v']);
+  const first = noise(4 * MiB, 1);
+  const second = noise(4 * MiB, 2);
+  await lab.zfs('set', 'snapdev=visible', 'tank');
+  const v = await lab.open('tank/v');
+  await v.writeAt(0, first);
+  await lab.zfs('snapshot', '-r', 'tank@one');
+  await v.writeAt(0, second);
+  t.true((await v.readAt(0, second.length)).equals(second));
+
+  const info = JSON.parse(await must('nbdinfo', ['--json', lab.uri('tank/v@one')])).exports[0];
+  t.like(info, { is_read_only: true, 'export-size': 32 * MiB });
+  const snapshot = await lab.open('tank/v@one');
+  t.true((await snapshot.readAt(0, first.length)).equals(first));
+  t.not((await snapshot.writeAt(0, Buffer.alloc(4096))).errno, 0, 'a snapshot refuses writes');
+  snapshot.destroy();
+
+  await lab.zfs('clone', 'tank/v@one', 'tank/c');
+  const clone = await lab.open('tank/c');
+  t.true((await clone.readAt(0, first.length)).equals(first));
+  t.is((await clone.writeAt(8 * MiB, second)).errno, 0);
+  t.true((await v.readAt(8 * MiB, 4096)).equals(Buffer.alloc(4096)), 'the origin does not change');
+  clone.destroy();
+
+  await lab.zfs('promote', 'tank/c');
+  t.is(await lab.get('tank/v', 'origin'), 'tank/c@one');
+  t.regex(await lab.zfs('list', '-t', 'all'), /tank\/c@one/);
+  await lab.zfs('promote', 'tank/v');
+
+  await lab.zfs('snapshot', 'tank/v@two');
+  await v.writeAt(0, noise(MiB, 3));
+  await lab.zfs('rollback', 'tank/v@two');
+  t.true((await v.readAt(0, second.length)).equals(second), 'a client that stays attached sees the old content');
+  t.is((await v.writeAt(0, first)).errno, 0, 'and can go on writing');
+  v.destroy();
+  await lab.finish('tank');
+});
+
+it('a renamed volume goes on serving the client that has it', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '16M', 'tank/old');
+  const client = await lab.open('tank/old');
+  const data = noise(MiB, 4);
+  await client.writeAt(0, data);
+  await lab.zfs('rename', 'tank/old', 'tank/new');
+  t.true((await client.readAt(0, data.length)).equals(data));
+  t.is((await client.writeAt(MiB, data)).errno, 0);
+  t.deepEqual(await exports(lab), ['tank/new']);
+  client.destroy();
+  const again = await lab.open('tank/new');
+  t.true((await again.readAt(MiB, data.length)).equals(data));
+  again.destroy();
+  await lab.finish('tank');
+});
+
+it('a volume in use is not destroyed, and is when its client has gone', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  await lab.zfs('snapshot', 'tank/v@s');
+  const client = await lab.open('tank/v');
+  t.regex(await lab.fails('zfs', 'destroy', '-r', 'tank/v'), /busy/);
+  t.is((await client.writeAt(0, noise(4096))).errno, 0, 'the client has lost nothing');
+  t.regex(await lab.fails('zpool', 'export', 'tank'), /busy/);
+  t.is((await client.writeAt(0, noise(4096))).errno, 0);
+  client.destroy();
+  await until('the volume can be destroyed', async () => {
+    return (await lab.run('zfs', ['destroy', '-r', 'tank/v'])).code === 0;
+  });
+  t.deepEqual(await exports(lab), []);
+  await t.throwsAsync(() => lab.open('tank/v'));
+  await lab.finish('tank');
+});
+
+it('volsize grows and shrinks, seen by whoever connects', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  const before = await lab.open('tank/v');
+  const data = noise(MiB, 5);
+  await before.writeAt(0, data);
+  await lab.zfs('set', 'volsize=64M', 'tank/v');
+  const after = await lab.open('tank/v');
+  t.is(after.size, 64 * MiB);
+  t.is((await after.writeAt(63 * MiB, data)).errno, 0);
+  t.true((await after.readAt(0, data.length)).equals(data));
+  t.true((await before.readAt(0, data.length)).equals(data), 'the client of before goes on');
+  before.destroy();
+  after.destroy();
+  await lab.zfs('set', 'volsize=8M', 'tank/v');
+  const small = await lab.open('tank/v');
+  t.is(small.size, 8 * MiB);
+  t.true((await small.readAt(0, data.length)).equals(data));
+  small.destroy();
+  await lab.finish('tank');
+});
+
+it('a readonly volume refuses writes, volmode=none hides it', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  await lab.zfs('set', 'readonly=on', 'tank/v');
+  const info = JSON.parse(await must('nbdinfo', ['--json', lab.uri('tank/v')])).exports[0];
+  t.true(info.is_read_only);
+  await lab.zfs('set', 'readonly=off', 'tank/v');
+  const client = await lab.open('tank/v');
+  t.is((await client.writeAt(0, noise(4096))).errno, 0);
+  client.destroy();
+  await lab.zfs('create', '-V', '16M', '-o', 'volmode=none', 'tank/hidden');
+  await t.throwsAsync(() => lab.open('tank/hidden'));
+  await lab.finish('tank');
+});
+
+it('zeroes and trims give their space back', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-s', '-V', '64M', '-o', 'volblocksize=16K', 'tank/v');
+  const uri = lab.uri('tank/v');
+  // nbdsh is for the distribution's Python, which need not be the first on the PATH.
+  const script = (body: string) => must('nbdsh', ['-u', uri, '-c', body], { vars: { PATH: '/usr/bin:/bin' } });
+  const used = async () => {
+    await lab.zpool('sync');
+    return Number(await lab.get('tank/v', 'referenced'));
+  };
+  await script('import os\nfor i in range(32): h.pwrite(os.urandom(1 << 20), i << 20)\nh.flush()');
+  const full = await used();
+  t.true(full > 30 * MiB, `${full} used by 32 MiB`);
+  await script('h.trim(16 << 20, 0)\nh.flush()');
+  const trimmed = await used();
+  t.true(trimmed < full - 14 * MiB, `${trimmed} after a trim of the half`);
+  await script('h.zero(16 << 20, 16 << 20)\nh.flush()');
+  const zeroed = await used();
+  t.true(zeroed < 2 * MiB, `${zeroed} after zeroing the rest`);
+  await script('assert h.pread(32 << 20, 0) == bytearray(32 << 20)');
+  await lab.finish('tank');
+});
+
+it('partial, unaligned and 512-byte requests agree with a model', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '8M', '-o', 'volblocksize=16K', 'tank/v');
+  const client = await lab.open('tank/v');
+  const model = Buffer.alloc(8 * MiB);
+  const roll = dice(7);
+  for (let i = 0; i < 400; i++) {
+    const unit = [1, 512, 4096, 16384][roll(4)]!;
+    const offset = roll(model.length / unit) * unit;
+    const length = Math.min(model.length - offset, (1 + roll(40)) * unit);
+    if (roll(3) === 0) {
+      t.true((await client.readAt(offset, length)).equals(model.subarray(offset, offset + length)), `read ${i}`);
+      continue;
+    }
+    const data = noise(length, i);
+    data.copy(model, offset);
+    t.is((await client.writeAt(offset, data, roll(10) === 0 ? CmdFlag.FUA : 0)).errno, 0);
+  }
+  t.true((await client.readAt(0, model.length)).equals(model));
+  client.destroy();
+  await lab.zpool('export', 'tank');
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  const again = await lab.open('tank/v');
+  t.true((await again.readAt(0, model.length)).equals(model));
+  again.destroy();
+  await lab.finish('tank');
+});
+
+it('requests of 32 MiB', async (t) => {
+  const lab = await withPool(t, 1024 * MiB);
+  await lab.zfs('create', '-V', '128M', 'tank/v');
+  const client = await lab.open('tank/v');
+  const data = noise(32 * MiB, 8);
+  t.is((await client.writeAt(0, data)).errno, 0);
+  t.is((await client.writeAt(64 * MiB + 512, data)).errno, 0);
+  t.true((await client.readAt(0, data.length)).equals(data));
+  t.true((await client.readAt(64 * MiB + 512, data.length)).equals(data));
+  client.destroy();
+  await lab.finish('tank');
+});
+
+it('a snapshot taken under a stream of writes is one moment of it', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '16M', '-o', 'volblocksize=4K', '-o', 'snapdev=visible', 'tank/v');
+  const client = await lab.open('tank/v');
+  let round = 0;
+  let writing = true;
+  // One block after the other gets the number of the round: a snapshot may show two numbers, in this order.
+  const writer = (async () => {
+    while (writing) {
+      round++;
+      for (let i = 0; i < 64 && writing; i++) await client.writeAt(i * 4096, numbered(round));
+    }
+  })();
+  for (let i = 0; i < 4; i++) {
+    await sleep(150);
+    await lab.zfs('snapshot', `tank/v@s${i}`);
+  }
+  writing = false;
+  await writer;
+  for (let i = 0; i < 4; i++) {
+    const snapshot = await lab.open(`tank/v@s${i}`);
+    const content = await snapshot.readAt(0, 64 * 4096);
+    snapshot.destroy();
+    const rounds = Array.from({ length: 64 }, (_, block) => content.readUInt32LE(block * 4096));
+    const drops = rounds.filter((value, block) => block > 0 && value !== rounds[block - 1]);
+    t.true(drops.length <= 1, `snapshot ${i}: ${rounds}`);
+    if (drops.length === 1) t.is(drops[0], rounds[0]! - 1);
+  }
+  client.destroy();
+  await lab.finish('tank');
+});
+
+function numbered(value: number): Buffer {
+  const block = Buffer.alloc(4096);
+  for (let i = 0; i < block.length; i += 4) block.writeUInt32LE(value, i);
+  return block;
+}
+
+it('nbdinfo: sizes and flags of a real volume', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '16M', '-o', 'volblocksize=8K', 'tank/v');
+  const info = JSON.parse(await must('nbdinfo', ['--json', lab.uri('tank/v')])).exports[0];
+  t.like(info, {
+    'export-name': 'tank/v',
+    'export-size': 16 * MiB,
+    is_read_only: false,
+    can_flush: true,
+    can_fua: true,
+    can_trim: true,
+    can_zero: true,
+    can_multi_conn: true,
+    block_size_preferred: 8192,
+    block_size_maximum: 32 * MiB,
+  });
+  await lab.finish('tank');
+});
+
+it('qemu-img convert of an image, and compare finds no difference', async (t) => {
+  const lab = await withPool(t);
+  const image = join(lab.directory, 'image.qcow2');
+  const raw = join(lab.directory, 'image.raw');
+  await must('truncate', ['-s', '64M', raw]);
+  await must('mkfs.ext4', ['-q', '-F', '-d', join(import.meta.dirname, '..'), raw]);
+  await must('qemu-img', ['convert', '-O', 'qcow2', '-c', raw, image]);
+  await lab.zfs('create', '-s', '-V', '64M', 'tank/v');
+  await must('qemu-img', ['convert', '-n', '-W', '-m', '8', '-O', 'raw', image, lab.uri('tank/v')]);
+  t.regex(
+    await must('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', image, lab.uri('tank/v')]),
+    /Images are identical/,
+  );
+  const map = JSON.parse(await must('qemu-img', ['map', '--output=json', '-f', 'raw', lab.uri('tank/v')]));
+  t.true(
+    map.some(({ zero }: { zero: boolean }) => zero),
+    'holes are holes',
+  );
+  await lab.finish('tank');
+});
+
+it('nbdcopy both ways, several connections: equal checksums', async (t) => {
+  const lab = await withPool(t);
+  const image = join(lab.directory, 'image');
+  const back = join(lab.directory, 'back');
+  writeFileSync(image, Buffer.concat([noise(40 * MiB, 9), Buffer.alloc(8 * MiB), noise(16 * MiB, 10)]));
+  await lab.zfs('create', '-V', '64M', 'tank/v');
+  await must('nbdcopy', ['--flush', '--connections=4', '--requests=32', image, lab.uri('tank/v')]);
+  await must('nbdcopy', ['--connections=4', lab.uri('tank/v'), back]);
+  const sums = (await must('sha256sum', [image, back])).match(/[0-9a-f]{64}/g)!;
+  t.is(sums[0], sums[1]);
+  await lab.finish('tank');
+});
+
+it('fio: random writes at depth 32, verified, and verified again after a restart', async (t) => {
+  const lab = await Lab.open(t);
+  const config = {
+    pools: {
+      tank: { vdevs: ['mirror', 'disks/a', 'disks/b'], create: { size: '512M' }, volumes: { v: { size: '128M' } } },
+    },
+  };
+  await lab.start({ config });
+  const job = [
+    '--name=w',
+    '--ioengine=nbd',
+    `--uri=${lab.uri('tank/v')}`,
+    '--size=64M',
+    '--bs=4k',
+    '--rw=randwrite',
+    '--iodepth=32',
+    '--verify=crc32c',
+    '--randseed=17',
+  ];
+  await must('fio', [...job, '--do_verify=1', '--verify_fatal=1'], { cwd: lab.directory });
+  await lab.stop();
+  await lab.zdb('tank');
+  await lab.start({ config });
+  const again = await execute('fio', [...job, '--verify_only=1', '--verify_fatal=1'], { cwd: lab.directory });
+  t.is(again.code, 0, again.stdout + again.stderr);
+  await lab.stop();
+  await lab.zdb('tank');
+});
+
+it('ext4 inside a volume, through nbdfuse and a loop mount: fsck is clean afterwards', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', '-V', '128M', 'tank/v');
+  const mount = join(lab.directory, 'mount');
+  const fuse = join(lab.directory, 'fuse');
+  const started = await lab.shell(`
+    mkdir ${fuse} ${mount}
+    nbdfuse -P nbdfuse.pid ${fuse}/disk '${lab.uri('tank/v')}' >nbdfuse.err 2>&1 &
+    for i in $(seq 100); do [ -s nbdfuse.pid ] && exit 0; sleep 0.1; done
+    cat nbdfuse.err; exit 77`);
+  if (started.code === 77) {
+    t.log(`no FUSE here: ${started.stdout}`);
+    t.pass();
+    return lab.finish('tank');
+  }
+  try {
+    await must('mkfs.ext4', ['-q', '-F', `${fuse}/disk`]);
+    const mounted = await execute('mount', ['-o', 'loop', `${fuse}/disk`, mount]);
+    if (mounted.code !== 0) {
+      t.log(`no loop mount here: ${mounted.stderr}`);
+      t.pass();
+    } else {
+      try {
+        await must('cp', ['-r', join(import.meta.dirname, '../../host'), mount]);
+        await must('diff', ['-r', join(import.meta.dirname, '../../host'), `${mount}/host`]);
+      } finally {
+        await must('umount', [mount]);
+      }
+      t.is((await execute('e2fsck', ['-f', '-n', `${fuse}/disk`])).code, 0);
+    }
+  } finally {
+    await must('fusermount3', ['-u', fuse]);
+  }
+  await until('nbdfuse has gone', async () => {
+    return (await lab.run('zpool', ['export', 'tank'])).code === 0;
+  });
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  await lab.finish('tank');
+});
