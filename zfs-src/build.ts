@@ -5,10 +5,11 @@ import { parseArgs } from 'node:util';
 import type { Context } from './context.ts';
 import { defaultPlaces, unpack } from './fetch.ts';
 import { writeMakefile } from './makefile.ts';
-import { nativePlan } from './native.ts';
+import { nativePlan, publishNative } from './native.ts';
 import type { Plan } from './plan.ts';
 import { BuildError, findRelease, projectRoot, readReleases } from './releases.ts';
 import { run } from './run.ts';
+import { writeSeamTypes } from './seam.ts';
 import { findTools } from './tools.ts';
 import { CORE } from './units.ts';
 import { wasmPlan } from './wasm.ts';
@@ -50,6 +51,7 @@ async function main(signal: AbortSignal): Promise<void> {
   const patches = join(projectRoot, 'zfs-src', 'patches');
   const places = defaultPlaces(projectRoot, process.env.ZFS_TARBALL, signal);
   await unpack(source, values.release, join(projectRoot, tree), patches, places);
+  await writeSeamTypes(projectRoot);
   const libcPlaces = defaultPlaces(projectRoot, process.env.LIBC_TARBALL, signal);
   await unpack(releases.libc, 'libc', join(projectRoot, 'zfs-src/upstream/libc'), patches, libcPlaces);
   for (const target of positionals.filter((name) => name !== 'fetch')) {
@@ -57,6 +59,7 @@ async function main(signal: AbortSignal): Promise<void> {
     if (wanted === undefined) {
       throw new BuildError(`unknown target ${target}; targets: fetch, ${Object.keys(TARGETS).join(', ')}`);
     }
+    const isDefault = values.release === releases.default && !values.debug;
     const plan = wanted.plan({
       root: projectRoot,
       release: values.release,
@@ -70,6 +73,9 @@ async function main(signal: AbortSignal): Promise<void> {
       wanted.only === undefined ? [] : [`${plan.folder}/${wanted.only}`],
       signal,
     );
+    if (target === 'native' && isDefault) {
+      publishNative(projectRoot, plan);
+    }
   }
 }
 

@@ -1,27 +1,20 @@
 import crypto from 'node:crypto';
 import zlib from 'node:zlib';
 import type { Memory } from '../runtime/memory.ts';
+import type { Seam } from '../runtime/seam.ts';
 
 /** The imports of compute.c: what the host's native code computes faster than the module. */
-export function computeImports(memory: Memory): Record<string, WebAssembly.ImportValue> {
+export function computeImports(memory: Memory): Seam['compression'] & Seam['cryptography'] & Seam['key-derivation'] {
   return {
-    deflate: (source: number, sourceLength: number, dest: number, destLength: number, level: number) =>
+    deflate: (source, sourceLength, dest, destLength, level) =>
       into(memory, dest, destLength, () => zlib.deflateSync(memory.view(source, sourceLength), { level })),
-    inflate: (source: number, sourceLength: number, dest: number, destLength: number) =>
+    inflate: (source, sourceLength, dest, destLength) =>
       into(memory, dest, destLength, () =>
         // A damaged block can inflate to anything: never to more than there is room for.
         zlib.inflateSync(memory.view(source, sourceLength), { maxOutputLength: destLength }),
       ),
     // wasm/program/evp.c: the wrapping key of a passphrase. 0 when good.
-    'pbkdf2-sha1': (
-      passphrase: number,
-      passphraseLength: number,
-      salt: number,
-      saltLength: number,
-      iterations: number,
-      key: number,
-      keyLength: number,
-    ) => {
+    'pbkdf2-sha1': (passphrase, passphraseLength, salt, saltLength, iterations, key, keyLength) => {
       const secret = Buffer.from(memory.view(passphrase, passphraseLength));
       const derive = (): Buffer =>
         crypto.pbkdf2Sync(secret, Buffer.from(memory.view(salt, saltLength)), iterations, keyLength, 'sha1');
@@ -29,20 +22,11 @@ export function computeImports(memory: Memory): Record<string, WebAssembly.Impor
       secret.fill(0);
       return written < 0 ? -1 : 0;
     },
-    sha256: (source: number, length: number, digest: number) => {
+    sha256: (source, length, digest) => {
       memory.view(digest, 32).set(crypto.hash('sha256', memory.view(source, length), 'buffer'));
       return 0;
     },
-    'aes-gcm': (
-      encrypt: number,
-      source: number,
-      dest: number,
-      length: number,
-      iv: number,
-      mac: number,
-      key: number,
-      keyLength: number,
-    ) => {
+    'aes-gcm': (encrypt, source, dest, length, iv, mac, key, keyLength) => {
       const algorithm = `aes-${keyLength * 8}-gcm` as crypto.CipherGCMTypes;
       const nonce = memory.view(iv, gcmIvBytes);
       const tag = memory.view(mac, gcmMacBytes);

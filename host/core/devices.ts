@@ -3,9 +3,9 @@ import { openDevice } from '../devices/open.ts';
 import { Errno, errnoOf } from '../errno.ts';
 import { log } from '../log.ts';
 import type { WasmModule } from '../runtime/module.ts';
-import { type CoreExports, ioPending } from './exports.ts';
+import { type CoreExports, ioPending, type Seam } from '../runtime/seam.ts';
 
-/** Flags of device-open (wasm/core/seam.h). */
+/** Flags of device-open (wasm/zow.wit). */
 const deviceWritable = 1;
 const deviceExclusive = 2;
 
@@ -19,19 +19,18 @@ export class CoreDevices {
     this.#module = module;
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Seam['devices'] {
     return {
-      'device-open': (fiber: number, path: number, length: number, flags: number) =>
+      'device-open': (fiber, path, length, flags) =>
         this.#fiberCall(fiber, this.#openPath(this.#module.memory.text(path, length), flags)),
-      'device-info': (fiber: number, handle: number, info: number) =>
-        this.#fiberCall(fiber, this.#info(handle, info)),
-      'device-close': (fiber: number, handle: number) => this.#fiberCall(fiber, this.#close(handle)),
-      'device-read': (token: number, handle: number, buffer: number, length: number, offset: number) =>
+      'device-info': (fiber, handle, info) => this.#fiberCall(fiber, this.#info(handle, info)),
+      'device-close': (fiber, handle) => this.#fiberCall(fiber, this.#close(handle)),
+      'device-read': (token, handle, buffer, length, offset) =>
         this.#transfer(token, handle, 'read', this.#module.memory.view(buffer, length), offset),
-      'device-write': (token: number, handle: number, buffer: number, length: number, offset: number) =>
+      'device-write': (token, handle, buffer, length, offset) =>
         this.#transfer(token, handle, 'write', this.#module.memory.view(buffer, length), offset),
-      'device-flush': (token: number, handle: number) => this.#operation(token, () => this.#device(handle).flush()),
-      'device-trim': (token: number, handle: number, offset: number, length: number) =>
+      'device-flush': (token, handle) => this.#operation(token, () => this.#device(handle).flush()),
+      'device-trim': (token, handle, offset, length) =>
         this.#operation(token, () => this.#device(handle).trim(offset, length)),
     };
   }
@@ -70,12 +69,13 @@ export class CoreDevices {
     } catch (error) {
       // A missing device is ordinary: imports try paths.
       const errno = errnoOf(error);
-      if (errno !== Errno.ENOENT) log.warn({ device: path, error: (error as Error).message }, 'device cannot be opened');
+      if (errno !== Errno.ENOENT)
+        log.warn({ device: path, error: (error as Error).message }, 'device cannot be opened');
       throw error;
     }
   }
 
-  /** Fills a device_info_t (wasm/core/seam.h). */
+  /** Fills a device-description (wasm/zow.wit). */
   async #info(handle: number, info: number): Promise<number> {
     const device = this.#device(handle);
     const size = await device.size();

@@ -1,13 +1,13 @@
 import { hostname } from 'node:os';
 import { release, wasmFile } from '../assets.ts';
-import { ErrnoError, Errno } from '../errno.ts';
-import { log } from '../log.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import { log, tracer } from '../log.ts';
 import { WasmModule } from '../runtime/module.ts';
+import type { CoreExports, CoreImports } from '../runtime/seam.ts';
 import { Zvols } from '../volumes/zvols.ts';
 import type { Core, CoreOptions, CorePanic, LoadCore } from './api.ts';
 import { computeImports } from './compute.ts';
 import { CoreDevices } from './devices.ts';
-import type { CoreExports } from './exports.ts';
 import { CoreSessions } from './sessions.ts';
 
 /** Thrown through the module's frames when it ends itself: nothing in it runs again. */
@@ -35,11 +35,12 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     let sessions: CoreSessions | undefined;
     let volumes: Zvols | undefined;
     let devices: CoreDevices | undefined;
-    const module = new WasmModule<CoreExports>(
+    const module = new WasmModule<CoreExports, CoreImports>(
       {
         file: wasmFile('zow'),
         memoryBytes: options.memoryBytes,
         args: ['zow'],
+        trace: tracer('wasi'),
         env: { HOSTNAME: hostname(), ZFS_STACK_SIZE: '131072' },
         exit: (code) => {
           end({ message: `exit ${code}` });
@@ -68,7 +69,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
           ...volumes.imports,
           ...devices.imports,
           ...computeImports(self.memory),
-          ready: (cmdSize: number, hostid: number) => {
+          ready: (cmdSize, hostid) => {
             resolve({
               release,
               cmdSize,

@@ -1,7 +1,7 @@
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../ioctl/core.ts';
 import type { WasmModule } from '../runtime/module.ts';
-import { type CoreExports, ioPending } from './exports.ts';
+import { type CoreExports, ioPending, type Seam } from '../runtime/seam.ts';
 import { Requests } from './requests.ts';
 
 interface Running {
@@ -28,18 +28,10 @@ export class CoreSessions {
     this.#module = module;
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Omit<Seam['session-events'], 'ready'> & Seam['streams'] {
     const { memory } = this.#module;
     return {
-      'ioctl-done': (
-        id: number,
-        errno: number,
-        cmd: number,
-        dst: number,
-        dstLength: number,
-        history: number,
-        historyLength: number,
-      ) => {
+      'ioctl-done': (id, errno, cmd, dst, dstLength, history, historyLength) => {
         const { request, resolve } = this.#ioctls.take(id);
         resolve({
           errno,
@@ -48,14 +40,14 @@ export class CoreSessions {
           history: memory.copy(history, historyLength),
         });
       },
-      'session-done': (id: number, address: number, minor: number) => {
+      'session-done': (id, address, minor) => {
         const { resolve, reject } = this.#waiters.take(id);
         if (minor < 0) reject(new ErrnoError(-minor, 'open of /dev/zfs'));
         else resolve({ address, minor });
       },
-      'stream-read': (fiber: number, id: number, fd: number, buffer: number, length: number) =>
+      'stream-read': (fiber, id, fd, buffer, length) =>
         this.#stream(fiber, id, (streams) => streams.read(fd, memory.view(buffer, length))),
-      'stream-write': (fiber: number, id: number, fd: number, buffer: number, length: number) =>
+      'stream-write': (fiber, id, fd, buffer, length) =>
         this.#stream(fiber, id, (streams) => streams.write(fd, memory.view(buffer, length)).then(() => 0)),
     };
   }

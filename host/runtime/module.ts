@@ -1,16 +1,11 @@
 import { randomFillSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Memory } from './memory.ts';
-import { type FiberExports, Scheduler } from './scheduler.ts';
-import { Wasi } from './wasi.ts';
+import { Scheduler } from './scheduler.ts';
+import type { LibcExports, LibcImports } from './seam.ts';
+import { type Trace, Wasi } from './wasi.ts';
 
-/** The exports of wasm/libc. */
-export interface LibcExports extends FiberExports {
-  start(): void;
-  alloc(size: number): number;
-  free(address: number): void;
-  'heap-live'(): number;
-}
+export type { LibcExports } from './seam.ts';
 
 export interface ModuleOptions {
   /** The .wasm file. */
@@ -26,23 +21,22 @@ export interface ModuleOptions {
   readonly onTrap: (name: string, error: unknown) => void;
   readonly log: (level: number, text: string) => void;
   readonly onBrokenPipe?: (fd: number) => void;
+  /** Is told of every WASI call. */
+  readonly trace?: Trace | undefined;
 }
 
 /**
  * A WebAssembly module of this project on its libc and fibers: the core, or a program. `start` runs main() on the main
  * fiber; the rest is the scheduler's.
  */
-export class WasmModule<Exports extends LibcExports> {
+export class WasmModule<Exports extends LibcExports, Imports extends LibcImports = LibcImports> {
   readonly memory: Memory;
   readonly scheduler: Scheduler;
   readonly wasi: Wasi;
   readonly exports: Exports;
 
-  /** `imports` are those of interface `zow` besides the libc's. */
-  constructor(
-    options: ModuleOptions,
-    imports: (module: WasmModule<Exports>) => Record<string, WebAssembly.ImportValue>,
-  ) {
+  /** `imports` are those of the module's world (wasm/zow.wit) besides the libc's. */
+  constructor(options: ModuleOptions, imports: (module: WasmModule<Exports>) => Omit<Imports, keyof LibcImports>) {
     const memory = new Memory(options.memoryBytes);
     this.memory = memory;
     this.scheduler = new Scheduler({ onTrap: (fiber, error) => options.onTrap(this.fiberName(fiber), error) });
@@ -51,20 +45,21 @@ export class WasmModule<Exports extends LibcExports> {
       args: options.args,
       env: options.env,
       exit: options.exit,
+      trace: options.trace,
       ...(options.onBrokenPipe === undefined ? {} : { onBrokenPipe: options.onBrokenPipe }),
     });
+    const libc: LibcImports = {
+      ...this.scheduler.imports,
+      log: (level, text, length) => options.log(level, memory.text(text, length)),
+      panic: (text, length) => options.onPanic(memory.text(text, length)),
+      random: (address, length) => {
+        randomFillSync(memory.view(address, length));
+      },
+    };
     const instance = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(options.file)), {
       env: { memory: memory.wasm },
       wasi_snapshot_preview1: this.wasi.imports,
-      zow: {
-        ...this.scheduler.imports,
-        log: (level: number, text: number, length: number) => options.log(level, memory.text(text, length)),
-        panic: (text: number, length: number) => options.onPanic(memory.text(text, length)),
-        random: (address: number, length: number) => {
-          randomFillSync(memory.view(address, length));
-        },
-        ...imports(this),
-      },
+      zow: { ...libc, ...imports(this) },
     });
     this.exports = instance.exports as unknown as Exports;
     this.scheduler.attach(this.exports);

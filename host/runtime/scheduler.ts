@@ -1,17 +1,5 @@
 import { performance } from 'node:perf_hooks';
-
-/** The exports of wasm/libc/fiber.c. */
-export interface FiberExports {
-  /** Wrapped by WebAssembly.promising. */
-  'fiber-start'(id: number): void;
-  'fiber-unwound'(id: number): void;
-  'fiber-next'(): number;
-  'fiber-complete'(id: number, result: number): void;
-  'fiber-timers'(): number;
-  'fiber-name'(id: number): number;
-  'fiber-running'(): number;
-  'fiber-count'(): number;
-}
+import type { LibcExports, LibcImports } from './seam.ts';
 
 export interface SchedulerOptions {
   /** A fiber ended by a trap: the module's state is undefined from here on. */
@@ -40,7 +28,7 @@ const sleepMsMax = 60_000;
  *     └── the slice is over → setImmediate → resume(next)
  */
 export class Scheduler {
-  #exports!: FiberExports;
+  #exports!: LibcExports;
   #start!: (id: number) => Promise<void>;
   /** What resumes each fiber that is not running: its first activation, or its pending switch. */
   readonly #resume: ((() => void) | undefined)[] = [];
@@ -81,7 +69,7 @@ export class Scheduler {
   }
 
   /** The imports of fiber.c. */
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Omit<LibcImports, 'log' | 'panic' | 'random'> {
     return {
       'fiber-switch': new WebAssembly.Suspending((self: number, next: number) => {
         const promise = new Promise<void>(this.#executor);
@@ -100,9 +88,9 @@ export class Scheduler {
     };
   }
 
-  attach(exports: FiberExports): void {
+  attach(exports: LibcExports): void {
     this.#exports = exports;
-    this.#start = WebAssembly.promising(exports['fiber-start']) as (id: number) => Promise<void>;
+    this.#start = WebAssembly.promising(exports['fiber-start']);
   }
 
   /** Completes the import that fiber `id` waits for. */

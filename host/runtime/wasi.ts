@@ -1,7 +1,6 @@
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { tracer } from '../log.ts';
 import type { Memory } from './memory.ts';
 
 /** WASI preview 1 errno (wasi_snapshot_preview1.witx), of the codes that Node reports. */
@@ -74,7 +73,12 @@ export interface WasiOptions {
   readonly exit: (code: number) => never;
   /** What a write on a broken pipe does; returns when the module shall see EPIPE. */
   readonly onBrokenPipe?: (fd: number) => void;
+  /** Is told of every call. */
+  readonly trace?: Trace | undefined;
 }
+
+/** As host/log.ts has it, which programs do not load. */
+export type Trace = (fields: object, message: string) => void;
 
 /**
  * WASI preview 1 on Node's fs, as far as wasm/libc/wasi.h declares it: files below the root directory, which is
@@ -91,9 +95,9 @@ export class Wasi {
     for (const fd of [0, 1, 2]) this.#files.set(fd, { fd, position: -1, append: false, path: '', entries: undefined });
   }
 
-  /** The import object; every call is traced with ZOW_TRACE=wasi. */
+  /** The import object; every call is traced. */
   get imports(): Record<string, (...args: never[]) => number> {
-    const trace = tracer('wasi');
+    const { trace } = this.#options;
     const calls: Record<string, (...args: never[]) => number> = {};
     for (const [name, call] of Object.entries(this.#calls())) {
       calls[name] = (...args: never[]) => {

@@ -1,11 +1,11 @@
-import type { CoreExports } from '../core/exports.ts';
 import { Requests } from '../core/requests.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
+import type { CoreExports, Seam } from '../runtime/seam.ts';
 import { Pool } from './pool.ts';
 import type { BufferPool, Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from './volume.ts';
 
-/** Operations and flags of volume-submit (wasm/core/zvol_os.c). */
+/** Operations and flags of volume-submit (wasm/zow.wit). */
 const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5, status: 7 } as const;
 const fuaFlag = 1;
 const allocateFlag = 2;
@@ -44,17 +44,17 @@ export class Zvols implements VolumeProvider {
     });
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Seam['volume-events'] {
     const { memory } = this.#module;
     return {
-      'volume-added': (name: number, length: number, size: number, blockSize: number, readOnly: number) => {
+      'volume-added': (name, length, size, blockSize, readOnly) => {
         const volume = { name: memory.text(name, length), size, blockSize, readOnly: readOnly !== 0 };
         this.#volumes.set(volume.name, volume);
       },
-      'volume-removed': (name: number, length: number) => {
+      'volume-removed': (name, length) => {
         this.#forget(memory.text(name, length), 'it was destroyed or exported');
       },
-      'volume-renamed': (name: number, length: number, newName: number, newLength: number) => {
+      'volume-renamed': (name, length, newName, newLength) => {
         const from = memory.text(name, length);
         const to = memory.text(newName, newLength);
         const volume = this.#volumes.get(from);
@@ -63,11 +63,10 @@ export class Zvols implements VolumeProvider {
         this.#volumes.set(to, { ...volume, name: to });
         for (const handle of this.#handles) if (handle.info.name === from) handle.info = { ...handle.info, name: to };
       },
-      'volume-resized': (name: number, length: number, size: number) =>
-        this.#change(memory.text(name, length), { size }),
-      'volume-read-only': (name: number, length: number, readOnly: number) =>
+      'volume-resized': (name, length, size) => this.#change(memory.text(name, length), { size }),
+      'volume-read-only': (name, length, readOnly) =>
         this.#change(memory.text(name, length), { readOnly: readOnly !== 0 }),
-      'volume-done': (id: number, errno: number, handle: number) => {
+      'volume-done': (id, errno, handle) => {
         const { resolve, reject } = this.#requests.take(id);
         if (errno === 0) resolve(handle >>> 0);
         else reject(new ErrnoError(errno));
