@@ -1,4 +1,6 @@
 // The plan of the programs that run on this machine without wasm.
+import { mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { basename, join, relative } from 'node:path';
 import { type Context, fingerprint, own, upstreamGroups, wraps } from './context.ts';
 import type { Archive, Link, Plan } from './plan.ts';
 import { CLIENT, NATIVE_LIBRARIES, NATIVE_PROGRAMS } from './units.ts';
@@ -48,7 +50,7 @@ export function nativePlan(context: Context): Plan {
       const system = needed.flatMap((name) => upstream.target(name).systemLibraries);
       const archives = needed.filter((name) => name !== program).map(archiveOf);
       return {
-        file: `cli/native/bin/${program}`,
+        file: `${folder}/bin/${program}`,
         linker: tools.gcc,
         flags: ['-pthread', '-Wl,-z,noexecstack', ...wrapFlags],
         groups: [program],
@@ -58,4 +60,18 @@ export function nativePlan(context: Context): Plan {
       };
     }),
   };
+}
+
+/** Makes cli/native/bin/ lead to the programs of `plan`; each link is replaced in one step. */
+export function publishNative(root: string, plan: Plan): void {
+  const folder = join(root, 'cli/native/bin');
+  mkdirSync(folder, { recursive: true });
+  for (const link of plan.links) {
+    const target = relative(folder, join(root, link.file));
+    const place = join(folder, basename(link.file));
+    const temporary = `${place}.new`;
+    rmSync(temporary, { force: true });
+    symlinkSync(target, temporary);
+    renameSync(temporary, place);
+  }
 }
