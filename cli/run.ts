@@ -3,7 +3,8 @@ import { hostname, totalmem } from 'node:os';
 import { wasmFile } from '../host/assets.ts';
 import { computeImports } from '../host/core/compute.ts';
 import { print } from '../host/print.ts';
-import { type LibcExports, WasmModule } from '../host/runtime/module.ts';
+import { WasmModule } from '../host/runtime/module.ts';
+import type { ProgramExports, ProgramImports } from '../host/runtime/seam.ts';
 import { Processes } from './process/processes.ts';
 import { Signals } from './process/signals.ts';
 import { Sockets } from './process/sockets.ts';
@@ -41,7 +42,7 @@ export async function main(program: string, args: readonly string[]): Promise<vo
   };
   let signals: Signals | undefined;
   let ended = false;
-  const module = new WasmModule<LibcExports>(
+  const module = new WasmModule<ProgramExports, ProgramImports>(
     {
       file,
       memoryBytes: memoryBytes(program),

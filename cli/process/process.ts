@@ -1,7 +1,8 @@
-import type { LibcExports, WasmModule } from '../../host/runtime/module.ts';
+import type { WasmModule } from '../../host/runtime/module.ts';
+import type { ProgramExports } from '../../host/runtime/seam.ts';
 
 /** A running program. */
-export type Process = WasmModule<LibcExports>;
+export type Process = WasmModule<ProgramExports>;
 
 /** The strings of a C array of them, which ends with NULL. */
 export function stringArray({ memory }: Process, address: number): string[] {

@@ -1,6 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { errnoOf } from '../../host/errno.ts';
+import type { Seam } from '../../host/runtime/seam.ts';
 import { type Process, stringArray } from './process.ts';
 
 /** Flags of libzfs_run_process() (libzfs.h). */
@@ -19,15 +20,14 @@ export class Processes {
     this.#process = process;
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Seam['processes'] {
     const ids = [process.getuid, process.geteuid, process.getgid, process.getegid];
     return {
       // What a platform without users has is nobody special.
-      'process-id': (which: number) =>
+      'process-id': (which) =>
         which === 4 ? process.pid : which === 5 ? process.ppid : (ids[which]?.call(process) ?? 1000),
-      'process-exec': (path: number, argv: number, envp: number) => this.#exec(path, argv, envp),
-      'process-run': (path: number, argv: number, envp: number, flags: number, output: number, length: number) =>
-        this.#run(path, argv, envp, flags, output, length),
+      'process-exec': (path, argv, envp) => this.#exec(path, argv, envp),
+      'process-run': (path, argv, envp, flags, output, length) => this.#run(path, argv, envp, flags, output, length),
     };
   }
 

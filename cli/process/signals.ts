@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { ioPending } from '../../host/core/exports.ts';
+import { ioPending, type Seam } from '../../host/runtime/seam.ts';
 import type { Process } from './process.ts';
 
 /** disposition_t of wasm/program/signal.c. */
@@ -23,20 +23,20 @@ export class Signals {
     this.#onHandled = onHandled;
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Seam['signals'] {
     return {
-      'signal-handle': (signal: number, disposition: number) => {
+      'signal-handle': (signal, disposition) => {
         this.#handle(signal, disposition);
         return 0;
       },
-      'signal-next': (fiber: number) => {
+      'signal-next': (fiber) => {
         const signal = this.#arrived.shift();
         if (signal !== undefined) return signal;
         this.#waiting = fiber;
         return ioPending;
       },
       'signal-done': () => this.#onHandled(),
-      'signal-raise': (signal: number) => {
+      'signal-raise': (signal) => {
         process.kill(process.pid, signal);
         return 0;
       },

@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
-import { ioPending } from '../../host/core/exports.ts';
 import { Errno, errnoOf } from '../../host/errno.ts';
+import { ioPending, type Seam } from '../../host/runtime/seam.ts';
 import type { Process } from './process.ts';
 
 /** What is read ahead of the program, in bytes. */
@@ -38,26 +38,24 @@ export class Sockets {
     process.wasi.taken = (fd) => this.#open.has(fd);
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Seam['sockets'] {
     return {
       'socket-open': () => {
         const fd = this.#process.wasi.freeFd((number) => this.#open.has(number));
         this.#open.set(fd, { socket: undefined, arrived: new Uint8Array(), reader: undefined, ended: false, error: 0 });
         return fd;
       },
-      'socket-connect': (fiber: number, fd: number, path: number, length: number) => {
+      'socket-connect': (fiber, fd, path, length) => {
         this.#connect(fiber, this.#get(fd), this.#process.memory.text(path, length));
         return ioPending;
       },
-      'socket-read': (fiber: number, fd: number, address: number, length: number) =>
-        this.#read(this.#get(fd), { fiber, address, length }),
-      'socket-write': (fiber: number, fd: number, iovs: number, count: number) =>
-        this.#write(fiber, this.#get(fd), iovs, count),
-      'socket-shutdown': (fd: number) => {
+      'socket-read': (fiber, fd, address, length) => this.#read(this.#get(fd), { fiber, address, length }),
+      'socket-write': (fiber, fd, iovs, count) => this.#write(fiber, this.#get(fd), iovs, count),
+      'socket-shutdown': (fd) => {
         this.#get(fd).socket?.end();
         return 0;
       },
-      'socket-close': (fd: number) => {
+      'socket-close': (fd) => {
         this.#get(fd).socket?.destroy();
         this.#open.delete(fd);
         return 0;

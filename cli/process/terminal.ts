@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import tty from 'node:tty';
-import { ioPending } from '../../host/core/exports.ts';
 import { Errno } from '../../host/errno.ts';
+import { ioPending, type Seam } from '../../host/runtime/seam.ts';
 import type { Process } from './process.ts';
 
 interface Reader {
@@ -25,21 +25,21 @@ export class Terminal {
     this.#process = process;
   }
 
-  get imports(): Record<string, WebAssembly.ImportValue> {
+  get imports(): Seam['terminal'] {
     return {
-      'terminal-size': (fd: number) => {
+      'terminal-size': (fd) => {
         const file = this.#process.wasi.nodeFd(fd);
         if (file === undefined || !tty.isatty(file)) return -Errno.ENOTTY;
         const { rows = 0, columns = 0 } = file === 1 ? process.stdout : file === 2 ? process.stderr : {};
         return rows * 65536 + columns;
       },
-      'terminal-echo': (fd: number, on: number) => {
+      'terminal-echo': (fd, on) => {
         const file = this.#process.wasi.nodeFd(fd);
         // Node has raw mode and nothing else; stty is wherever a terminal is.
         const { status } = spawnSync('stty', [on ? 'echo' : '-echo'], { stdio: [file, 'ignore', 'ignore'] });
         return status === 0 ? 0 : -Errno.ENOTTY;
       },
-      'terminal-read': (fiber: number, _fd: number, address: number, length: number) => {
+      'terminal-read': (fiber, _fd, address, length) => {
         const reader = { fiber, address, length };
         if (this.#arrived.length > 0) return this.#take(reader);
         if (this.#ended) return 0;

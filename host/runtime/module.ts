@@ -5,8 +5,6 @@ import { Scheduler } from './scheduler.ts';
 import type { LibcExports, LibcImports } from './seam.ts';
 import { type Trace, Wasi } from './wasi.ts';
 
-export type { LibcExports } from './seam.ts';
-
 export interface ModuleOptions {
   /** The .wasm file. */
   readonly file: string;

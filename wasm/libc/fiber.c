@@ -20,7 +20,7 @@
 #include "zow.h"
 
 /*
- * The host's half (host/core/scheduler.ts). `fiber_switch` suspends the caller
+ * The host's half (host/runtime/scheduler.ts). `fiber_switch` suspends the caller
  * and resumes `next` (0: nothing is ready, the module is idle); it returns
  * when somebody switches back to `self`.
  */

@@ -1,1 +1,0 @@
-export { type CoreExports, ioPending } from '../runtime/seam.ts';
