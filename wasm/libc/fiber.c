@@ -20,9 +20,9 @@
 #include "zow.h"
 
 /*
- * The host's half (host/runtime/scheduler.ts). `fiber_switch` suspends the caller
- * and resumes `next` (0: nothing is ready, the module is idle); it returns
- * when somebody switches back to `self`.
+ * The host's half (host/runtime/scheduler.ts). `fiber_switch` suspends the
+ * caller and resumes `next` (0: nothing is ready, the module is idle); it
+ * returns when somebody switches back to `self`.
  */
 ZOW_IMPORT("fiber-switch") extern void host_switch(int self, int next);
 ZOW_IMPORT("fiber-spawn") extern void host_spawn(int id);

@@ -16,10 +16,10 @@
  * Fibers: the threads of the module. All of them run in the host's one
  * JavaScript thread, one at a time, and change over only where they block.
  *
- *	       fiber_create()            scheduler                 blocks
- *	free ----------------> READY ----------------> RUNNING ------------> BLOCKED
- *	  ^                      ^                        |                    |
- *	  |                      +---- fiber_ready() -----|--------------------+
+ *	       fiber_create()         scheduler            blocks
+ *	free ----------------> READY ----------> RUNNING ---------> BLOCKED
+ *	  ^                      ^                  |                  |
+ *	  |                      +- fiber_ready() --|------------------+
  *	  +------------------------- joined, detached <-- DONE
  *
  * Exactly one fiber is RUNNING while the module runs at all. A fiber that

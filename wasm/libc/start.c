@@ -31,7 +31,8 @@
 #include "wasi.h"
 #include "zow.h"
 
-#define	MAIN_STACK	(512 * 1024)
+/* Of main()'s fiber, in bytes; a program has one of its own. */
+__attribute__((__weak__)) const size_t zow_main_stack_size = 512 * 1024;
 
 extern int main(int argc, char **argv);
 extern void __wasm_call_ctors(void);
@@ -143,7 +144,8 @@ zow_start(void)
 		__progname_full = main_argv[0];
 		__progname = slash != NULL ? slash + 1 : main_argv[0];
 	}
-	if (fiber_create("main", main_fiber, NULL, MAIN_STACK, 1) == NULL)
+	if (fiber_create("main", main_fiber, NULL, zow_main_stack_size,
+	    1) == NULL)
 		zow_panic("no memory for the main fiber");
 }
 

@@ -440,19 +440,32 @@ sys_nanosleep(long clock, long flags, const struct kernel_timespec *want)
 }
 
 /*
- * Memory: anonymous mappings come from malloc; nothing is mapped from files.
+ * Memory: mappings come from malloc. A file's is a copy of what it has now,
+ * as musl wants time zones.
  */
 static long
-sys_mmap(size_t length, long flags)
+sys_mmap(size_t length, long prot, long flags, long fd, uint64_t offset)
 {
-	void *p;
+	wasi_iovec_t iov;
+	size_t count;
+	uint16_t error;
+	char *p;
 
-	if (!(flags & MAP_ANON))
+	if (!(flags & MAP_ANON) && (prot & PROT_WRITE))
 		return (-ENODEV);
 	p = aligned_alloc(4096, (length + 4095) & -4096);
 	if (p == NULL)
 		return (-ENOMEM);
 	memset(p, 0, length);
+	if (flags & MAP_ANON)
+		return ((long)p);
+	iov.buf = p;
+	iov.len = length;
+	error = __wasi_fd_pread(fd, &iov, 1, offset, &count);
+	if (error != 0) {
+		free(p);
+		return (from_wasi(error));
+	}
 	return ((long)p);
 }
 
@@ -537,12 +550,12 @@ __zow_syscall(long n, long a, long b, long c, long d, long e, long f)
 	case SYS_pread64:
 		iov.buf = (const void *)b;
 		iov.len = c;
-		return (io_result(__wasi_fd_pread(a, &iov, 1, u64(d, e),
+		return (io_result(__wasi_fd_pread(a, &iov, 1, u64(e, f),
 		    &count), count));
 	case SYS_pwrite64:
 		iov.buf = (const void *)b;
 		iov.len = c;
-		return (io_result(__wasi_fd_pwrite(a, &iov, 1, u64(d, e),
+		return (io_result(__wasi_fd_pwrite(a, &iov, 1, u64(e, f),
 		    &count), count));
 	case SYS__llseek: {
 		uint64_t pos;
@@ -608,7 +621,7 @@ __zow_syscall(long n, long a, long b, long c, long d, long e, long f)
 		return (sys_nanosleep(CLOCK_MONOTONIC, 0, ts));
 	}
 	case SYS_mmap2:
-		return (sys_mmap(b, d));
+		return (sys_mmap(b, c, d, e, (uint64_t)f * 4096));
 	case SYS_munmap:
 		free((void *)a);
 		return (0);

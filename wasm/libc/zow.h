@@ -45,8 +45,10 @@ extern void zow_log(int level, const char *text, size_t length);
 ZOW_IMPORT("panic")
 extern _Noreturn void zow_panic_host(const char *text, size_t length);
 
+extern const size_t zow_main_stack_size;
+
 /* Formats, adds the fiber's name, and ends the module. */
-_Noreturn void zow_panic(const char *fmt, ...)
+extern _Noreturn void zow_panic(const char *fmt, ...)
     __attribute__((format(printf, 1, 2)));
 
 /* Fills the buffer with bytes fit for keys. */

@@ -38,6 +38,9 @@ ZOW_IMPORT("process-exec")
 extern int zow_process_exec(const char *path, char *const *argv,
     char *const *envp);
 
+/* As Linux gives main(): zdb has whole labels on it. */
+const size_t zow_main_stack_size = 8 * 1024 * 1024;
+
 pid_t
 fork(void)
 {

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <zow.h>
@@ -62,9 +63,9 @@ zow_sys_ioctl(int fd, unsigned int request, void *arg)
 		return (size);
 	switch (request) {
 	case TIOCGWINSZ:
-		*(struct winsize *)arg = (struct winsize) {
-			.ws_row = size >> 16, .ws_col = size & 0xffff
-		};
+		memset((void *)arg, 0, sizeof (struct winsize));
+		((struct winsize *)arg)->ws_row = size >> 16;
+		((struct winsize *)arg)->ws_col = size & 0xffff;
 		return (0);
 	case TCGETS:
 		*(struct termios *)arg = terminal;

@@ -3,8 +3,7 @@
  * one function that answers for the operating system (wasm/libc/syscall.c).
  */
 #define	__SYSCALL_LL_E(x) \
-	((union { long long ll; long l[2]; }){ .ll = x }).l[0], \
-	((union { long long ll; long l[2]; }){ .ll = x }).l[1]
+	(long)(x), (long)((long long)(x) >> 32)
 #define	__SYSCALL_LL_O(x)	0, __SYSCALL_LL_E((x))
 
 long __zow_syscall(long, long, long, long, long, long, long);
