@@ -55,7 +55,6 @@ export async function main(program: string, args: readonly string[]): Promise<vo
       },
       onPanic: die,
       onTrap: (fiber, error) => die(`internal error in fiber ${fiber}: ${(error as Error).stack ?? String(error)}`),
-      log: (_level, text) => print(2, `${program}: ${text}\n`),
       onBrokenPipe: () => {
         if (signals?.isIgnored('SIGPIPE') !== true) process.exit(brokenPipeCode);
       },

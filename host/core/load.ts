@@ -54,11 +54,6 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
           if (error instanceof CoreEnded) return;
           end({ message: `trap: ${String(error)}`, fiber, stack: wasmFrames((error as Error).stack) });
         },
-        log: (level, text) => {
-          if (level >= 50) log.error(text);
-          else if (level >= 40) log.warn(text);
-          else log.info(text);
-        },
       },
       (self) => {
         sessions = new CoreSessions(self);
@@ -69,6 +64,12 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
           ...volumes.imports,
           ...devices.imports,
           ...computeImports(self.memory),
+          log: (level, address, length) => {
+            const text = self.memory.text(address, length);
+            if (level >= 50) log.error(text);
+            else if (level >= 40) log.warn(text);
+            else log.info(text);
+          },
           ready: (cmdSize, hostid) => {
             resolve({
               release,

@@ -17,7 +17,6 @@ export interface ModuleOptions {
   readonly onPanic: (text: string) => never;
   /** A trap of fiber `name`. */
   readonly onTrap: (name: string, error: unknown) => void;
-  readonly log: (level: number, text: string) => void;
   readonly onBrokenPipe?: (fd: number) => void;
   /** Is told of every WASI call. */
   readonly trace?: Trace | undefined;
@@ -48,7 +47,6 @@ export class WasmModule<Exports extends LibcExports, Imports extends LibcImports
     });
     const libc: LibcImports = {
       ...this.scheduler.imports,
-      log: (level, text, length) => options.log(level, memory.text(text, length)),
       panic: (text, length) => options.onPanic(memory.text(text, length)),
       random: (address, length) => {
         randomFillSync(memory.view(address, length));

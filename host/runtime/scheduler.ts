@@ -69,7 +69,7 @@ export class Scheduler {
   }
 
   /** The imports of fiber.c. */
-  get imports(): Omit<LibcImports, 'log' | 'panic' | 'random'> {
+  get imports(): Omit<LibcImports, 'panic' | 'random'> {
     return {
       'fiber-switch': new WebAssembly.Suspending((self: number, next: number) => {
         const promise = new Promise<void>(this.#executor);
