@@ -13,7 +13,7 @@ import { type Logger, log as rootLog } from './log.ts';
 import type { ListenerAddress } from './nbd/listener.ts';
 import { NbdServer } from './nbd/server.ts';
 import { converge } from './serve/converge.ts';
-import { describePanic, StartError } from './serve/errors.ts';
+import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
 import { surveyPool } from './serve/survey.ts';
@@ -24,7 +24,7 @@ export { ConfigError, type Problem } from './config/problem.ts';
 export type { CorePanic } from './core/api.ts';
 export { ErrnoError } from './errno.ts';
 export type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './ioctl/core.ts';
-export { StartError } from './serve/errors.ts';
+export { CoreLostError, StartError } from './serve/errors.ts';
 export type { ProgramOptions, ProgramResult } from './serve/programs.ts';
 export { Volume } from './volumes/bytes.ts';
 export type { VolumeHandle, VolumeInfo, VolumeProvider } from './volumes/volume.ts';
@@ -191,7 +191,7 @@ export class ZowHost implements AsyncDisposable {
   /** Waits for `work`, but not for a core that will never answer. */
   async #unlessLost<T>(work: Promise<T>): Promise<T> {
     const panic = this.lost.then((lost) => {
-      throw new StartError([describePanic(lost)]);
+      throw new CoreLostError(lost);
     });
     return Promise.race([work, panic]);
   }

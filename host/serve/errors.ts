@@ -24,6 +24,17 @@ export class StartError extends Error {
   }
 }
 
+/** The core ended while something was waited for. */
+export class CoreLostError extends StartError {
+  readonly panic: CorePanic;
+
+  constructor(panic: CorePanic) {
+    super([describePanic(panic)]);
+    this.name = 'CoreLostError';
+    this.panic = panic;
+  }
+}
+
 /** `panic in pool tank, fiber z_wr_iss: VERIFY(…) failed, dbuf.c:123`. */
 export function describePanic(panic: CorePanic): string {
   const pool = panic.pool === undefined ? '' : ` in pool ${panic.pool}`;

@@ -6,8 +6,10 @@ import { defaultSocketPath } from '../ioctl/socket-path.ts';
 import { log } from '../log.ts';
 import { print } from '../print.ts';
 import { ZowHost, type ZowHostOptions } from '../zow.ts';
-import { describePanic, ExitCode, StartError } from './errors.ts';
+import { CoreLostError, ExitCode, StartError } from './errors.ts';
 import { hints } from './hints.ts';
+
+const FAREWELL_MS = 100;
 
 export interface ServeOptions extends ZowHostOptions {
   /** Serves on this socket instead of the configuration's. */
@@ -23,6 +25,10 @@ export interface ServeOptions extends ZowHostOptions {
 export async function serve(file: string, options: ServeOptions = {}): Promise<number> {
   const started = performance.now();
   const stop = onSignal();
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'internal error');
+    process.exit(ExitCode.panic);
+  });
   let host: ZowHost;
   try {
     const config = configOf(file, options);
@@ -46,16 +52,16 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
     print(1, hints({ config, nbdAddresses, defaultSocket: defaultSocketPath(), launcher }));
   }
   const end = await Promise.race([stop, host.lost]);
-  if (typeof end !== 'string') return ExitCode.panic;
+  if (typeof end !== 'string') {
+    // The clients have been told why; this is the time it takes to reach them.
+    await new Promise((resolve) => setTimeout(resolve, FAREWELL_MS));
+    return ExitCode.panic;
+  }
   log.info({ signal: end }, 'shutting down');
   try {
-    await Promise.race([
-      host.close(),
-      host.lost.then((panic) => Promise.reject(new StartError([describePanic(panic)]))),
-    ]);
+    await Promise.race([host.close(), host.lost.then((panic) => Promise.reject(new CoreLostError(panic)))]);
   } catch (error) {
-    const code = explain(error);
-    return (await Promise.race([host.lost, Promise.resolve(undefined)])) === undefined ? code : ExitCode.panic;
+    return explain(error);
   }
   log.info('ended');
   return ExitCode.ok;
@@ -71,6 +77,10 @@ export function explain(error: unknown): number {
   if (error instanceof ConfigError) {
     print(2, `${error.message}\n`);
     return ExitCode.usage;
+  }
+  if (error instanceof CoreLostError) {
+    print(2, `zow: ${error.message}\n`);
+    return ExitCode.panic;
   }
   if (error instanceof StartError) {
     print(2, error.reasons.map((reason) => `zow: ${reason}\n`).join(''));

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
-import { ErrnoError, StartError, ZowHost, type ZowHostOptions } from '../../../host/zow.ts';
+import { CoreLostError, ErrnoError, StartError, ZowHost, type ZowHostOptions } from '../../../host/zow.ts';
 import { sparseFile } from './encode.ts';
 import { type FakeHost, fakeHost } from './fake-host.ts';
 
@@ -155,7 +155,7 @@ test('an import that upstream refuses is explained', async (t) => {
   t.regex(error.message, /another system[\s\S]*zpool import -f it by hand/);
 });
 
-test('a second host on the socket is refused with the pid of the first', async (t) => {
+test.serial('a second host on the socket is refused with the pid of the first', async (t) => {
   const folder = scratch(t);
   const fake = fakeHost(folder);
   await using host = await ZowHost.open(CONFIG, options(folder, fake));
@@ -204,6 +204,19 @@ test('a panic reaches every client, and close does not wait for the lost core', 
   await closed;
   await host.close();
   t.false(fake.pools.commands.includes('zpool export -a'));
+});
+
+test('a panic while it starts is told as one', async (t) => {
+  const folder = scratch(t);
+  const fake = fakeHost(folder);
+  const programs = () => () => {
+    fake.core.panic({ message: 'VERIFY(0) failed', pool: 'tank' });
+    return new Promise<never>(() => {});
+  };
+  const error = await t.throwsAsync(() => ZowHost.open(CONFIG, { ...options(folder, fake), programs }), {
+    instanceOf: CoreLostError,
+  });
+  t.is(error.message, 'panic in pool tank: VERIFY(0) failed');
 });
 
 test('keys that are in files are loaded; one that is not there locks only its own', async (t) => {
