@@ -76,7 +76,7 @@ ZOW_IMPORT("ioctl-done")
 extern void zow_ioctl_done(int request, int error, const void *cmd,
     const void *dst, size_t dst_length, const void *history,
     size_t history_length);
-/* The end of an open (session, minor; or NULL, -errno) or close of a session. */
+/* A session's open (session, minor; or NULL, -errno) or close has ended. */
 ZOW_IMPORT("session-done")
 extern void zow_session_done(int request, void *session, int minor);
 

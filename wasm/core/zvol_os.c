@@ -59,8 +59,11 @@ typedef enum volume_op {
 	VOLUME_ZERO = 4,
 	VOLUME_CLOSE = 5,
 	VOLUME_OPEN = 6,
-	VOLUME_STATUS = 7
+	VOLUME_STATUS = 7,
+	VOLUME_REVEAL = 8
 } volume_op_t;
+
+#define	REVEAL_TRIES	100
 
 #define	VOLUME_FUA	1
 #define	VOLUME_ALLOCATE	2	/* VOLUME_ZERO: keep the space */
@@ -69,7 +72,7 @@ typedef struct volume_request {
 	int		vr_id;
 	volume_op_t	vr_op;
 	volume_handle_t	*vr_handle;
-	char		*vr_name;	/* VOLUME_OPEN */
+	char		*vr_name;	/* VOLUME_OPEN, VOLUME_REVEAL */
 	char		*vr_buf;
 	uint64_t	vr_offset;
 	uint64_t	vr_length;
@@ -355,7 +358,7 @@ zvol_release(volume_handle_t *vh)
 {
 	zvol_state_t *zv = vh->vh_zv;
 
-	/* zvol_last_close() needs the suspend lock, taken before the state's. */
+	/* zvol_last_close() needs the suspend lock, which comes first. */
 	rw_enter(&zv->zv_suspend_lock, RW_READER);
 	mutex_enter(&zv->zv_state_lock);
 	ASSERT3U(zv->zv_open_count, >, 0);
@@ -410,6 +413,8 @@ volume_request_run(volume_request_t *vr)
 	}
 }
 
+static int zvol_reveal(const char *name);
+
 static void
 volume_work(void *arg)
 {
@@ -420,6 +425,9 @@ volume_work(void *arg)
 	if (vr->vr_op == VOLUME_OPEN) {
 		vh = NULL;
 		error = zvol_open(vr->vr_name, vr->vr_flags != 0, &vh);
+		free(vr->vr_name);
+	} else if (vr->vr_op == VOLUME_REVEAL) {
+		error = zvol_reveal(vr->vr_name);
 		free(vr->vr_name);
 	} else {
 		error = volume_request_run(vr);
@@ -466,6 +474,20 @@ volume_open(int id, char *name, int read_only)
 	return (-zow_work("zvol_open", volume_work, vr));
 }
 
+/* Reveals a snapshot; `name` comes from alloc() and belongs to the core. */
+ZOW_EXPORT("volume-reveal") int
+volume_reveal(int id, char *name)
+{
+	volume_request_t *vr = calloc(1, sizeof (*vr));
+
+	if (vr == NULL)
+		return (-ENOMEM);
+	vr->vr_id = id;
+	vr->vr_op = VOLUME_REVEAL;
+	vr->vr_name = name;
+	return (-zow_work("zvol_reveal", volume_work, vr));
+}
+
 /*
  * Minors.
  */
@@ -475,6 +497,27 @@ zvol_announce(zvol_state_t *zv)
 	zow_volume_added(zv->zv_name, strlen(zv->zv_name),
 	    (double)zv->zv_volsize, (uint32_t)zv->zv_volblocksize,
 	    (zv->zv_flags & ZVOL_RDONLY) != 0);
+}
+
+/*
+ * Makes the minor of a snapshot that snapdev=hidden, the default, keeps from
+ * the list: who names it may read it.
+ */
+static int
+zvol_reveal(const char *name)
+{
+	int error;
+
+	if (strchr(name, '@') == NULL)
+		return (SET_ERROR(EINVAL));
+	/* Who reveals the same one at this moment owns it for a while. */
+	for (int tries = 0; tries < REVEAL_TRIES; tries++) {
+		error = zvol_os_create_minor(name);
+		if (error != EBUSY)
+			break;
+		delay(1);
+	}
+	return (error == EEXIST ? 0 : error);
 }
 
 static zvol_state_t *
