@@ -1,7 +1,8 @@
 # What there is to make; each target brings what it needs. build.sh does the compiling.
 
 MAKEFLAGS += --no-print-directory
-NODE = $(firstword $(wildcard node_modules/node-*/bin/node) node)
+# For the shell to expand: make remembers what was in a folder before npm filled it.
+NODE = node_modules/node-*/bin/node
 RELEASE ?=
 DEBUG ?=
 BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
@@ -14,7 +15,7 @@ wasm:				## compile the core and the programs to WebAssembly
 	@$(BUILD) wasm
 
 bundle: wasm
-	@$(NODE) cli/bundle.ts
+	@$(if $(RELEASE),ZOW_RELEASE=$(RELEASE)) $(NODE) cli/bundle.ts
 
 native:				## build zpool, zfs, zdb, zstream, zinject, ztest for this machine (cli/native/bin)
 	@$(BUILD) native
@@ -24,17 +25,17 @@ run: bundle			## serve an example pool: a mirror of two sparse files and a volum
 
 test:				## lint, then run all tests; T="test/host/nbd/*" runs some
 	@./build.sh test-tools
-	@$(BUILD) all
-	@$(MAKE) lint
+	@$(MAKE) bundle native
 	@$(NODE) test/run.ts $(T)
 
 lint:				## types, format and style of all TypeScript and C
 	@$(BUILD) fetch
 	@$(NODE) test/lint.ts
 
-bench: wasm native		## measure throughput and latency beside nbdkit and qemu-nbd
+bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, and the parts alone
 	@./build.sh test-tools
-	@$(NODE) test/bench/run.ts
+	@for part in volumes nbd ioctl devices; do \
+		echo "== $$part"; $(NODE) test/bench/$$part.ts || exit 1; done
 
 clean:				## remove what was built
 	@./build.sh clean

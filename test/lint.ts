@@ -14,11 +14,19 @@ const checks: readonly (readonly [string, string, ...string[]])[] = [
   ['cstyle', 'perl', cstyle, '-cpP', ...sources],
 ];
 
-let failed = 0;
-for (const [name, command, ...args] of checks) {
-  const result = spawnSync(command, args, { cwd: root, encoding: 'utf8' });
-  const isClean = result.status === 0;
-  process.stdout.write(isClean ? `${name}: clean\n` : `${result.stdout}${result.stderr}${name}: failed\n`);
-  failed += isClean ? 0 : 1;
+/** Runs the checks; what a failed one printed is passed to `print`. Returns the names of those that failed. */
+export function lint(print: (text: string) => void): { passed: string[]; failed: string[] } {
+  const verdict: { passed: string[]; failed: string[] } = { passed: [], failed: [] };
+  for (const [name, command, ...args] of checks) {
+    const result = spawnSync(command, args, { cwd: root, encoding: 'utf8' });
+    const isClean = result.status === 0;
+    print(isClean ? `${name}: clean\n` : `${result.stdout}${result.stderr}\n${name}: failed\n`);
+    (isClean ? verdict.passed : verdict.failed).push(name);
+  }
+  return verdict;
 }
-process.exitCode = failed === 0 ? 0 : 1;
+
+if (import.meta.main) {
+  const { failed } = lint((text) => process.stdout.write(text));
+  process.exitCode = failed.length === 0 ? 0 : 1;
+}

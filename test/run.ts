@@ -1,7 +1,9 @@
-// Runs ava and ends with one line that says how it went: `N passed, N failed`. Arguments are passed on to ava.
+// Runs the lint checks and ava, and ends with one line that says how it went: `N passed, N failed`. With arguments, which are
+// passed on to ava, only ava.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { lint } from './lint.ts';
 
 /** What the lines of a TAP stream add up to. */
 interface Tally {
@@ -29,13 +31,20 @@ function count(line: string, tally: Tally): boolean {
   return true;
 }
 
+const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
+if (process.argv.length === 2) {
+  const checks = lint((text) => process.stdout.write(text));
+  tally.passed += checks.passed.length;
+  tally.failed += checks.failed.length;
+}
+
+const lintFailures = tally.failed;
 const root = join(import.meta.dirname, '..');
 const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 const child = spawn(process.execPath, [ava, '--tap', ...process.argv.slice(2)], {
   cwd: root,
   stdio: ['ignore', 'pipe', 'inherit'],
 });
-const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
 const lines = createInterface({ input: child.stdout });
 lines.on('line', (line) => {
   if (count(line, tally)) {
@@ -45,8 +54,8 @@ lines.on('line', (line) => {
 const ended = new Promise<number>((resolve) => child.on('close', (status) => resolve(status ?? 1)));
 const status = await ended;
 // A crash outside any test, or no test at all, is a failure too.
-if (status !== 0 && tally.failed === 0) {
-  tally.failed = 1;
+if (status !== 0 && tally.failed === lintFailures) {
+  tally.failed++;
 }
 if (tally.skipped > 0) {
   process.stdout.write(`${tally.skipped} skipped\n`);
