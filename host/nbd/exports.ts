@@ -39,11 +39,15 @@ export class Exports {
 
   /**
    * The volume an export name means. The empty name is the configured default, else the only volume (snapshots do not
-   * count): what `nbd://host` gets from nbdkit and qemu-nbd, which serve one disk under that name.
+   * count): what `nbd://host` gets from nbdkit and qemu-nbd, which serve one disk under that name. A snapshot need not be
+   * listed to be meant.
    */
-  find(name: string): VolumeInfo | undefined {
+  async find(name: string): Promise<VolumeInfo | undefined> {
     const meant = name === '' ? this.#defaultName() : name;
     if (meant === undefined || !this.#shows(meant)) return undefined;
+    const listed = this.provider.find(meant);
+    if (listed !== undefined || !meant.includes('@')) return listed;
+    await this.provider.reveal?.(meant);
     return this.provider.find(meant);
   }
 

@@ -282,7 +282,7 @@ export class Handshake {
   async #metaContext(set: boolean, { name, queries }: ReturnType<typeof parseMetaContext>): Promise<void> {
     if (set) this.#allocationFor = undefined; // whatever comes of it, the last SET counts
     if (this.#style === 'simple') return this.#reject(Rep.ERR_INVALID, 'structured replies are not negotiated');
-    const info = this.#host.exports.find(name);
+    const info = await this.#host.exports.find(name);
     if (info === undefined) return this.#reject(Rep.ERR_UNKNOWN, unknownExport(name));
     // A query that ends with the colon lists its namespace, and selects nothing.
     const matches = queries.includes(BASE_ALLOCATION) || (!set && (queries.length === 0 || queries.includes('base:')));
@@ -297,7 +297,7 @@ export class Handshake {
   }
 
   async #info(go: boolean, { name, wanted }: ReturnType<typeof parseInfo>): Promise<void> {
-    const info = this.#host.exports.find(name);
+    const info = await this.#host.exports.find(name);
     if (info === undefined) return this.#reject(Rep.ERR_UNKNOWN, unknownExport(name));
     let handle: VolumeHandle | undefined;
     if (go) {
@@ -318,7 +318,7 @@ export class Handshake {
 
   async #exportName(name: string): Promise<void> {
     if (this.#style === 'extended') throw new ProtocolError('EXPORT_NAME with extended headers');
-    const info = this.#host.exports.find(name);
+    const info = await this.#host.exports.find(name);
     if (info === undefined) throw new ProtocolError(unknownExport(name));
     const handle = await this.#open(info);
     try {

@@ -83,6 +83,8 @@ export interface VolumeProvider {
   list(): readonly VolumeInfo[];
   /** What `open` would give, without using it; undefined when there is no such volume. */
   find(name: string): VolumeInfo | undefined;
+  /** Makes a snapshot that is not listed (`snapdev=hidden`, the default) one that `find` finds, if it exists. */
+  reveal?(name: string): Promise<void>;
   /** ENOENT: no such volume. EBUSY, EROFS, EACCES (its encryption key is not loaded), ENXIO: as opening a zvol. */
   open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle>;
 }

@@ -83,18 +83,31 @@ export class Zvols implements VolumeProvider {
   }
 
   async open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> {
-    const { exports, memory } = this.#module;
+    const { exports } = this.#module;
     const info = this.#volumes.get(name);
     if (info === undefined) throw new ErrnoError(Errno.ENOENT, `volume ${name}`);
-    const text = Buffer.from(`${name}\0`);
-    const address = exports.alloc(text.length);
-    if (address === 0) throw new ErrnoError(Errno.ENOMEM, `volume ${name}`);
-    memory.view(address, text.length).set(text);
+    const address = this.#name(name);
     const core = await this.#run((id) => exports['volume-open'](id, address, options.readOnly ? 1 : 0));
     const current = this.#volumes.get(name) ?? info;
     const handle = new Handle(this, core, { ...current, readOnly: current.readOnly || options.readOnly });
     this.#handles.add(handle);
     return handle;
+  }
+
+  async reveal(name: string): Promise<void> {
+    if (!name.includes('@') || this.#volumes.has(name)) return;
+    const address = this.#name(name);
+    // What cannot be revealed is not found: no snapshot of that name, or none of a volume.
+    await this.#run((id) => this.#module.exports['volume-reveal'](id, address)).catch(() => undefined);
+  }
+
+  /** A NUL-terminated name in the core's memory. */
+  #name(name: string): number {
+    const text = Buffer.from(`${name}\0`);
+    const address = this.#module.exports.alloc(text.length);
+    if (address === 0) throw new ErrnoError(Errno.ENOMEM, `volume ${name}`);
+    this.#module.memory.view(address, text.length).set(text);
+    return address;
   }
 
   /** The core is gone: what runs fails. */
