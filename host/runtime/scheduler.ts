@@ -12,8 +12,10 @@ export interface SchedulerOptions {
 class FiberExit {}
 const fiberExit = new FiberExit();
 
-/** Looking at the clock at every switch would cost as much as the switch. */
-const switchesPerLook = 16;
+/** At most so many switches between two looks at the clock: a look costs a tenth of a switch. */
+const switchesPerLookMax = 8;
+/** The part of a slice that may pass between two looks. */
+const looksPerSlice = 4;
 /** The longest timer Node takes, and a bound on being wrong about the clock. */
 const sleepMsMax = 60_000;
 
@@ -38,7 +40,10 @@ export class Scheduler {
   #stopped = false;
   #kickQueued = false;
   #sliceEnd = 0;
-  #looks = 0;
+  /** When the clock was last looked at, the switches since, and how many there shall be. */
+  #lookedAt = 0;
+  #switches = 0;
+  #switchesPerLook = 1;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   /** The resolver of the promise that was just made: `new Promise` calls its executor at once. */
@@ -48,7 +53,7 @@ export class Scheduler {
   };
   readonly #onImmediate = (): void => {
     if (this.#stopped) return;
-    this.#sliceEnd = performance.now() + this.#sliceMs;
+    this.#startSlice();
     this.#exports['fiber-timers']();
     this.#go(this.#pending);
   };
@@ -133,12 +138,29 @@ export class Scheduler {
   #dispatch(next: number): void {
     if (next === 0) next = this.#idleOrNext();
     if (next === 0) return;
-    if (++this.#looks % switchesPerLook === 0 && performance.now() > this.#sliceEnd) {
+    if (++this.#switches >= this.#switchesPerLook && this.#isSliceOver()) {
       this.#pending = next;
       setImmediate(this.#onImmediate);
       return;
     }
     this.#go(next);
+  }
+
+  #startSlice(): void {
+    this.#lookedAt = performance.now();
+    this.#sliceEnd = this.#lookedAt + this.#sliceMs;
+    this.#switches = 0;
+  }
+
+  /** Looks at the clock; the longer fibers compute between switches, the sooner again. */
+  #isSliceOver(): boolean {
+    const now = performance.now();
+    const switchMs = (now - this.#lookedAt) / this.#switches;
+    const affordable = Math.floor(this.#sliceMs / looksPerSlice / switchMs);
+    this.#switchesPerLook = Math.max(1, Math.min(switchesPerLookMax, affordable));
+    this.#lookedAt = now;
+    this.#switches = 0;
+    return now > this.#sliceEnd;
   }
 
   /** Nothing is ready: what the timers make ready, or 0 and idle until the next timer or completion. */
@@ -155,7 +177,7 @@ export class Scheduler {
   #wake(): void {
     const next = this.#idleOrNext();
     if (next === 0) return;
-    this.#sliceEnd = performance.now() + this.#sliceMs;
+    this.#startSlice();
     this.#go(next);
   }
 

@@ -98,6 +98,9 @@ _Noreturn void fiber_exit(void *result);
 /* Waits for the end of a fiber that is not detached and frees it. */
 void *fiber_join(fiber_t *fiber);
 
+/* Lets a fiber, which may have ended, be freed without a join. */
+void fiber_detach(fiber_t *fiber);
+
 /*
  * Blocks the running fiber until fiber_ready(). Whoever blocks says before
  * what it waits for; wake-ups can be spurious, so it looks again after.
@@ -107,7 +110,10 @@ void fiber_block(void);
 /* Makes a BLOCKED fiber READY; anything else is left as it is. */
 void fiber_ready(fiber_t *fiber);
 
-/* Lets every READY fiber run once. */
+/*
+ * Lets every READY fiber run once. Without one the event loop still has its
+ * turns, so that a fiber can poll.
+ */
 void fiber_yield(void);
 
 /*

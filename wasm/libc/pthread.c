@@ -121,7 +121,7 @@ pthread_join(pthread_t thread, void **result)
 int
 pthread_detach(pthread_t thread)
 {
-	((fiber_t *)thread)->f_detached = 1;
+	fiber_detach((fiber_t *)thread);
 	return (0);
 }
 
@@ -470,7 +470,7 @@ pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock)
 {
 	rwlock_t *rw = (rwlock_t *)rwlock;
 
-	if (rw->rw_writer != NULL)
+	if (rw->rw_writer != NULL || rw->rw_queue.fq_head != NULL)
 		return (EBUSY);
 	rw->rw_readers++;
 	return (0);

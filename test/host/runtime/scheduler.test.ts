@@ -1,0 +1,117 @@
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { compile, load, run } from './module.ts';
+
+const file = compile('scheduler.c');
+
+test.serial('fibers take turns', async (t) => {
+  const lines = await run(file, 'pingpong', '3');
+  t.deepEqual(lines.slice(0, -1), ['a0', 'b0', 'a1', 'b1', 'a2', 'b2']);
+  t.log(`a switch: ${(await run(file, 'pingpong', '200000')).join('')}`);
+});
+
+test.serial('timers fire in the order of their deadlines, and never early', async (t) => {
+  t.deepEqual(await run(file, 'timers'), ['0', '1', '10', '20', '40', '60', '80', '100']);
+});
+
+test.serial('a wait ends at its deadline or when it is woken, not twice', async (t) => {
+  await t.notThrowsAsync(run(file, 'deadline'));
+});
+
+test.serial('2000 fibers run on 2000 stacks, and their ids are used again', async (t) => {
+  const start = performance.now();
+  await t.notThrowsAsync(run(file, 'many', '2000'));
+  t.log(`2 x 2000 fibers, six activations each: ${Math.round(performance.now() - start)} ms`);
+});
+
+test.serial('when the fibers are all taken, creation fails and nothing else', async (t) => {
+  t.deepEqual(await run(file, 'limit'), ['8191']);
+});
+
+test.serial('a stack that overflows is a panic that names the fiber', async (t) => {
+  // 16 KiB hold some fifteen frames of 1 KiB.
+  await t.notThrowsAsync(run(file, 'overflow', '8'));
+  const { module, ended } = load(file, ['overflow', '16']);
+  module.start();
+  t.deepEqual(await ended, { panic: 'stack overflow (16384 bytes) [fiber hungry]' });
+});
+
+test.serial('a fiber ends itself from any depth', async (t) => {
+  t.deepEqual(await run(file, 'leaves'), []);
+});
+
+test.serial('a trap is reported with the name of its fiber', async (t) => {
+  const { module, ended } = load(file, ['trap']);
+  module.start();
+  t.deepEqual(await ended, { trap: 'trapping' });
+});
+
+test.serial('completions arrive before, at and after the wait for them', async (t) => {
+  t.deepEqual(await run(file, 'completions'), ['-1', '0', '10', '20', '30']);
+});
+
+test.serial('completions of fibers that do not exist are ignored', async (t) => {
+  const { module, lines } = load(file, ['forever']);
+  module.start();
+  await sleep(5);
+  module.scheduler.complete(77, 0);
+  module.scheduler.complete(1, 0);
+  await sleep(5);
+  t.deepEqual(lines, ['waits']);
+  t.is(module.exports['fiber-running'](), 0);
+  t.is(module.exports['fiber-count'](), 1);
+  t.is(module.fiberName(1), 'main');
+  t.is(module.fiberName(77), 'unknown');
+});
+
+test.serial('interrupts end the waits that allow it', async (t) => {
+  t.deepEqual(await run(file, 'interrupts'), ['not: timed out', 'interruptible: woken']);
+});
+
+/** Milliseconds between turns of the event loop while the scenario runs, longest first. */
+async function gaps(...args: string[]): Promise<number[]> {
+  const found: number[] = [];
+  let last = performance.now();
+  let isRunning = true;
+  const turn = (): void => {
+    const now = performance.now();
+    found.push(now - last);
+    last = now;
+    if (isRunning) setImmediate(turn);
+  };
+  setImmediate(turn);
+  await run(file, ...args);
+  isRunning = false;
+  return found.sort((a, b) => b - a);
+}
+
+// Fibers that compute for 1 µs, 100 µs and 2 ms between switches. Of the gaps the one at the 90th percentile counts: the
+// machine has other work too.
+for (const [microseconds, gapMsMax] of [
+  [1, 4],
+  [100, 4],
+  [2000, 8],
+] as const)
+  test.serial(`busy fibers leave the event loop its turns: ${microseconds} µs`, async (t) => {
+    const found = await gaps('starve', String(microseconds));
+    const gap = found[Math.floor(found.length / 10)]!;
+    t.log(`${found.length} turns in 400 ms, 90th percentile ${gap.toFixed(2)} ms, longest ${found[0]!.toFixed(1)} ms`);
+    t.true(gap < gapMsMax, `${gap} ms`);
+    t.true(found.length > 25);
+  });
+
+test.serial('a fiber that polls with nothing else to run lets time pass and I/O complete', async (t) => {
+  await t.notThrowsAsync(run(file, 'poll'));
+});
+
+test.serial('nothing runs after stop()', async (t) => {
+  const { module, lines } = load(file, ['timers']);
+  module.start();
+  await sleep(30);
+  const before = lines.length;
+  module.scheduler.stop();
+  await sleep(100);
+  t.true(before >= 2 && before < 8);
+  t.is(lines.length, before);
+});
