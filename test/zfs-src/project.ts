@@ -1,0 +1,38 @@
+// Help for the tests of the build: a release's sources, and a project of its own to try things in.
+import { cpSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { defaultPlaces, unpack } from '../../zfs-src/fetch.ts';
+import { findRelease, projectRoot, readReleases } from '../../zfs-src/releases.ts';
+
+/** Unpacks a release unless it is there; returns its tree, relative to the project. */
+export async function bringSources(release: string): Promise<string> {
+  const tree = `zfs-src/upstream/${release}`;
+  const places = defaultPlaces(projectRoot, undefined, new AbortController().signal);
+  const patches = join(projectRoot, 'zfs-src/patches');
+  await unpack(findRelease(readReleases(), release), release, join(projectRoot, tree), patches, places);
+  return tree;
+}
+
+/** A directory that is gone after the test. */
+export function temporaryFolder(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'zow-build-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A checkout with the build's own files and nothing else: no sources, no downloads, no outputs. */
+export function bareProject(t: ExecutionContext): string {
+  const root = join(temporaryFolder(t), 'project');
+  mkdirSync(join(root, 'zfs-src'), { recursive: true });
+  for (const file of globSync('zfs-src/*.{ts,json}', { cwd: projectRoot })) {
+    cpSync(join(projectRoot, file), join(root, file));
+  }
+  for (const file of ['build.sh', 'package.json', 'package-lock.json']) {
+    cpSync(join(projectRoot, file), join(root, basename(file)), { preserveTimestamps: true });
+  }
+  symlinkSync(join(projectRoot, 'node_modules'), join(root, 'node_modules'));
+  symlinkSync(join(projectRoot, 'wasm'), join(root, 'wasm'));
+  return root;
+}
