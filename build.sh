@@ -108,7 +108,8 @@ bring_commands() {
 # Clients of block devices that the tests drive ZoW with.
 bring_test_tools() {
 	bring_commands "programs the tests use are missing" qemu-img=qemu-utils fio=fio nbdcopy=libnbd-bin \
-	    nbdkit=nbdkit nbdfuse=nbdfuse nbdsh=python3-libnbd openssl=openssl python3=python3 fusermount3=fuse3 mkfs.ext4=e2fsprogs mount=mount perl=perl cc=gcc
+	    nbdkit=nbdkit nbdsh=python3-libnbd openssl=openssl python3=python3 \
+	    fusermount3=fuse3 mkfs.ext4=e2fsprogs mount=mount perl=perl cc=gcc
 }
 
 bring_common_tools() {
