@@ -1,0 +1,157 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { Lab, MiB, missing, noise, sleep, until } from './host.ts';
+
+/** Full pools, pools without disks, and a core that panics: who notices, and who does not. */
+const it = missing() === undefined ? test : test.skip;
+const ENOSPC = 28;
+
+it('out of space: the writer learns it, others do not, and freeing heals', async (t) => {
+  const lab = await Lab.open(t);
+  const small = lab.disk('small', 96 * MiB);
+  const other = lab.disk('other', 96 * MiB);
+  await lab.start();
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', small);
+  await lab.zpool('create', '-o', 'ashift=12', 'calm', other);
+  await lab.zfs('create', '-s', '-V', '1G', 'tank/greedy');
+  await lab.zfs('create', '-V', '8M', 'tank/reserved');
+  await lab.zfs('create', '-V', '16M', 'calm/v');
+  const greedy = await lab.open('tank/greedy');
+  const reserved = await lab.open('tank/reserved');
+  const calm = await lab.open('calm/v');
+  let errno = 0;
+  let at = 0;
+  for (; at < 1024 && errno === 0; at++) ({ errno } = await greedy.writeAt(at * MiB, noise(MiB, at)));
+  t.is(errno, ENOSPC);
+  t.true(at > 20, `${at} MiB written`);
+  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
+  t.is((await reserved.writeAt(0, noise(65536, 5))).errno, 0, 'a reservation holds');
+  t.true((await greedy.readAt(0, MiB)).equals(noise(MiB, 0)));
+  // Freeing is possible in a full pool: a trim, then there is room again.
+  await lab.zpool('sync');
+  t.is((await greedy.request({ type: 4, offset: 0, length: 16 * MiB })).errno, 0);
+  await until('there is room again', async () => {
+    await lab.zpool('sync');
+    return (await greedy.writeAt(0, noise(MiB, 7))).errno === 0;
+  });
+  for (const client of [greedy, reserved, calm]) client.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+it('a quota stops the volume under it and no other', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a');
+  await lab.start();
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  await lab.zfs('create', '-o', 'quota=16M', 'tank/limited');
+  await lab.zfs('create', '-s', '-V', '64M', 'tank/limited/v');
+  await lab.zfs('create', '-V', '64M', 'tank/free');
+  const limited = await lab.open('tank/limited/v');
+  const free = await lab.open('tank/free');
+  let errno = 0;
+  for (let at = 0; at < 64 && errno === 0; at++) {
+    ({ errno } = await limited.writeAt(at * MiB, noise(MiB, at)));
+    await lab.zpool('sync');
+  }
+  t.true([ENOSPC, 122].includes(errno), `${errno}`);
+  t.is((await free.writeAt(0, noise(MiB))).errno, 0);
+  await lab.zfs('set', 'quota=none', 'tank/limited');
+  t.is((await limited.writeAt(40 * MiB, noise(MiB))).errno, 0);
+  limited.destroy();
+  free.destroy();
+  await lab.finish('tank');
+});
+
+/** A host with a pool on disks that fail while a file exists, and another pool. */
+async function fragile(t: ExecutionContext<unknown>, failmode: string): Promise<[Lab, string]> {
+  const lab = await Lab.open(t);
+  const bad = lab.disk('bad', 128 * MiB);
+  const good = lab.disk('good', 128 * MiB);
+  const broken = join(lab.directory, 'broken');
+  await lab.start({ vars: { ZOW_FAULTS: `disks/bad:error(op=read|write|flush,errno=EIO,while=${broken})` } });
+  await lab.zpool('create', '-o', 'ashift=12', '-o', `failmode=${failmode}`, 'tank', bad);
+  await lab.zpool('create', '-o', 'ashift=12', 'calm', good);
+  await lab.zfs('create', '-V', '32M', 'tank/v');
+  await lab.zfs('create', '-V', '32M', 'calm/v');
+  return [lab, broken];
+}
+
+it('failmode=wait: writers wait, the rest of the host goes on, zpool clear lets them finish', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const client = await lab.open('tank/v');
+  const calm = await lab.open('calm/v');
+  const data = noise(MiB, 3);
+  await client.writeAt(0, data);
+  writeFileSync(broken, '');
+  let done = false;
+  const write = (async () => {
+    await client.writeAt(4 * MiB, data);
+    const { errno } = await client.request({ type: 3 });
+    done = true;
+    return errno;
+  })();
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  t.is((await calm.writeAt(0, data)).errno, 0);
+  t.is((await calm.request({ type: 3 })).errno, 0);
+  t.regex(await lab.zpool('status', 'calm'), /state: ONLINE/);
+  await lab.zfs('create', '-V', '8M', 'calm/new');
+  t.regex(await lab.zpool('status', 'tank'), /zpool clear/);
+  await sleep(500);
+  t.false(done);
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  t.is(await write, 0);
+  t.true((await client.readAt(4 * MiB, data.length)).equals(data));
+  t.regex(await lab.zpool('status', 'tank'), /state: ONLINE/);
+  client.destroy();
+  calm.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+it('failmode=continue: new writes fail, the rest of the host goes on, zpool clear heals', async (t) => {
+  const [lab, broken] = await fragile(t, 'continue');
+  const client = await lab.open('tank/v');
+  const calm = await lab.open('calm/v');
+  const data = noise(MiB, 3);
+  await client.writeAt(0, data);
+  writeFileSync(broken, '');
+  // It is under way when the disk fails, so it may wait for the pool; what comes after the suspension may not.
+  const early = client.request({ type: 3 });
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  const late = await lab.open('tank/v');
+  t.not((await late.writeAt(8 * MiB, data)).errno, 0);
+  t.is((await calm.writeAt(0, data)).errno, 0);
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  await early;
+  await until('it takes writes again', async () => (await late.writeAt(8 * MiB, data)).errno === 0);
+  t.true((await client.readAt(0, data.length)).equals(data));
+  for (const open of [client, late, calm]) open.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+it('failmode=panic: the host ends with 70, clients get an error and do not hang', async (t) => {
+  const [lab, broken] = await fragile(t, 'panic');
+  const calm = await lab.open('calm/v');
+  const client = await lab.open('tank/v');
+  const waiting = lab.run('zpool', ['events', '-f']);
+  await client.writeAt(0, noise(MiB));
+  writeFileSync(broken, '');
+  const flush = client.request({ type: 3 }).then(
+    ({ errno }) => errno,
+    () => -1,
+  );
+  t.is(await lab.ended(), 70);
+  t.not(await flush, 0);
+  await t.throwsAsync(() => calm.writeAt(0, noise(4096)));
+  t.not((await waiting).code, 0);
+  t.regex(lab.hostLog, /tank/);
+  t.regex(await lab.fails('zpool', 'list'), /no ZoW host/);
+  // What was promised is there.
+  rmSync(broken);
+  await lab.start();
+  await lab.zpool('import', '-d', lab.disks, 'calm');
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  await lab.finish('tank', 'calm');
+});
