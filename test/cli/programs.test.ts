@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { PROGRAMS } from '../../cli/programs.ts';
 import { wasmFile } from '../../host/assets.ts';
@@ -99,7 +100,7 @@ test.before(async (t) => {
     truncateSync(file, 256 * MiB);
   }
   const config = join(directory, 'pool.yaml');
-  writeFileSync(config, 'socket: zow.sock\nmemory: 512M\n');
+  writeFileSync(config, 'socket: zow.sock\nmemory: 512M\nnbd: [{ unix: nbd.sock }]\n');
   const child = spawn(process.execPath, [join(root, 'cli/main.ts'), 'serve', config], {
     env: { ...env, ZOW_LOG: 'error' },
     stdio: ['ignore', 'ignore', 'inherit'],
@@ -158,6 +159,16 @@ const same = [
   'zfs create tank/no/parent',
   'zpool create tank $PWD/disks/c',
   'zpool create x $PWD/disks/a',
+  'zpool create x raidz $PWD/disks/c',
+  'zpool create x $PWD/scripts',
+  'zpool set ashift=99 tank',
+  'zpool import -d /nowhere',
+  'zpool import nopool',
+  'zfs set volsize=1 tank/v',
+  'zfs set compression=fast tank',
+  'zfs destroy tank',
+  'zfs rename tank/v tank/f/no/parent',
+  'zfs receive tank/empty < /dev/null',
   'zpool frobnicate',
   'zinject',
   'zdb -l disks/a',
@@ -246,6 +257,40 @@ ready('a terminal gets colours, and Ctrl-C ends what repeats', async (t) => {
 ready('a program that waits ends by the signal it is sent', async (t) => {
   const { status } = await sh('timeout -s INT 3 zpool iostat 1 > /dev/null');
   t.is(status, 124, 'ended by timeout, not by itself');
+});
+
+ready('a host that goes away is told in one line', async (t) => {
+  const config = join(directory, 'other.yaml');
+  writeFileSync(config, 'socket: other.sock\nmemory: 256M\n');
+  const other = spawn(process.execPath, [join(root, 'cli/main.ts'), 'serve', config], {
+    env: { ...env, ZOW_LOG: 'silent' },
+    stdio: 'ignore',
+  });
+  const vars = { ZOW_SOCKET: join(directory, 'other.sock') };
+  for (let tries = 0; (await sh('zpool list', vars)).status !== 0; tries++) {
+    if (tries > 50 || other.exitCode !== null) throw new Error('the host does not start');
+  }
+  const waiting = sh('zpool events -f', vars);
+  await sleep(1000);
+  other.kill('SIGKILL');
+  const { status, stderr } = await waiting;
+  t.is(status, 1);
+  t.regex(stderr, /^the ZoW host on .*other\.sock went away\n$/);
+});
+
+ready('SIGUSR1 makes a send tell its progress', async (t) => {
+  await ok('head -c 4M /dev/urandom > noise && nbdcopy noise "nbd+unix:///tank/v?socket=$PWD/nbd.sock"');
+  await ok('zfs snapshot tank/v@full');
+  const send = spawn('zfs', ['send', 'tank/v@full'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const exit = once(send, 'exit');
+  const told = text(send.stderr!);
+  // Nobody reads the stream yet: the program waits in a write.
+  await sleep(1000);
+  send.kill('SIGUSR1');
+  await sleep(100);
+  send.stdout!.resume();
+  t.deepEqual(await exit, [0, null]);
+  t.regex(await told, /tank\/v@full/);
 });
 
 ready('a pool with damage is reported as one', async (t) => {
