@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { programArgs } from './assets.ts';
@@ -6,9 +6,10 @@ import type { Config, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import { loadCore } from './core/load.ts';
+import { makeFolders } from './folder.ts';
 import type { IoctlClient, IoctlSession } from './ioctl/core.ts';
 import { IoctlServer } from './ioctl/server.ts';
-import { defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
+import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
 import { type Logger, log as rootLog } from './log.ts';
 import type { ListenerAddress } from './nbd/listener.ts';
 import { NbdServer } from './nbd/server.ts';
@@ -152,16 +153,18 @@ export class ZowHost implements AsyncDisposable {
   async #listen(): Promise<void> {
     const { nbd, socket } = this.config;
     if (nbd.length > 0) {
-      for (const listener of nbd) if (listener.kind === 'unix') makeFolder(listener.path);
       const server = new NbdServer({ provider: this.core.volumes, listeners: nbd.map(nbdListener), log: this.#log });
-      await server.start().catch((error: unknown) => {
-        throw new StartError([`nbd: ${error instanceof Error ? error.message : error}`], { cause: error });
-      });
+      try {
+        for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
+        await server.start();
+      } catch (error) {
+        throw new StartError([`nbd: ${reasonOf(error)}`], { cause: error });
+      }
       this.#nbd = server;
     }
     // Last: who sees the socket finds everything ready.
     this.#public = await IoctlServer.listen(this.core, socket).catch((error: unknown) => {
-      throw new StartError([error instanceof Error ? error.message : String(error)], { cause: error });
+      throw new StartError([reasonOf(error)], { cause: error });
     });
   }
 
@@ -207,11 +210,16 @@ export class ZowHost implements AsyncDisposable {
 
 function coreFailed(error: unknown): never {
   if (error instanceof StartError) throw error;
-  const reason = error instanceof Error ? error.message : String(error);
-  throw new StartError([`the core cannot be started: ${reason}`], { cause: error });
+  throw new StartError([`the core cannot be started: ${reasonOf(error)}`], { cause: error });
 }
 
+/** Before anything is started: the socket's name has to be free, or left by a host that is gone. */
 async function refuseSecondHost(socket: string): Promise<void> {
+  try {
+    checkSocketPath(socket);
+  } catch (error) {
+    throw new StartError([reasonOf(error)], { cause: error });
+  }
   const holder = await probeSocket(socket).catch(() => undefined);
   if (holder !== undefined) throw new StartError([new SocketBusyError(socket, holder.pid).message]);
 }
@@ -221,8 +229,10 @@ function settled<T>(promise: Promise<T>): Promise<T | undefined> {
   return Promise.race([promise, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))]);
 }
 
-function makeFolder(path: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+/** What an error says, and what the one behind it says. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
 
 function nbdListener(listener: NbdListenerConfig) {

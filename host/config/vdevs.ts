@@ -198,12 +198,24 @@ function draidProblem(word: string, children: number): string | undefined {
   return undefined;
 }
 
+const MIB = 1024 ** 2;
+/** Four labels and the boot block: VDEV_LABEL_START_SIZE and VDEV_LABEL_END_SIZE. */
+const LABELS_BYTES = 4.5 * MIB;
+/** spa_min_slop and spa_max_slop of module/zfs/spa_misc.c. */
+const SLOP_BYTES_MIN = 128 * MIB;
+const SLOP_BYTES_MAX = 128 * 1024 * MIB;
+
 /**
- * More bytes than a pool of such devices can ever hold: what is left after redundancy, before ZFS's own needs.
- * `sizeBytes` is asked for each device.
+ * More bytes than a pool of such devices can ever give to volumes: what is left after redundancy, labels, and the space
+ * that spa_get_slop_space() keeps back. `sizeBytes` is asked for each device.
  */
 export function capacityBound(spec: VdevSpec, sizeBytes: (path: string) => number): number {
-  return spec.data.reduce((sum, vdev) => sum + vdev.dataDevices * Math.min(...vdev.paths.map(sizeBytes)), 0);
+  const space = spec.data.reduce(
+    (sum, vdev) => sum + vdev.dataDevices * Math.max(0, Math.min(...vdev.paths.map(sizeBytes)) - LABELS_BYTES),
+    0,
+  );
+  const slop = Math.max(Math.min(space / 32, SLOP_BYTES_MAX), Math.min(space / 2, SLOP_BYTES_MIN));
+  return Math.ceil((space - slop) / MIB) * MIB;
 }
 
 function summarize(groups: readonly Group[], stripes: number, leaves: readonly VdevLeaf[]): string {

@@ -1,7 +1,8 @@
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { Errno } from '../errno.ts';
+import { makeFolders } from '../folder.ts';
 import { log } from '../log.ts';
 import { HelloRefused, Lane, type LaneOwner } from './connection.ts';
 import type { IoctlCore } from './core.ts';
@@ -103,7 +104,7 @@ export class IoctlServer implements LaneOwner {
 
   async #listen(): Promise<void> {
     checkSocketPath(this.path);
-    mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+    makeFolders(dirname(this.path), 0o700);
     const temporary = temporaryBeside(this.path);
     const server = this.#server;
     const listening = new Promise<void>((resolve, reject) => {

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync, linkSync, lstatSync, mkdirSync, renameSync, unlinkSync } from 'node:fs';
+import { existsSync, linkSync, lstatSync, renameSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
+import { makeFolders } from '../folder.ts';
 import { decodeHelloReply, encodeHello, helloReplyBytes, versionProbe } from './protocol.ts';
 
 /** sizeof (sockaddr_un.sun_path) less its NUL. */
@@ -115,7 +116,7 @@ export function temporaryBeside(path: string): string {
  * @throws SocketBusyError when somebody listens there
  */
 export async function publishSocket(temporary: string, path: string): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolders(dirname(path), 0o700);
   for (let attempt = 0; attempt < 10; attempt++) {
     try {
       linkSync(temporary, path);

@@ -1,8 +1,9 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { PoolConfig, VolumeConfig } from '../config/config.ts';
 import { formatSize } from '../config/size.ts';
 import { createSparse } from '../devices/sparse.ts';
+import { makeFolders } from '../folder.ts';
 import type { Logger } from '../log.ts';
 import { StartError } from './errors.ts';
 import type { Plan, PoolPlan } from './plan.ts';
@@ -67,7 +68,7 @@ async function createPool(plan: PoolPlan & { action: 'create' }, run: RunProgram
   const created: string[] = [];
   try {
     for (const { path, sizeBytes } of plan.files) {
-      mkdirSync(dirname(path), { recursive: true });
+      makeFolders(dirname(path));
       createSparse(path, sizeBytes);
       created.push(path);
     }

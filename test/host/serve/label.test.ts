@@ -213,7 +213,7 @@ test('contradictions name both sides', async (t) => {
       'pools: { tank: { vdevs: [mirror, a, b], create: {}, volumes: { v: { size: 64M } } } }',
       undefined,
       undefined,
-      /its volumes need 64M, its devices hold less than 64M; sparse: true makes/,
+      /its volumes need 64M, its devices hold less than 30M; sparse: true makes/,
     ],
   ];
   for (const [yaml, onA, onB, message] of cases) {

@@ -163,6 +163,18 @@ test.serial('a second host on the socket is refused with the pid of the first', 
   t.deepEqual(error.reasons, [`${host.socket}: the ZoW host with pid ${process.pid} serves this socket`]);
 });
 
+test('folders that cannot be made end it, at once and with the reason', async (t) => {
+  const folder = scratch(t);
+  writeFileSync(join(folder, 'file'), '');
+  const cases: readonly (readonly [object, RegExp])[] = [
+    [{ socket: 'file' }, /file: exists and is not a socket/],
+    [{ socket: 'file/zow.sock' }, /ENOTDIR/],
+    [{ socket: '/proc/zow/zow.sock' }, /ENOENT/],
+    [{ socket: 'zow.sock', nbd: [{ unix: '/proc/zow/nbd.sock' }] }, /^nbd: ENOENT/],
+  ];
+  for (const [config, message] of cases) t.regex((await refused(t, folder, config))[0].message, message);
+});
+
 test('a listener that cannot be opened ends it all', async (t) => {
   const folder = scratch(t);
   const { tank } = CONFIG.pools;
