@@ -1,4 +1,4 @@
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Lab, MiB, missing, must, root } from './host.ts';
@@ -168,6 +168,27 @@ it('names: case, normalization and UTF-8 are kept, inherited and not changed', a
   t.regex(master, /casesensitivity = 1\b/);
   t.regex(master, /normalization = 16\b/);
   t.regex(master, /utf8only = 1\b/);
+});
+
+it('the root filesystem takes its properties and its key from zpool create', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a');
+  const key = join(lab.directory, 'key');
+  writeFileSync(key, 'correct horse battery\n');
+  await lab.start();
+  const properties = ['casesensitivity=mixed', 'normalization=formKC', 'dnodesize=auto', 'canmount=off'];
+  const encryption = ['encryption=on', 'keyformat=passphrase', `keylocation=file://${key}`];
+  await lab.zpool('create', ...[...properties, ...encryption].flatMap((value) => ['-O', value]), 'tank', disk);
+  await lab.zfs('create', 'tank/child');
+  await lab.zpool('export', 'tank');
+  await lab.zpool('import', '-d', lab.disks, '-l', 'tank');
+  for (const dataset of ['tank', 'tank/child']) {
+    t.is(await lab.get(dataset, 'keystatus'), 'available');
+    t.is(await lab.get(dataset, 'casesensitivity'), 'mixed');
+    t.is(await lab.get(dataset, 'normalization'), 'formKC');
+    t.regex(await lab.zfs('userspace', '-n', dataset), /POSIX User\s+0\s/);
+  }
+  await lab.finish('tank');
 });
 
 it('filesystems of every version, and zfs upgrade', async (t) => {
