@@ -16,7 +16,9 @@
  * malloc: size classes over dlmalloc (whose source wasi-libc carries).
  *
  *	<= 16 KiB	slabs: 64 KiB pages cut into objects of one class; the
- *			class of an address is found by its page
+ *			slab of an address is found by its page. One without
+ *			live objects is any class's; where all of a chunk are,
+ *			the chunk is dlmalloc's again when memory is short
  *	larger		multiples of 4 KiB, page aligned; freed ones are kept
  *			in a list by exact size (ARC buffers come and go in a
  *			few sizes), the rest goes to dlmalloc
@@ -56,12 +58,35 @@ static size_t dlmalloc_usable_size(void *);
 #define	SLAB_SIZE	(1 << SLAB_SHIFT)
 #define	SLABS_AT_ONCE	16
 #define	CLASS_MAX	64
+#define	CACHED_MAX	128		/* objects of a class kept at hand */
 #define	LARGE_SHIFT	12
 #define	LARGE_PAGE	(1 << LARGE_SHIFT)
 #define	LARGE_BIN_MAX	4097		/* up to 16 MiB, the largest block */
 
-static uint8_t slab_class[65536];	/* of each 64 KiB page; 0: not a slab */
-static void *class_free[CLASS_MAX];
+/*
+ * Slabs are numbered by their page; 0 is none. They come in chunks, whose
+ * first slab knows how many they are.
+ */
+typedef struct slab {
+	void		*s_objects;	/* free ones */
+	uint16_t	s_live;		/* objects in use */
+	uint16_t	s_next;		/* in its class's list, or that of */
+	uint16_t	s_prev;		/* the free slabs */
+	uint8_t		s_class;	/* 0: free, or not a slab */
+	uint8_t		s_position;	/* in its chunk */
+	uint8_t		s_chunk_slabs;
+	uint8_t		s_chunk_free;	/* of them, free */
+} slab_t;
+
+static slab_t slabs[65536];
+static uint16_t class_slabs[CLASS_MAX];	/* with free objects */
+static uint16_t free_slabs;
+
+/* What was freed last of each class, for the next of it; live to its slab. */
+static void *class_cache[CLASS_MAX];
+static uint8_t class_cached[CLASS_MAX];
+static uint8_t class_cached_max[CLASS_MAX];
+static int free_chunks;			/* whose slabs are all free */
 static uint16_t class_size[CLASS_MAX];
 static uint8_t size_class[SMALL_MAX / 16 + 1];
 static int class_count;
@@ -110,6 +135,11 @@ classes_init(void)
 			class_size[c++] = base + base / 4 * i;
 	}
 	class_count = c;
+	for (c = 1; c < class_count; c++) {
+		int count = SLAB_SIZE / class_size[c];
+
+		class_cached_max[c] = count < CACHED_MAX ? count : CACHED_MAX;
+	}
 	c = 1;
 	for (unsigned int i = 0; i <= SMALL_MAX / 16; i++) {
 		while (class_size[c] < i * 16)
@@ -121,6 +151,8 @@ classes_init(void)
 static void
 large_flush(void)
 {
+	if (large_cached == 0)
+		return;
 	for (int bin = 0; bin < LARGE_BIN_MAX; bin++) {
 		while (large_bin[bin] != NULL) {
 			void *p = large_bin[bin];
@@ -132,68 +164,216 @@ large_flush(void)
 	large_cached = 0;
 }
 
+static void
+slab_link(uint16_t *list, unsigned int i)
+{
+	slabs[i].s_prev = 0;
+	slabs[i].s_next = *list;
+	if (*list != 0)
+		slabs[*list].s_prev = i;
+	*list = i;
+}
+
+static void
+slab_unlink(uint16_t *list, unsigned int i)
+{
+	const slab_t *s = &slabs[i];
+
+	if (s->s_prev != 0)
+		slabs[s->s_prev].s_next = s->s_next;
+	else
+		*list = s->s_next;
+	if (s->s_next != 0)
+		slabs[s->s_next].s_prev = s->s_prev;
+}
+
+/* Makes a slab free, for any class. */
+static __attribute__((noinline)) void
+slab_release(unsigned int i)
+{
+	slab_t *first = &slabs[i - slabs[i].s_position];
+
+	slabs[i].s_class = 0;
+	slab_link(&free_slabs, i);
+	if (++first->s_chunk_free == first->s_chunk_slabs)
+		free_chunks++;
+}
+
+static void slab_free(void *);
+
+/* Gives chunks without a slab in use back to dlmalloc. */
+static void
+slab_flush(void)
+{
+	unsigned int next;
+
+	for (int class = 1; class < class_count; class++) {
+		while (class_cache[class] != NULL) {
+			void *p = class_cache[class];
+
+			class_cache[class] = *(void **)p;
+			slab_free(p);
+		}
+		class_cached[class] = 0;
+		for (unsigned int i = class_slabs[class]; i != 0; i = next) {
+			next = slabs[i].s_next;
+			if (slabs[i].s_live > 0)
+				continue;
+			slab_unlink(&class_slabs[class], i);
+			slab_release(i);
+		}
+	}
+	for (unsigned int i = free_slabs; i != 0 && free_chunks > 0; i = next) {
+		unsigned int first = i - slabs[i].s_position;
+		unsigned int count = slabs[first].s_chunk_slabs;
+
+		next = slabs[i].s_next;
+		if (slabs[first].s_chunk_free < count)
+			continue;
+		while (next >= first && next < first + count)
+			next = slabs[next].s_next;
+		for (unsigned int j = first; j < first + count; j++)
+			slab_unlink(&free_slabs, j);
+		free_chunks--;
+		dlfree((void *)((uintptr_t)first << SLAB_SHIFT));
+	}
+}
+
 static void *
 underlying_alloc(size_t align, size_t size)
 {
 	void *p = dlmemalign(align, size);
 
-	if (p == NULL && large_cached > 0) {
+	if (p == NULL) {
 		large_flush();
+		slab_flush();
 		p = dlmemalign(align, size);
 	}
 	return (p);
 }
 
-/* A new slab for the class; its first object, the others go to the list. */
-static void *
+/* A new chunk; zero when there is no memory. */
+static int
+chunk_grow(void)
+{
+	/* dlmalloc's header makes the last page of a chunk short. */
+	unsigned int count = SLABS_AT_ONCE - 1;
+	void *chunk = underlying_alloc(SLAB_SIZE,
+	    SLABS_AT_ONCE * SLAB_SIZE - 64);
+	unsigned int first;
+
+	if (chunk == NULL) {
+		/* To look for one may have set slabs free. */
+		if (free_slabs != 0)
+			return (1);
+		count = 1;
+		chunk = underlying_alloc(SLAB_SIZE, SLAB_SIZE);
+	}
+	if (chunk == NULL)
+		return (free_slabs != 0);
+	first = (uintptr_t)chunk >> SLAB_SHIFT;
+	slabs[first].s_chunk_slabs = count;
+	slabs[first].s_chunk_free = 0;
+	for (unsigned int i = count; i-- > 0; ) {
+		slabs[first + i].s_position = i;
+		slab_release(first + i);
+	}
+	return (1);
+}
+
+/* Gives the class a slab; zero when there is no memory. */
+static __attribute__((noinline)) int
 slab_grow(int class)
 {
-	static char *chunk;
-	static int chunk_slabs;
 	unsigned int size = class_size[class];
-	unsigned int count = SLAB_SIZE / size;
-	char *slab;
+	unsigned int i;
+	slab_t *s, *first;
+	char *base;
 
-	if (chunk_slabs == 0) {
-		/* dlmalloc's header makes the last page of a chunk short. */
-		chunk = underlying_alloc(SLAB_SIZE,
-		    SLABS_AT_ONCE * SLAB_SIZE - 64);
-		if (chunk != NULL) {
-			chunk_slabs = SLABS_AT_ONCE - 1;
-		} else {
-			chunk = underlying_alloc(SLAB_SIZE, SLAB_SIZE);
-			if (chunk == NULL)
-				return (NULL);
-			chunk_slabs = 1;
-		}
-	}
-	slab = chunk;
-	chunk += SLAB_SIZE;
-	chunk_slabs--;
-	slab_class[(uintptr_t)slab >> SLAB_SHIFT] = class;
-	for (unsigned int i = count - 1; i > 0; i--) {
-		void **object = (void **)(slab + i * size);
+	if (free_slabs == 0 && !chunk_grow())
+		return (0);
+	i = free_slabs;
+	s = &slabs[i];
+	first = &slabs[i - s->s_position];
+	base = (char *)((uintptr_t)i << SLAB_SHIFT);
+	slab_unlink(&free_slabs, i);
+	if (first->s_chunk_free-- == first->s_chunk_slabs)
+		free_chunks--;
+	s->s_class = class;
+	s->s_live = 0;
+	s->s_objects = NULL;
+	for (unsigned int n = SLAB_SIZE / size; n-- > 0; ) {
+		void **object = (void **)(base + n * size);
 
-		*object = class_free[class];
-		class_free[class] = object;
+		*object = s->s_objects;
+		s->s_objects = object;
 	}
-	return (slab);
+	slab_link(&class_slabs[class], i);
+	return (1);
+}
+
+static __attribute__((noinline)) void *
+slab_alloc(int class)
+{
+	slab_t *s;
+	void *p;
+
+	if (class_slabs[class] == 0 && !slab_grow(class))
+		return (NULL);
+	s = &slabs[class_slabs[class]];
+	p = s->s_objects;
+	s->s_objects = *(void **)p;
+	s->s_live++;
+	if (s->s_objects == NULL)
+		slab_unlink(&class_slabs[class], class_slabs[class]);
+	return (p);
+}
+
+/* A class keeps its last slab. */
+static __attribute__((noinline)) void
+slab_free(void *p)
+{
+	unsigned int i = (uintptr_t)p >> SLAB_SHIFT;
+	slab_t *s = &slabs[i];
+	uint16_t *list = &class_slabs[s->s_class];
+
+	if (s->s_objects == NULL)
+		slab_link(list, i);
+	*(void **)p = s->s_objects;
+	s->s_objects = p;
+	if (--s->s_live == 0 && (s->s_next != 0 || s->s_prev != 0)) {
+		slab_unlink(list, i);
+		slab_release(i);
+	}
 }
 
 static inline void *
 small_alloc(int class)
 {
-	void *p = class_free[class];
+	void *p = class_cache[class];
 
 	if (__builtin_expect(p != NULL, 1)) {
-		class_free[class] = *(void **)p;
-	} else {
-		p = slab_grow(class);
-		if (p == NULL)
-			return (NULL);
+		class_cache[class] = *(void **)p;
+		class_cached[class]--;
+	} else if ((p = slab_alloc(class)) == NULL) {
+		return (NULL);
 	}
 	heap_live += class_size[class];
 	return (p);
+}
+
+static inline void
+small_free(int class, void *p)
+{
+	heap_live -= class_size[class];
+	if (__builtin_expect(class_cached[class] < class_cached_max[class],
+	    1)) {
+		*(void **)p = class_cache[class];
+		class_cache[class] = p;
+		class_cached[class]++;
+	} else {
+		slab_free(p);
+	}
 }
 
 static __attribute__((noinline)) void *
@@ -264,16 +444,13 @@ malloc(size_t size)
 void
 free(void *p)
 {
-	int class;
+	int class = slabs[(uintptr_t)p >> SLAB_SHIFT].s_class;
 	size_t size, pages;
 
 	if (p == NULL)
 		return;
-	class = slab_class[(uintptr_t)p >> SLAB_SHIFT];
 	if (__builtin_expect(class != 0, 1)) {
-		heap_live -= class_size[class];
-		*(void **)p = class_free[class];
-		class_free[class] = p;
+		small_free(class, p);
 		return;
 	}
 	size = dlmalloc_usable_size(p) & -LARGE_PAGE;
@@ -292,7 +469,7 @@ free(void *p)
 size_t
 malloc_usable_size(void *p)
 {
-	int class = slab_class[(uintptr_t)p >> SLAB_SHIFT];
+	int class = slabs[(uintptr_t)p >> SLAB_SHIFT].s_class;
 
 	return (class != 0 ? class_size[class] :
 	    dlmalloc_usable_size(p) & -LARGE_PAGE);
