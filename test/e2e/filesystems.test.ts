@@ -1,7 +1,7 @@
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Lab, MiB, missing, must, root } from './host.ts';
+import { Lab, MiB, missing, must, root, until } from './host.ts';
 
 /**
  * Filesystems, which the host never mounts: what they have on disk, their properties, quotas, snapshots and streams. The judge of
@@ -239,6 +239,28 @@ it('space and quotas of users, groups and projects', async (t) => {
   await lab.start();
   await lab.zpool('import', '-d', lab.disks, 'tank');
   t.is(await lab.get('tank/fs', 'groupquota@1001'), String(20 * MiB));
+  await lab.finish('tank');
+});
+
+it('requests about one filesystem at the same time take turns; a receive is not waited for', async (t) => {
+  const lab = await withPool(t);
+  await lab.zfs('create', 'tank/fs');
+  const results = await Promise.all(
+    Array.from({ length: 8 }, (_, i) =>
+      i % 2 === 0
+        ? lab.run('zfs', ['set', `userquota@${1000 + i}=1M`, 'tank/fs'])
+        : lab.run('zfs', ['userspace', '-n', 'tank/fs']),
+    ),
+  );
+  for (const { code, stderr } of results) t.is(code, 0, stderr);
+  t.is((await lab.zfs('userspace', '-nHp', 'tank/fs')).match(/^POSIX User\t100[0246]\t/gm)?.length, 4);
+
+  await lab.zfs('snapshot', 'tank/fs@s');
+  const script = '(zfs send tank/fs@s | head -c 6000; sleep 4) | zfs receive -u tank/coming';
+  const receiving = lab.shell(script);
+  await until('the receive has begun', async () => (await lab.run('zfs', ['list', 'tank/coming'])).code === 0);
+  t.regex(await lab.fails('zfs', 'userspace', 'tank/coming'), /busy/);
+  t.not((await receiving).code, 0, 'half a stream');
   await lab.finish('tank');
 });
 

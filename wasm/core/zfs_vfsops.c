@@ -38,17 +38,29 @@
 #include "compat.h"
 
 /*
+ * How many are open. Each owns its filesystem, which has one owner at a time;
+ * a mounted one would be shared, so requests take turns (zfsvfs_create()).
+ */
+static uint64_t zfsvfs_open;
+static kmutex_t zfsvfs_open_lock;
+static kcondvar_t zfsvfs_open_cv;
+
+/*
  * Lets the DMU account for what users, groups and projects take.
  */
 void
 zfs_init(void)
 {
+	mutex_init(&zfsvfs_open_lock, NULL, MUTEX_DEFAULT, NULL);
+	cv_init(&zfsvfs_open_cv, NULL, CV_DEFAULT, NULL);
 	dmu_objset_register_type(DMU_OST_ZFS, zpl_get_file_info);
 }
 
 void
 zfs_fini(void)
 {
+	cv_destroy(&zfsvfs_open_cv);
+	mutex_destroy(&zfsvfs_open_lock);
 }
 
 boolean_t
@@ -276,9 +288,68 @@ zfsvfs_load(zfsvfs_t *zfsvfs)
 	    &zfsvfs->z_attr_table));
 }
 
+static void
+zfsvfs_open_enter(void)
+{
+	mutex_enter(&zfsvfs_open_lock);
+	zfsvfs_open++;
+	mutex_exit(&zfsvfs_open_lock);
+}
+
 /*
- * Opens a filesystem or its snapshot, as its owner: EBUSY if something else
- * is. zfsvfs_rele() closes it.
+ * Returns how many others are open still.
+ */
+static uint64_t
+zfsvfs_open_exit(void)
+{
+	uint64_t others;
+
+	mutex_enter(&zfsvfs_open_lock);
+	others = --zfsvfs_open;
+	cv_broadcast(&zfsvfs_open_cv);
+	mutex_exit(&zfsvfs_open_lock);
+	return (others);
+}
+
+/*
+ * Owns a filesystem, after the requests that do so now. EBUSY: its owner is
+ * something else, a receive for instance.
+ */
+static int
+zfsvfs_own(const char *name, boolean_t readonly, zfsvfs_t *zfsvfs,
+    objset_t **os)
+{
+	int error;
+
+	for (;;) {
+		zfsvfs_open_enter();
+		error = dmu_objset_own(name, DMU_OST_ZFS, readonly, B_TRUE,
+		    zfsvfs, os);
+		if (error == 0)
+			return (0);
+		if (zfsvfs_open_exit() == 0 || error != EBUSY)
+			return (error);
+
+		mutex_enter(&zfsvfs_open_lock);
+		if (zfsvfs_open != 0)
+			cv_wait(&zfsvfs_open_cv, &zfsvfs_open_lock);
+		mutex_exit(&zfsvfs_open_lock);
+	}
+}
+
+static int
+zfsvfs_fill(zfsvfs_t *zfsvfs, objset_t *os)
+{
+	zfsvfs->z_os = os;
+	zfsvfs->z_parent = zfsvfs;
+	mutex_init(&zfsvfs->z_lock, NULL, MUTEX_DEFAULT, NULL);
+	rw_init(&zfsvfs->z_fuid_lock, NULL, RW_DEFAULT, NULL);
+	ZFS_TEARDOWN_INIT(zfsvfs);
+	return (zfsvfs_load(zfsvfs));
+}
+
+/*
+ * Opens a filesystem or its snapshot, as its owner. zfsvfs_rele() closes it.
  */
 int
 zfsvfs_create(const char *name, boolean_t readonly, zfsvfs_t **zfvp)
@@ -287,34 +358,35 @@ zfsvfs_create(const char *name, boolean_t readonly, zfsvfs_t **zfvp)
 	objset_t *os;
 	int error;
 
-	error = dmu_objset_own(name, DMU_OST_ZFS,
-	    readonly || strchr(name, '@') != NULL, B_TRUE, zfsvfs, &os);
+	error = zfsvfs_own(name, readonly || strchr(name, '@') != NULL,
+	    zfsvfs, &os);
 	if (error != 0) {
 		kmem_free(zfsvfs, sizeof (zfsvfs_t));
 		return (error);
 	}
-	error = zfsvfs_create_impl(zfvp, zfsvfs, os);
-	if (error != 0)
+	error = zfsvfs_fill(zfsvfs, os);
+	if (error != 0) {
 		dmu_objset_disown(os, B_TRUE, zfsvfs);
-	return (error);
+		zfsvfs_free(zfsvfs);
+		return (error);
+	}
+	*zfvp = zfsvfs;
+	return (0);
 }
 
 /*
- * Fills a zeroed zfsvfs_t for an objset that the caller holds or owns, and goes
- * on to do so. Frees `zfsvfs` when it fails. (Upstream's also disowns then,
- * which is wrong for the caller that merely holds, zcp_get_userquota_prop().)
+ * Fills a zeroed zfsvfs_t for an objset that the caller holds, and goes on to
+ * hold. Frees `zfsvfs` when it fails, and leaves the hold alone. (Upstream's
+ * disowns the objset then, which its one caller besides zfsvfs_create(),
+ * zcp_get_userquota_prop(), does not own.)
  */
 int
 zfsvfs_create_impl(zfsvfs_t **zfvp, zfsvfs_t *zfsvfs, objset_t *os)
 {
 	int error;
 
-	zfsvfs->z_os = os;
-	zfsvfs->z_parent = zfsvfs;
-	mutex_init(&zfsvfs->z_lock, NULL, MUTEX_DEFAULT, NULL);
-	rw_init(&zfsvfs->z_fuid_lock, NULL, RW_DEFAULT, NULL);
-	ZFS_TEARDOWN_INIT(zfsvfs);
-	error = zfsvfs_load(zfsvfs);
+	zfsvfs_open_enter();
+	error = zfsvfs_fill(zfsvfs, os);
 	if (error != 0) {
 		zfsvfs_free(zfsvfs);
 		zfsvfs = NULL;
@@ -331,6 +403,7 @@ zfsvfs_free(zfsvfs_t *zfsvfs)
 	rw_destroy(&zfsvfs->z_fuid_lock);
 	mutex_destroy(&zfsvfs->z_lock);
 	kmem_free(zfsvfs, sizeof (zfsvfs_t));
+	(void) zfsvfs_open_exit();
 }
 
 /*
