@@ -4,44 +4,14 @@
 
 /** musl, as far as the core and the programs use it. What is left out needs a kernel, or is ours (wasm/libc/). */
 export const MUSL = {
-  directories: [
-    ...[
-      'conf',
-      'ctype',
-      'dirent',
-      'env',
-      'errno',
-      'exit',
-      'fcntl',
-      'fenv',
-      'internal',
-      'legacy',
-      'linux',
-      'locale',
-      'math',
-    ],
-    ...[
-      'misc',
-      'mman',
-      'multibyte',
-      'network',
-      'passwd',
-      'prng',
-      'process',
-      'regex',
-      'sched',
-      'search',
-      'select',
-      'signal',
-    ],
-    ...['stat', 'stdio', 'stdlib', 'string', 'temp', 'termios', 'time', 'unistd'],
-  ],
-  /** Single files of other directories. */
-  extra: [
+  /** Patterns below musl's src/. */
+  files: [
+    '{conf,ctype,dirent,env,errno,exit,fcntl,fenv,internal,legacy,linux,locale,misc,mman,multibyte,passwd,prng}/*.c',
+    '{process,regex,sched,search,select,signal,stat,stdio,stdlib,string,temp,termios,time,unistd}/*.c',
+    'math/{__fpclassify,__math_,__signbit,ceil,copysign,exp,fabs,floor,fmod,frexp,ldexp,log,pow,round,scalbn,sqrt}*.c',
+    'network/{accept,bind,connect,get*opt,hton*,listen,ntoh*,recv*,send*,set*opt,shutdown,socket*}.c',
     'setjmp/wasm32/rt.c',
-    ...['thread/pthread_attr_get.c', 'thread/pthread_attr_setinheritsched.c', 'thread/pthread_attr_setschedparam.c'],
-    ...['thread/pthread_attr_setschedpolicy.c', 'thread/pthread_attr_setscope.c', 'thread/pthread_attr_setstack.c'],
-    'thread/pthread_cleanup_push.c',
+    'thread/pthread_{attr_get,attr_setinheritsched,attr_setsched*,attr_setscope,attr_setstack,cleanup_push}.c',
   ],
   without: [
     ...['time/timer_create.c', 'time/timer_settime.c', 'time/timer_delete.c', 'unistd/pause.c'],

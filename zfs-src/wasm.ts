@@ -70,16 +70,15 @@ class Wasm {
   }
 
   #muslGroup(): Group {
-    const { directories, extra, without } = units.MUSL;
-    const skip = new Set(without);
-    const files = directories
-      .flatMap((directory) => globSync(`${directory}/*.c`, { cwd: join(this.context.root, this.#musl, 'src') }).sort())
+    const skip = new Set(units.MUSL.without);
+    const files = units.MUSL.files
+      .flatMap((pattern) => globSync(pattern, { cwd: join(this.context.root, this.#musl, 'src') }).sort())
       .filter((file) => !skip.has(file));
     const internal = ['-Iwasm/libc/arch', `-I${this.#musl}/src/include`, `-I${this.#musl}/src/internal`];
     return {
       name: 'musl',
       compiler: this.context.tools.clang,
-      sources: [...files, ...extra].map((file) => `${this.#musl}/src/${file}`),
+      sources: files.map((file) => `${this.#musl}/src/${file}`),
       flags: [
         ...['-std=c99', '-ffreestanding', '-fno-builtin', '-D_XOPEN_SOURCE=700', '-DBULK_MEMORY_THRESHOLD=32', '-w'],
         ...internal,
