@@ -28,7 +28,7 @@
 #define	CHECK(condition) \
 	do { \
 		if (!(condition)) \
-			zow_panic("line %d: " #condition, __LINE__); \
+			zow_panic("line %d: %s", __LINE__, #condition); \
 	} while (0)
 
 /*
