@@ -225,6 +225,31 @@ ready('a pool is moved by relative paths, and zdb finds it whole', async (t) => 
   await ok('cd disks && zpool import -d . moved && zpool destroy moved');
 });
 
+ready('block devices are looked at as by the native ones', async (t) => {
+  await ok('truncate -s 100M filesystem && mkfs.ext4 -q -F filesystem');
+  const loop = await sh('losetup -f --show filesystem');
+  if (loop.status !== 0) {
+    t.log('no loop devices here');
+    t.pass();
+    return;
+  }
+  const device = loop.stdout.trim();
+  try {
+    const refused = await sh(`zpool create block ${device}`);
+    t.regex(refused.stderr, /contains a filesystem of type 'ext4'/);
+    t.deepEqual(refused, await natively(`zpool create block ${device}`));
+    await ok(`zpool create -f block ${device} && zpool export block`);
+    for (const line of ['zpool import', 'zpool import -s', `zpool import -d ${device}`, `zdb -l ${device}`]) {
+      const found = await sh(line);
+      t.regex(found.stdout, /block/);
+      t.deepEqual(found, await natively(line), line);
+    }
+  } finally {
+    await sh(`zpool destroy block`);
+    await ok(`losetup -d ${device}`);
+  }
+});
+
 ready('a passphrase is asked for without echo', async (t) => {
   const create = ['zfs', 'create', '-V', '8M', '-o', 'encryption=on', '-o', 'keyformat=passphrase', 'tank/secret'];
   const passphrase = 'correct horse\n';

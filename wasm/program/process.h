@@ -18,8 +18,11 @@ long zow_sys_socket(int domain, int type);
 int zow_is_socket(int fd);
 long zow_sys_socket_call(long n, long a, long b, long c);
 
-/* terminal.c: the terminal on a standard stream. */
+/* ioctl.c: of terminals and block devices. */
 long zow_sys_ioctl(int fd, unsigned int request, void *arg);
+
+/* terminal.c: the terminal on a standard stream. */
+long zow_terminal_ioctl(int fd, unsigned int request, void *arg);
 int zow_is_terminal_input(int fd);
 long zow_terminal_read(int fd, void *buf, unsigned int length);
 
@@ -28,5 +31,12 @@ struct k_sigaction;
 long zow_sys_sigaction(int sig, const struct k_sigaction *action,
     struct k_sigaction *old);
 long zow_sys_kill(int sig);
+
+/*
+ * run.c: runs a program and collects the lines it prints, from malloc(3);
+ * `env` NULL is ours. Returns its exit code, or -1 when it did not run.
+ */
+int zow_run(const char *path, char **argv, char **env, int flags,
+    char ***lines, int *count);
 
 #endif	/* _ZOW_PROCESS_H */

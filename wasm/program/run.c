@@ -16,6 +16,8 @@
 #include <unistd.h>
 #include <zow.h>
 
+#include "process.h"
+
 /* Flags of libzfs.h, which needs upstream's include path. */
 #define	STDOUT_VERBOSE	0x01
 #define	STDERR_VERBOSE	0x02
@@ -66,8 +68,8 @@ split_lines(char *text, size_t length, char ***linesp)
 	return (count);
 }
 
-static int
-run(const char *path, char **argv, char **env, int flags, char ***lines,
+int
+zow_run(const char *path, char **argv, char **env, int flags, char ***lines,
     int *count)
 {
 	char *output = NULL;
@@ -85,12 +87,12 @@ int
 __wrap_libzfs_run_process_get_stdout(const char *path, char **argv, char **env,
     char ***lines, int *count)
 {
-	return (run(path, argv, env, 0, lines, count));
+	return (zow_run(path, argv, env, 0, lines, count));
 }
 
 int
 __wrap_libzfs_run_process_get_stdout_nopath(const char *path, char **argv,
     char **env, char ***lines, int *count)
 {
-	return (run(path, argv, env, NO_DEFAULT_PATH, lines, count));
+	return (zow_run(path, argv, env, NO_DEFAULT_PATH, lines, count));
 }

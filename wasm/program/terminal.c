@@ -55,7 +55,7 @@ set_terminal(int fd, const struct termios *wanted)
 }
 
 long
-zow_sys_ioctl(int fd, unsigned int request, void *arg)
+zow_terminal_ioctl(int fd, unsigned int request, void *arg)
 {
 	int size = zow_terminal_size(fd);
 
