@@ -24,10 +24,16 @@ const TARGETS: Readonly<Record<string, { plan: (context: Context) => Plan; only?
 /** Runs make on a plan. What compilers print is passed on, except that a full disk becomes one line. */
 async function make(makefile: string, goals: readonly string[], signal: AbortSignal): Promise<void> {
   let isFull = false;
+  let rest = '';
+  // By whole lines: clang writes the first words of an error before it knows the last.
   const onStderr = (chunk: string): void => {
-    isFull ||= /No space left on device/.test(chunk);
-    if (!isFull) {
-      process.stderr.write(chunk.replaceAll(/^make(\[\d+\])?: .*\n/gm, ''));
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop()!;
+    for (const line of lines) {
+      isFull ||= line.includes('No space left on device');
+      if (!isFull && !/^make(\[\d+\])?: /.test(line)) {
+        process.stderr.write(`${line}\n`);
+      }
     }
   };
   const options = ['-s', '-r', '-R', '--no-print-directory', `-j${availableParallelism()}`, '-f', makefile, ...goals];
