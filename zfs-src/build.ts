@@ -7,7 +7,7 @@ import { defaultPlaces, unpack } from './fetch.ts';
 import { writeMakefile } from './makefile.ts';
 import { nativePlan, publishNative } from './native.ts';
 import type { Plan } from './plan.ts';
-import { BuildError, findRelease, projectRoot, readReleases } from './releases.ts';
+import { BuildError, DISK_FULL, findRelease, projectRoot, readReleases, saysDiskFull } from './releases.ts';
 import { run } from './run.ts';
 import { writeSeamTypes } from './seam.ts';
 import { findTools } from './tools.ts';
@@ -30,7 +30,7 @@ async function make(makefile: string, goals: readonly string[], signal: AbortSig
     const lines = (rest + chunk).split('\n');
     rest = lines.pop()!;
     for (const line of lines) {
-      isFull ||= line.includes('No space left on device');
+      isFull ||= saysDiskFull(line);
       if (!isFull && !/^make(\[\d+\])?: /.test(line)) {
         process.stderr.write(`${line}\n`);
       }
@@ -39,7 +39,7 @@ async function make(makefile: string, goals: readonly string[], signal: AbortSig
   const options = ['-s', '-r', '-R', '--no-print-directory', `-j${availableParallelism()}`, '-f', makefile, ...goals];
   const result = await run('make', options, { cwd: projectRoot, signal, onStderr });
   if (isFull) {
-    throw new BuildError('the disk is full: nothing half-written was kept; free some space and run it again');
+    throw new BuildError(DISK_FULL);
   }
   if (result.status !== 0) {
     throw new BuildError(`${makefile}: the build failed`);

@@ -17,7 +17,7 @@ import {
 import { basename, join } from 'node:path';
 import { debianMirrors } from './mirrors.ts';
 import { patchesFor } from './patches.ts';
-import { BuildError, type Source } from './releases.ts';
+import { BuildError, DISK_FULL, type Source, saysDiskFull } from './releases.ts';
 import { run } from './run.ts';
 
 /** Where a fetch looks and writes; tests point it elsewhere. */
@@ -232,6 +232,9 @@ function readStamp(tree: string): string | undefined {
 
 async function need(command: string, args: readonly string[], signal: AbortSignal): Promise<void> {
   const result = await run(command, args, { signal });
+  if (saysDiskFull(result.output)) {
+    throw new BuildError(DISK_FULL);
+  }
   if (result.status !== 0) {
     throw new BuildError(`${command} failed: ${result.output.trim().split('\n')[0]}`);
   }

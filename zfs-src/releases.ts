@@ -23,6 +23,13 @@ export interface Releases {
 /** An error whose message is all that a user needs to see. */
 export class BuildError extends Error {}
 
+/** Whether what a command printed says that the disk is full; tar says it in words of its own. */
+export function saysDiskFull(output: string): boolean {
+  return /No space left on device|: Wrote only \d+ of \d+ bytes/.test(output);
+}
+
+export const DISK_FULL = 'the disk is full: nothing half-written was kept; free some space and run it again';
+
 export const projectRoot = join(import.meta.dirname, '..');
 
 /** Reads `zfs-src/releases.json`. */
