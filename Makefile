@@ -7,7 +7,7 @@ RELEASE ?=
 DEBUG ?=
 BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
 
-.PHONY: all wasm bundle native run test lint bench clean distclean help
+.PHONY: all wasm bundle native run test test-ready lint bench clean distclean help
 
 all: bundle			## build the core and the programs, and the distributable bundle in dist/
 
@@ -23,10 +23,11 @@ native:				## build zpool, zfs, zdb, zstream, zinject, ztest for this machine (c
 run: bundle			## serve an example pool: a mirror of two sparse files and a volume
 	@cli/bin/zow serve examples/pool.yaml
 
-test:				## lint, then run all tests; T="test/host/nbd/*" runs some
-	@./build.sh test-tools
-	@$(MAKE) bundle native
+test: test-ready		## lint, then run all tests; T="test/host/nbd/*" runs some
 	@$(NODE) test/run.ts $(T)
+
+test-ready: bundle native
+	@./build.sh test-tools
 
 lint:				## types, format and style of all TypeScript and C
 	@$(BUILD) fetch
