@@ -47,7 +47,7 @@ export async function main(program: string, args: readonly string[]): Promise<vo
       file,
       memoryBytes: memoryBytes(program),
       args: [program, ...args],
-      env: { HOSTNAME: hostname(), ...environment(), PWD: process.cwd() },
+      env: { HOSTNAME: hostname(), ...environment(), PWD: workingDirectory() },
       trace,
       exit: (code) => {
         ended = true;
@@ -84,4 +84,13 @@ function environment(): Record<string, string> {
   return Object.fromEntries(
     Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
+}
+
+/** The root when it was removed: absolute paths still work. */
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '/';
+  }
 }
