@@ -194,7 +194,7 @@ export class Wasi {
       path_filestat_get: (_fd: number, flags: number, name: number, length: number, result: number) =>
         this.#path(name, length, (file) => {
           const stat = flags & lookupSymlinkFollow ? fs.statSync : fs.lstatSync;
-          this.#filestat(stat(file, { bigint: true }), result, file);
+          this.#filestat(stat(file, { bigint: true }), result);
         }),
       path_open: (
         _fd: number,
@@ -307,7 +307,8 @@ export class Wasi {
       const at = offset ?? (file.position < 0 || file.append ? undefined : file.position);
       const done = io(file.fd, view, 0, length, at === undefined ? null : at + (offset === undefined ? 0 : total));
       total += done;
-      if (offset === undefined && file.position >= 0) file.position += done;
+      if (offset === undefined && file.position >= 0)
+        file.position = file.append && io === writeBlocking ? this.#size(file.fd) : file.position + done;
       if (done < length) break;
     }
     this.#memory.setU32(result, total);
@@ -336,7 +337,7 @@ export class Wasi {
     return success;
   }
 
-  #filestat(stat: fs.BigIntStats, result: number, file?: string): void {
+  #filestat(stat: fs.BigIntStats, result: number): void {
     const block = stat.isBlockDevice();
     this.#memory.view(result, 64).fill(0);
     this.#memory.setU64(result, block ? stat.rdev : stat.dev);
@@ -347,7 +348,6 @@ export class Wasi {
     this.#memory.setU64(result + 40, stat.atimeNs);
     this.#memory.setU64(result + 48, stat.mtimeNs);
     this.#memory.setU64(result + 56, stat.ctimeNs);
-    void file;
   }
 
   #size(fd: number): number {

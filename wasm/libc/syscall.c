@@ -131,6 +131,8 @@ absolute(long dirfd, const char *path, char out[PATH_MAX])
 
 	if (path == NULL)
 		return (-EFAULT);
+	if (path[0] == '\0')
+		return (-ENOENT);
 	if (path[0] == '/') {
 		len = strlcpy(out, path, PATH_MAX);
 	} else {
@@ -170,7 +172,8 @@ resolve(long dirfd, const char *path, char out[PATH_MAX])
 {
 	struct dir_fd *dir;
 
-	if (path != NULL && path[0] != '/' && dirfd != AT_FDCWD &&
+	if (path != NULL && path[0] != '/' && path[0] != '\0' &&
+	    dirfd != AT_FDCWD &&
 	    (dir = dir_fd_find(dirfd)) != NULL) {
 		if (strlcpy(out, dir->df_path, PATH_MAX) >= PATH_MAX ||
 		    strlcat(out, "/", PATH_MAX) >= PATH_MAX ||
@@ -346,6 +349,21 @@ sys_getdents64(long fd, char *buf, size_t size)
 	return (out);
 }
 
+/* Of a directory, rewinddir(3) and seekdir(3). */
+static long
+sys_llseek(long fd, int64_t offset, long whence, uint64_t *result)
+{
+	struct dir_fd *dir = dir_fd_find(fd);
+
+	if (dir == NULL)
+		return (from_wasi(__wasi_fd_seek(fd, offset, whence, result)));
+	if (whence != SEEK_SET || offset < 0)
+		return (-EINVAL);
+	dir->df_cookie = offset;
+	*result = offset;
+	return (0);
+}
+
 static long
 sys_readlinkat(long dirfd, const char *path, char *buf, size_t size)
 {
@@ -399,9 +417,15 @@ sys_chdir(const char *path)
 {
 	char buf[PATH_MAX];
 	long len = absolute(AT_FDCWD, path, buf);
+	struct kernel_statx stx;
+	long error;
 
 	if (len < 0)
 		return (len);
+	if ((error = sys_statx(AT_FDCWD, buf, 0, &stx)) != 0)
+		return (error);
+	if (!S_ISDIR(stx.stx_mode))
+		return (-ENOTDIR);
 	(void) current_directory();
 	strlcpy(current_dir, buf, sizeof (current_dir));
 	return (0);
@@ -559,8 +583,7 @@ __zow_syscall(long n, long a, long b, long c, long d, long e, long f)
 		    &count), count));
 	case SYS__llseek: {
 		uint64_t pos;
-		long error = from_wasi(__wasi_fd_seek(a,
-		    (int64_t)u64(c, b), e, &pos));
+		long error = sys_llseek(a, (int64_t)u64(c, b), e, &pos);
 
 		if (error == 0)
 			*(uint64_t *)d = pos;

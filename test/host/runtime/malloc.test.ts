@@ -119,7 +119,7 @@ test('whatever is allocated, resized and freed: blocks are aligned, apart, and k
       for (const step of list) heap.run(step);
       heap.end();
     }),
-    { numRuns: 30 },
+    { numRuns: 12 },
   );
   t.pass();
 });

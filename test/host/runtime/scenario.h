@@ -45,6 +45,9 @@ typedef struct scenario {
 
 extern const scenario_t scenarios[];
 
+/* The module's arguments: the scenario's name is [1]. */
+static char **scenario_args __attribute__((unused));
+
 static inline __attribute__((format(printf, 1, 2))) void
 say(const char *fmt, ...)
 {
@@ -70,6 +73,7 @@ spin(int64_t ns)
 int
 main(int argc, char **argv)
 {
+	scenario_args = argv;
 	for (const scenario_t *s = scenarios; s->sc_name != NULL; s++) {
 		if (argc > 1 && strcmp(s->sc_name, argv[1]) == 0) {
 			s->sc_run(argc > 2 ? atoi(argv[2]) : 0);

@@ -95,12 +95,12 @@ deadline(int arg)
 	CHECK(queue.fq_head == NULL);
 	CHECK(fiber_wait(&queue, 1));
 	f = fiber_create("waker", waker, fiber_current, STACK, 0);
-	CHECK(!fiber_wait(&queue, fiber_now() + 40 * MS));
+	CHECK(!fiber_wait(&queue, fiber_now() + 400 * MS));
 	(void) fiber_join(f);
 	/* Nothing of that deadline is left to end another sleep early. */
 	start = fiber_now();
-	fiber_sleep(60 * MS);
-	CHECK(fiber_now() >= start + 60 * MS);
+	fiber_sleep(450 * MS);
+	CHECK(fiber_now() >= start + 450 * MS);
 }
 
 /*
@@ -365,6 +365,15 @@ poll_yielding(int arg)
 }
 
 static void
+tick(int ms)
+{
+	for (;;) {
+		say("tick");
+		fiber_sleep(ms * MS);
+	}
+}
+
+static void
 forever(int arg)
 {
 	say("waits");
@@ -385,6 +394,7 @@ const scenario_t scenarios[] = {
 	{ "interrupts", interrupts },
 	{ "starve", starve },
 	{ "poll", poll_yielding },
+	{ "tick", tick },
 	{ "forever", forever },
 	{ NULL, NULL }
 };
