@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Lab, MiB, missing, noise, sleep, until } from './host.ts';
+import { Lab, MiB, missing, must, noise, sleep, until } from './host.ts';
 
 /** Full pools, pools without disks, and a core that panics: who notices, and who does not. */
 const it = missing() === undefined ? test : test.skip;
@@ -105,6 +105,37 @@ it('failmode=wait: writers wait, the rest of the host goes on, zpool clear lets 
   t.true((await client.readAt(4 * MiB, data.length)).equals(data));
   t.regex(await lab.zpool('status', 'tank'), /state: ONLINE/);
   client.destroy();
+  calm.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+it('more requests than a suspended pool has fibers for keep neither zpool clear nor other pools waiting', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const calm = await lab.open('calm/v');
+  const uri = `--uri=${lab.uri('tank/v')}`;
+  const size = ['--size=2M', '--offset_increment=2M', '--bs=4k', '--time_based', '--runtime=8'];
+  const load = [
+    '--name=b',
+    '--ioengine=nbd',
+    uri,
+    `--aux-path=${lab.directory}`,
+    '--rw=randwrite',
+    '--fsync=16',
+    ...size,
+  ];
+  // Ten connections with 128 requests each.
+  const fio = must('fio', [...load, '--iodepth=128', '--numjobs=10', '--thread', '--group_reporting'], {
+    cwd: lab.directory,
+  });
+  await sleep(2000);
+  writeFileSync(broken, '');
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  await sleep(1000);
+  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
+  t.is((await calm.request({ type: 3 })).errno, 0);
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  await fio;
   calm.destroy();
   await lab.finish('tank', 'calm');
 });

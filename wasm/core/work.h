@@ -15,10 +15,20 @@
 #ifndef	_ZOW_WORK_H
 #define	_ZOW_WORK_H
 
+typedef struct work_queue work_queue_t;
+
 /*
- * Runs func(arg) on a pooled fiber, in the order of the calls while fibers are
- * free. May be called from the host; never blocks. Nonzero: no memory.
+ * The queue of the pool whose name is the first component of `name`, or of
+ * the ioctls for NULL; made when asked for first. NULL: no memory.
  */
-int zow_work(const char *name, void (*func)(void *), void *arg);
+work_queue_t *zow_work_queue(const char *name);
+
+/*
+ * Runs func(arg) on a pooled fiber called `fiber`, in the order of the calls
+ * while the queue has fibers. May be called from the host; never blocks.
+ * Nonzero: no memory.
+ */
+int zow_work(work_queue_t *queue, const char *fiber, void (*func)(void *),
+    void *arg);
 
 #endif	/* _ZOW_WORK_H */

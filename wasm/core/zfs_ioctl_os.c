@@ -41,6 +41,9 @@
 #define	USER_HISTORY	(3 * USER_SPACE)
 #define	USER_DST	(4 * USER_SPACE)
 
+/* Not the ioctls' queue: closing a session ends ioctls that wait. */
+#define	SESSION_QUEUE	"#session"
+
 static list_t sessions;
 static list_t processes;
 
@@ -304,7 +307,8 @@ session_open(int request, int process, int fd)
 	sw->sw_request = request;
 	sw->sw_process = process;
 	sw->sw_fd = fd;
-	return (-zow_work("session", session_open_work, sw));
+	return (-zow_work(zow_work_queue(SESSION_QUEUE), "session",
+	    session_open_work, sw));
 }
 
 /* Interrupts a session's ioctls, waits for them and runs its callbacks. */
@@ -317,7 +321,8 @@ session_close(int request, session_t *s)
 		return (-ENOMEM);
 	sw->sw_request = request;
 	sw->sw_session = s;
-	return (-zow_work("session", session_close_work, sw));
+	return (-zow_work(zow_work_queue(SESSION_QUEUE), "session",
+	    session_close_work, sw));
 }
 
 /*
@@ -387,7 +392,7 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	zc->zc_history = history_len != 0 || history_room != 0 ?
 	    USER_HISTORY : 0;
 	s->s_running++;
-	if (zow_work("ioctl", ioctl_work, r) != 0) {
+	if (zow_work(zow_work_queue(NULL), "ioctl", ioctl_work, r) != 0) {
 		s->s_running--;
 		free(r);
 		free(buffer);

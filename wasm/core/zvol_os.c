@@ -43,6 +43,7 @@
 /* Each open of a volume; the host knows it by address. */
 typedef struct volume_handle {
 	zvol_state_t	*vh_zv;
+	work_queue_t	*vh_queue;
 	boolean_t	vh_read_only;
 } volume_handle_t;
 
@@ -348,6 +349,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 		return (error);
 	vh = kmem_zalloc(sizeof (*vh), KM_SLEEP);
 	vh->vh_zv = zv;
+	vh->vh_queue = zow_work_queue(name);
 	vh->vh_read_only = read_only;
 	*handlep = vh;
 	return (0);
@@ -436,6 +438,19 @@ volume_work(void *arg)
 	free(vr);
 }
 
+/* Hands the request to a fiber; it is freed when that fails. */
+static int
+volume_start(work_queue_t *queue, const char *fiber, volume_request_t *vr)
+{
+	int error = zow_work(queue, fiber, volume_work, vr);
+
+	if (error != 0) {
+		free(vr->vr_name);
+		free(vr);
+	}
+	return (error);
+}
+
 /*
  * Starts a request on an open volume; volume-done reports its end. `buf` is
  * the core's until then. Of VOLUME_STATUS `flags` is its room in doubles.
@@ -456,7 +471,7 @@ volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
 	vr->vr_offset = (uint64_t)offset;
 	vr->vr_length = (uint64_t)length;
 	vr->vr_flags = flags;
-	return (-zow_work("zvol", volume_work, vr));
+	return (-volume_start(vh->vh_queue, "zvol", vr));
 }
 
 /* Opens a volume; `name` comes from alloc() and belongs to the core. */
@@ -471,7 +486,7 @@ volume_open(int id, char *name, int read_only)
 	vr->vr_op = VOLUME_OPEN;
 	vr->vr_name = name;
 	vr->vr_flags = read_only;
-	return (-zow_work("zvol_open", volume_work, vr));
+	return (-volume_start(zow_work_queue(name), "zvol_open", vr));
 }
 
 /* Reveals a snapshot; `name` comes from alloc() and belongs to the core. */
@@ -485,7 +500,7 @@ volume_reveal(int id, char *name)
 	vr->vr_id = id;
 	vr->vr_op = VOLUME_REVEAL;
 	vr->vr_name = name;
-	return (-zow_work("zvol_reveal", volume_work, vr));
+	return (-volume_start(zow_work_queue(name), "zvol_reveal", vr));
 }
 
 /*
