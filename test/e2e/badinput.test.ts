@@ -1,9 +1,9 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Client } from '../host/nbd/client.ts';
-import { Lab, long, MiB, missing, noise, sleep, until } from './host.ts';
+import { execute, Lab, MiB, missing, must, noise, sleep, until } from './host.ts';
 
 /** Wrong configurations and hostile clients: a clear error for them, and a host that goes on serving the others. */
 const it = missing() === undefined ? test : test.skip;
@@ -55,6 +55,24 @@ it('devices that cannot be used are named, and nothing is changed', async (t) =>
   await refuses(t, lab, pool('disks/foreign'), 2, /foreign/, /'other'/, /'tank'/);
   await lab.zdb('other');
   await refuses(t, lab, { pools: { tank: { vdevs: ['disks/missing'] } } }, 2, /missing/);
+});
+
+it('no space for create: said so, and the files are gone again', async (t) => {
+  const lab = await Lab.open(t);
+  const small = join(lab.directory, 'small');
+  mkdirSync(small);
+  const mounted = await execute('mount', ['-t', 'tmpfs', '-o', 'size=1M', 'none', small]);
+  if (mounted.code !== 0) {
+    t.log(`no mount here: ${mounted.stderr}`);
+    return t.pass();
+  }
+  try {
+    const config = { pools: { tank: { vdevs: ['small/a', 'small/b'], create: { size: '128M' } } } };
+    await refuses(t, lab, config, 2, /tank/, /cannot be created/);
+    t.deepEqual(readdirSync(small), []);
+  } finally {
+    await must('umount', [small]);
+  }
 });
 
 it('a second host on the same socket, or the same disks, is refused with the pid of the first', async (t) => {
@@ -144,6 +162,5 @@ it('1,000 connections opened and dropped, and a client that does not read', asyn
     again?.destroy();
     return again !== undefined;
   });
-  if (long) await sleep(1000);
   await lab.finish('tank');
 });
