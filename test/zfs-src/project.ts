@@ -6,8 +6,16 @@ import type { ExecutionContext } from 'ava';
 import { defaultPlaces, unpack } from '../../zfs-src/fetch.ts';
 import { findRelease, projectRoot, readReleases } from '../../zfs-src/releases.ts';
 
-/** Unpacks a release unless it is there; returns its tree, relative to the project. */
-export async function bringSources(release: string): Promise<string> {
+const brought = new Map<string, Promise<string>>();
+
+/** Unpacks a release unless it is there; returns its tree, relative to the project. Tests that ask at once share the work. */
+export function bringSources(release: string): Promise<string> {
+  const tree = brought.get(release) ?? unpackSources(release);
+  brought.set(release, tree);
+  return tree;
+}
+
+async function unpackSources(release: string): Promise<string> {
   const tree = `zfs-src/upstream/${release}`;
   const places = defaultPlaces(projectRoot, undefined, new AbortController().signal);
   const patches = join(projectRoot, 'zfs-src/patches');
