@@ -4,6 +4,8 @@
  */
 #ifdef	_KERNEL
 #include <sys/mod.h>
+#undef	ZFS_MODULE_PARAM_ARGS
+#undef	ZFS_MODULE_PARAM_CALL
 #define	zfs_kernel_param_t	libzpool_zfs_kernel_param_t
 #endif
 
