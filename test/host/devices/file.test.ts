@@ -231,7 +231,7 @@ test.serial('a failed flush is final until the disk is opened again', async (t) 
     } finally {
       loop.detach();
       // Lazily: after a failure the disk may still be open.
-    execFileSync('umount', ['--lazy', folder]);
+      execFileSync('umount', ['--lazy', folder]);
       fs.rmdirSync(folder);
     }
   },
