@@ -3,10 +3,9 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Client } from '../host/nbd/client.ts';
-import { execute, Lab, MiB, missing, must, noise, sleep, until } from './host.ts';
+import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** Wrong configurations and hostile clients: a clear error for them, and a host that goes on serving the others. */
-const it = missing() === undefined ? test : test.skip;
 
 /** Starts a host that must refuse, and returns what it says and its exit code. */
 async function refused(lab: Lab, config: object | string): Promise<[code: number | null, said: string]> {
@@ -34,7 +33,7 @@ async function refuses(
   t.notRegex(said, /\n\s+at .*\.(ts|mjs):\d+/, 'no stack trace');
 }
 
-it('a wrong configuration: the line, the key and what is allowed', async (t) => {
+test('a wrong configuration: the line, the key and what is allowed', async (t) => {
   const lab = await Lab.open(t);
   await refuses(t, lab, 'socket: [run/zow.sock\n', 1, /pool\.yaml:\d+/);
   await refuses(t, lab, 'socket: run/s\npools:\n  tank:\n    vdev: [a]\n', 1, /pool\.yaml:4/, /vdev/, /vdevs/);
@@ -42,7 +41,7 @@ it('a wrong configuration: the line, the key and what is allowed', async (t) => 
   await refuses(t, lab, { pools: { 'mirror-1': { vdevs: ['a'] } } }, 1, /mirror/);
 });
 
-it('devices that cannot be used are named, and nothing is changed', async (t) => {
+test('devices that cannot be used are named, and nothing is changed', async (t) => {
   const lab = await Lab.open(t);
   const pool = (...vdevs: string[]) => ({ pools: { tank: { vdevs, create: { size: '128M' } } } });
   await refuses(t, lab, pool('disks'), 2, /disks/, /director/);
@@ -57,7 +56,7 @@ it('devices that cannot be used are named, and nothing is changed', async (t) =>
   await refuses(t, lab, { pools: { tank: { vdevs: ['disks/missing'] } } }, 2, /missing/);
 });
 
-it('no space for create: said so, and the files are gone again', async (t) => {
+test('no space for create: said so, and the files are gone again', async (t) => {
   const lab = await Lab.open(t);
   const small = join(lab.directory, 'small');
   mkdirSync(small);
@@ -75,7 +74,7 @@ it('no space for create: said so, and the files are gone again', async (t) => {
   }
 });
 
-it('a second host on the same socket, or the same disks, is refused with the pid of the first', async (t) => {
+test('a second host on the same socket, or the same disks, is refused with the pid of the first', async (t) => {
   const lab = await Lab.open(t);
   const config = { pools: { tank: { vdevs: ['disks/a'], create: { size: '128M' }, volumes: { v: { size: '16M' } } } } };
   await lab.start({ config });
@@ -100,7 +99,7 @@ async function poke(path: string, bytes: Uint8Array): Promise<void> {
   socket.destroy();
 }
 
-it('garbage on both sockets, cut frames, huge lengths: others are served all along', async (t) => {
+test('garbage on both sockets, cut frames, huge lengths: others are served all along', async (t) => {
   const lab = await Lab.open(t);
   const disk = lab.disk('a');
   await lab.start();
@@ -132,7 +131,7 @@ it('garbage on both sockets, cut frames, huge lengths: others are served all alo
   await lab.finish('tank');
 });
 
-it('1,000 connections opened and dropped, and a client that does not read', async (t) => {
+test('1,000 connections opened and dropped, and a client that does not read', async (t) => {
   const lab = await Lab.open(t);
   const disk = lab.disk('a');
   await lab.start();

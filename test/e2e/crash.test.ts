@@ -1,12 +1,11 @@
 import test, { type ExecutionContext } from 'ava';
-import { dice, Lab, long, MiB, missing, sleep, until } from './host.ts';
+import { dice, Lab, long, MiB, sleep, until } from './host.ts';
 import { Writer, type WriterOptions } from './writer.ts';
 
 /**
  * kill -9 of the host in the middle of writes, at random moments. A crash of the process alone leaves what the operating
  * system has in its cache; volatile() of ZOW_FAULTS makes it a power cut, in which every disk loses what was not flushed.
  */
-const it = missing() === undefined ? test : test.skip;
 const kills = long ? 20 : 5;
 const powerCuts = long ? 20 : 4;
 
@@ -100,7 +99,7 @@ const processKills: Record<string, Omit<Scenario, 'rounds' | 'seed'>> = {
 };
 
 for (const [i, [name, layout]] of Object.entries(processKills).entries()) {
-  it(`kill -9 loses nothing that was promised: ${name}`, async (t) => {
+  test(`kill -9 loses nothing that was promised: ${name}`, async (t) => {
     const lab = await Lab.open(t);
     const scenario = { ...layout, rounds: kills, seed: 100 + i };
     t.deepEqual(await crashes(t, lab, scenario), []);
@@ -116,7 +115,7 @@ const powerFailures: Record<string, Omit<Scenario, 'rounds' | 'seed' | 'faults'>
 };
 
 for (const [i, [name, layout]] of Object.entries(powerFailures).entries()) {
-  it(`a power cut loses nothing that was promised: ${name}`, async (t) => {
+  test(`a power cut loses nothing that was promised: ${name}`, async (t) => {
     const lab = await Lab.open(t);
     const scenario = { ...layout, faults: volatile('no'), rounds: powerCuts, seed: 200 + i };
     t.deepEqual(await crashes(t, lab, scenario), []);
@@ -125,7 +124,7 @@ for (const [i, [name, layout]] of Object.entries(powerFailures).entries()) {
 }
 
 // It ends with the first loss; on a busy machine a round may promise too little to lose.
-it('the test can fail: disks that lie about flushes lose what was promised', async (t) => {
+test('the test can fail: disks that lie about flushes lose what was promised', async (t) => {
   const lab = await Lab.open(t);
   const scenario = { vdevs: ['disks/a'], faults: volatile('yes'), rounds: 25, seed: 300 };
   let lost: string[];

@@ -1,10 +1,9 @@
 import { closeSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { dice, Lab, MiB, missing, noise, until } from './host.ts';
+import { dice, Lab, MiB, noise, until } from './host.ts';
 
 /** Disks that lose or change what was written on them, under a running host. */
-const it = missing() === undefined ? test : test.skip;
 const diskBytes = 128 * MiB;
 /** Of each end of a disk: the labels and the boot block, left alone here. */
 const labelBytes = 4 * MiB;
@@ -48,7 +47,7 @@ async function reimport(lab: Lab): Promise<void> {
 }
 
 for (const layout of ['mirror', 'raidz1']) {
-  it(`damaged sectors of one disk of a ${layout}: right data, counted errors, scrub repairs, clear clears`, async (t) => {
+  test(`damaged sectors of one disk of a ${layout}: right data, counted errors, scrub repairs, clear clears`, async (t) => {
     const [lab, data, disks] = await filled(t, layout);
     await lab.zpool('export', 'tank');
     damage(disks[0]!, 3000, 21);
@@ -70,7 +69,7 @@ for (const layout of ['mirror', 'raidz1']) {
   });
 }
 
-it('damage without redundancy: the reader gets an error, the file is named, the rest is served', async (t) => {
+test('damage without redundancy: the reader gets an error, the file is named, the rest is served', async (t) => {
   const lab = await Lab.open(t);
   const disk = lab.disk('a', diskBytes);
   await lab.start();
@@ -103,7 +102,7 @@ it('damage without redundancy: the reader gets an error, the file is named, the 
   await lab.stop();
 });
 
-it('a disk that fails under a running mirror: degraded, I/O goes on; back again: online resilvers', async (t) => {
+test('a disk that fails under a running mirror: degraded, I/O goes on; back again: online resilvers', async (t) => {
   const lab = await Lab.open(t);
   const [a, b] = lab.manyDisks(2, diskBytes) as [string, string];
   const broken = join(lab.directory, 'broken');
@@ -138,7 +137,7 @@ it('a disk that fails under a running mirror: degraded, I/O goes on; back again:
   await lab.finish('tank');
 });
 
-it('a file that is moved away: the pool opens degraded without it, and resilvers when it is back', async (t) => {
+test('a file that is moved away: the pool opens degraded without it, and resilvers when it is back', async (t) => {
   const [lab, data, disks] = await filled(t, 'mirror');
   await lab.zpool('export', 'tank');
   const away = join(lab.directory, 'away');

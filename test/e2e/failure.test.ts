@@ -1,13 +1,12 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Lab, MiB, missing, must, noise, sleep, until } from './host.ts';
+import { Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** Full pools, pools without disks, and a core that panics: who notices, and who does not. */
-const it = missing() === undefined ? test : test.skip;
 const ENOSPC = 28;
 
-it('out of space: the writer learns it, others do not, and freeing heals', async (t) => {
+test('out of space: the writer learns it, others do not, and freeing heals', async (t) => {
   const lab = await Lab.open(t);
   const small = lab.disk('small', 96 * MiB);
   const other = lab.disk('other', 96 * MiB);
@@ -39,7 +38,7 @@ it('out of space: the writer learns it, others do not, and freeing heals', async
   await lab.finish('tank', 'calm');
 });
 
-it('a quota stops the volume under it and no other', async (t) => {
+test('a quota stops the volume under it and no other', async (t) => {
   const lab = await Lab.open(t);
   const disk = lab.disk('a');
   await lab.start();
@@ -77,7 +76,7 @@ async function fragile(t: ExecutionContext<unknown>, failmode: string): Promise<
   return [lab, broken];
 }
 
-it('failmode=wait: writers wait, the rest of the host goes on, zpool clear lets them finish', async (t) => {
+test('failmode=wait: writers wait, the rest of the host goes on, zpool clear lets them finish', async (t) => {
   const [lab, broken] = await fragile(t, 'wait');
   const client = await lab.open('tank/v');
   const calm = await lab.open('calm/v');
@@ -109,7 +108,7 @@ it('failmode=wait: writers wait, the rest of the host goes on, zpool clear lets 
   await lab.finish('tank', 'calm');
 });
 
-it('more requests than a suspended pool has fibers for keep neither zpool clear nor other pools waiting', async (t) => {
+test('more requests than a suspended pool has fibers for keep neither zpool clear nor other pools waiting', async (t) => {
   const [lab, broken] = await fragile(t, 'wait');
   const calm = await lab.open('calm/v');
   const uri = `--uri=${lab.uri('tank/v')}`;
@@ -140,7 +139,7 @@ it('more requests than a suspended pool has fibers for keep neither zpool clear 
   await lab.finish('tank', 'calm');
 });
 
-it('failmode=continue: new writes fail, the rest of the host goes on, zpool clear heals', async (t) => {
+test('failmode=continue: new writes fail, the rest of the host goes on, zpool clear heals', async (t) => {
   const [lab, broken] = await fragile(t, 'continue');
   const client = await lab.open('tank/v');
   const calm = await lab.open('calm/v');
@@ -162,7 +161,7 @@ it('failmode=continue: new writes fail, the rest of the host goes on, zpool clea
   await lab.finish('tank', 'calm');
 });
 
-it('failmode=panic: the host ends with 70, clients get an error and do not hang', async (t) => {
+test('failmode=panic: the host ends with 70, clients get an error and do not hang', async (t) => {
   const [lab, broken] = await fragile(t, 'panic');
   const calm = await lab.open('calm/v');
   const client = await lab.open('tank/v');

@@ -2,10 +2,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CmdFlag } from '../../host/nbd/constants.ts';
-import { dice, execute, Lab, MiB, missing, must, noise, sleep, until } from './host.ts';
+import { dice, execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** Volumes: made and changed with zfs, read and written over NBD, by our own client and by those of others. */
-const it = missing() === undefined ? test : test.skip;
 
 async function withPool(t: ExecutionContext<unknown>, sizeBytes = 512 * MiB): Promise<Lab> {
   const lab = await Lab.open(t);
@@ -20,7 +19,7 @@ async function exports(lab: Lab): Promise<string[]> {
   return json.exports.map((entry: Record<string, unknown>) => entry['export-name']).sort();
 }
 
-it('snapshots, clones, promote, rollback: each is an export with the right content', async (t) => {
+test('snapshots, clones, promote, rollback: each is an export with the right content', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '32M', 'tank/v');
   await lab.zfs('create', '-s', '-V', '1T', 'tank/sparse');
@@ -63,7 +62,7 @@ it('snapshots, clones, promote, rollback: each is an export with the right conte
   await lab.finish('tank');
 });
 
-it('a renamed volume goes on serving the client that has it', async (t) => {
+test('a renamed volume goes on serving the client that has it', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '16M', 'tank/old');
   const client = await lab.open('tank/old');
@@ -80,7 +79,7 @@ it('a renamed volume goes on serving the client that has it', async (t) => {
   await lab.finish('tank');
 });
 
-it('a volume in use is not destroyed, and is when its client has gone', async (t) => {
+test('a volume in use is not destroyed, and is when its client has gone', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '16M', 'tank/v');
   await lab.zfs('snapshot', 'tank/v@s');
@@ -98,7 +97,7 @@ it('a volume in use is not destroyed, and is when its client has gone', async (t
   await lab.finish('tank');
 });
 
-it('volsize grows and shrinks, seen by whoever connects', async (t) => {
+test('volsize grows and shrinks, seen by whoever connects', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '16M', 'tank/v');
   const before = await lab.open('tank/v');
@@ -120,7 +119,7 @@ it('volsize grows and shrinks, seen by whoever connects', async (t) => {
   await lab.finish('tank');
 });
 
-it('a readonly volume refuses writes, volmode=none hides it', async (t) => {
+test('a readonly volume refuses writes, volmode=none hides it', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '16M', 'tank/v');
   await lab.zfs('set', 'readonly=on', 'tank/v');
@@ -135,7 +134,7 @@ it('a readonly volume refuses writes, volmode=none hides it', async (t) => {
   await lab.finish('tank');
 });
 
-it('zeroes and trims give their space back', async (t) => {
+test('zeroes and trims give their space back', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-s', '-V', '64M', '-o', 'volblocksize=16K', 'tank/v');
   const uri = lab.uri('tank/v');
@@ -158,7 +157,7 @@ it('zeroes and trims give their space back', async (t) => {
   await lab.finish('tank');
 });
 
-it('partial, unaligned and 512-byte requests agree with a model', async (t) => {
+test('partial, unaligned and 512-byte requests agree with a model', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '8M', '-o', 'volblocksize=16K', 'tank/v');
   const client = await lab.open('tank/v');
@@ -186,7 +185,7 @@ it('partial, unaligned and 512-byte requests agree with a model', async (t) => {
   await lab.finish('tank');
 });
 
-it('requests of 32 MiB', async (t) => {
+test('requests of 32 MiB', async (t) => {
   const lab = await withPool(t, 1024 * MiB);
   await lab.zfs('create', '-V', '128M', 'tank/v');
   const client = await lab.open('tank/v');
@@ -199,7 +198,7 @@ it('requests of 32 MiB', async (t) => {
   await lab.finish('tank');
 });
 
-it('a snapshot taken under a stream of writes is one moment of it', async (t) => {
+test('a snapshot taken under a stream of writes is one moment of it', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '16M', '-o', 'volblocksize=4K', '-o', 'snapdev=visible', 'tank/v');
   const client = await lab.open('tank/v');
@@ -237,7 +236,7 @@ function numbered(value: number): Buffer {
   return block;
 }
 
-it('nbdinfo: sizes and flags of a real volume', async (t) => {
+test('nbdinfo: sizes and flags of a real volume', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '16M', '-o', 'volblocksize=8K', 'tank/v');
   const info = JSON.parse(await must('nbdinfo', ['--json', lab.uri('tank/v')])).exports[0];
@@ -256,7 +255,7 @@ it('nbdinfo: sizes and flags of a real volume', async (t) => {
   await lab.finish('tank');
 });
 
-it('qemu-img convert of an image, and compare finds no difference', async (t) => {
+test('qemu-img convert of an image, and compare finds no difference', async (t) => {
   const lab = await withPool(t);
   const image = join(lab.directory, 'image.qcow2');
   const raw = join(lab.directory, 'image.raw');
@@ -277,7 +276,7 @@ it('qemu-img convert of an image, and compare finds no difference', async (t) =>
   await lab.finish('tank');
 });
 
-it('nbdcopy both ways, several connections: equal checksums', async (t) => {
+test('nbdcopy both ways, several connections: equal checksums', async (t) => {
   const lab = await withPool(t);
   const image = join(lab.directory, 'image');
   const back = join(lab.directory, 'back');
@@ -290,7 +289,7 @@ it('nbdcopy both ways, several connections: equal checksums', async (t) => {
   await lab.finish('tank');
 });
 
-it('fio: random writes at depth 32, verified, and verified again after a restart', async (t) => {
+test('fio: random writes at depth 32, verified, and verified again after a restart', async (t) => {
   const lab = await Lab.open(t);
   const config = {
     pools: {
@@ -319,7 +318,7 @@ it('fio: random writes at depth 32, verified, and verified again after a restart
   await lab.zdb('tank');
 });
 
-it('ext4 inside a volume, through nbdfuse and a loop mount: fsck is clean afterwards', async (t) => {
+test('ext4 inside a volume, through nbdfuse and a loop mount: fsck is clean afterwards', async (t) => {
   const lab = await withPool(t);
   await lab.zfs('create', '-V', '128M', 'tank/v');
   const mount = join(lab.directory, 'mount');
