@@ -58,7 +58,7 @@ async function bundle(): Promise<Metafile> {
     format: 'esm',
     platform: 'node',
     target: `node${NODE_MAJOR}`,
-    define: { ZOW_BUNDLED: 'true' },
+    define: { ZOW_BUNDLED: JSON.stringify(release) },
     banner: { js: REQUIRE },
     legalComments: 'none',
     metafile: true,

@@ -1,4 +1,5 @@
 import { Command, CommanderError, Option } from 'commander';
+import { release } from '../host/assets.ts';
 import { loadConfig } from '../host/config/load.ts';
 import { defaultSocketPath } from '../host/ioctl/socket-path.ts';
 import { print } from '../host/print.ts';
@@ -6,7 +7,6 @@ import { check } from '../host/serve/check.ts';
 import { ExitCode } from '../host/serve/errors.ts';
 import { explain, serve } from '../host/serve/serve.ts';
 import packageJson from '../package.json' with { type: 'json' };
-import releases from '../zfs-src/releases.json' with { type: 'json' };
 import { PROGRAMS } from './programs.ts';
 
 const SERVE_HELP = `
@@ -40,7 +40,7 @@ export async function main(args: readonly string[]): Promise<number> {
   let code: number = ExitCode.ok;
   const zow = new Command('zow')
     .description('ZFS on WebAssembly: OpenZFS in one process, without a kernel module')
-    .version(`zow ${packageJson.version}, OpenZFS ${releases.default}`, '-V, --version')
+    .version(`zow ${packageJson.version}, OpenZFS ${release}`, '-V, --version')
     .option('--socket <path>', 'where the host is, or with serve: is to be')
     .addHelpText('after', HELP)
     .enablePositionalOptions()

@@ -2,15 +2,18 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import releases from '../zfs-src/releases.json' with { type: 'json' };
 
-/** Defined by cli/bundle.ts, whose output lies one folder deep in dist/, as this file does in the checkout. */
-declare const ZOW_BUNDLED: boolean | undefined;
+/**
+ * Defined by cli/bundle.ts, whose output lies one folder deep in dist/, as this file does in the checkout: the release
+ * whose wasm files it put there.
+ */
+declare const ZOW_BUNDLED: string | undefined;
 const bundled = typeof ZOW_BUNDLED !== 'undefined';
 
 /** dist/ of the package, or the checkout. */
 const base = new URL('../', import.meta.url);
 
 /** The OpenZFS release the wasm files are of: `2.4.3`. A checkout may have several, and ZOW_RELEASE chooses. */
-export const release: string = (bundled ? undefined : process.env.ZOW_RELEASE) || releases.default;
+export const release: string = bundled ? ZOW_BUNDLED! : process.env.ZOW_RELEASE || releases.default;
 
 /** Path of a WebAssembly module: `zow` is the core, `zpool`, `zfs`, … the programs. ZOW_WASM names another folder of them. */
 export function wasmFile(name: string): string {

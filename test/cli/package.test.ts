@@ -1,9 +1,11 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { projectRoot } from '../../zfs-src/releases.ts';
+import { bringSources } from '../zfs-src/project.ts';
 
 /** What `npm pack` makes of dist/, unpacked somewhere else: it has to work without the source tree and without npm. */
 
@@ -152,4 +154,20 @@ volume.frobnicate(info.size);
   );
   const { status, stdout } = run(join(process.cwd(), 'node_modules/.bin/tsc'), ['-p', folder]);
   t.is(status, 0, stdout);
+});
+
+test('a bundle of another release says so', async (t) => {
+  await bringSources('2.3.2');
+  const other = mkdtempSync(join(tmpdir(), 'zow-package-'));
+  t.teardown(() => rmSync(other, { recursive: true }));
+  for (const part of ['cli', 'host', 'node_modules', 'package.json', 'tsconfig.json', 'wasm', 'zfs-src']) {
+    symlinkSync(join(projectRoot, part), join(other, part));
+  }
+  mkdirSync(join(other, 'build'));
+  symlinkSync(join(projectRoot, 'build/types'), join(other, 'build/types'));
+  // Which modules are packed makes no difference to what is asked here: the default's are at hand.
+  const env = { ...process.env, ZOW_RELEASE: '2.3.2', ZOW_WASM: join(projectRoot, 'build/2.4.3/wasm') };
+  const bundled = spawnSync(process.execPath, ['cli/bundle.ts'], { cwd: other, encoding: 'utf8', env });
+  t.is(bundled.status, 0, bundled.stderr);
+  t.regex(run(process.execPath, [join(other, 'dist/bin/zow.mjs'), '--version']).stdout, /, OpenZFS 2\.3\.2$/m);
 });
