@@ -10,6 +10,11 @@ import { CoreLostError, ExitCode, StartError } from './errors.ts';
 import { hints } from './hints.ts';
 
 const FAREWELL_MS = 100;
+/**
+ * Signals this soon after the first mean the same: timeout(1) sends one to its child and one to the group, a terminal and
+ * a supervisor may both pass one on.
+ */
+const SAME_WISH_MS = 500;
 
 export interface ServeOptions extends ZowHostOptions {
   /** Serves on this socket instead of the configuration's. */
@@ -90,17 +95,18 @@ export function explain(error: unknown): number {
   return ExitCode.panic;
 }
 
-/** Resolves with the name of the first signal that asks to end; at a second one the process ends. */
+/** Resolves with the name of the first signal that asks to end; at a second one, not sent with the first, the process ends. */
 function onSignal(): Promise<string> {
   return new Promise((resolve) => {
-    let asked = false;
+    let firstAt_ms: number | undefined;
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
       process.on(signal, () => {
-        if (asked) {
+        if (firstAt_ms !== undefined) {
+          if (performance.now() - firstAt_ms < SAME_WISH_MS) return;
           log.warn({ signal }, 'ended at once; pools are left as by a crash');
           process.exit(ExitCode.killed);
         }
-        asked = true;
+        firstAt_ms = performance.now();
         resolve(signal);
       });
     }

@@ -89,8 +89,18 @@ test('a second signal ends it at once, with a code of its own', async (t) => {
   await served.says('"msg":"ready"');
   served.child.kill('SIGTERM');
   await served.says('shutting down');
-  served.child.kill('SIGTERM');
+  const again = setInterval(() => served.child.kill('SIGTERM'), 200);
   t.is(await served.ended, 130);
+  clearInterval(again);
+});
+
+test('a signal that comes twice, as from timeout(1), is one', async (t) => {
+  const served = serve(t, CONFIG);
+  await served.says('"msg":"ready"');
+  served.child.kill('SIGTERM');
+  served.child.kill('SIGINT');
+  t.is(await served.ended, 0);
+  t.is(fakeHost(served.folder).pools.commands.at(-1), 'zpool export -a');
 });
 
 test('after kill -9 the next start takes the socket over and imports the pool', async (t) => {
