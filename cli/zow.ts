@@ -13,7 +13,7 @@ const SERVE_HELP = `
 The configuration is described in docs/config.md. Pools that exist are imported; what is missing is created only where
 the configuration says so; whatever contradicts it is an error, and nothing is changed.
 
-SIGTERM, SIGINT or SIGHUP stops serving and exports the pools; a second one, half a second later, ends the process at once.
+SIGTERM, SIGINT or SIGHUP stops serving and exports the pools; a second one half a second later ends it at once.
 
 Exit codes:
   0    ended by a signal, all pools exported
