@@ -21,12 +21,12 @@ import {
 } from 'node:fs';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { release, wasmFile } from '../host/assets.ts';
-import { PROGRAMS } from './programs.ts';
+import { DAEMONS, PROGRAMS } from './programs.ts';
 
 /** Built beside and renamed: whoever runs the old one is not left with half of each. */
 const TEMPORARY = 'build/dist';
 const NODE_MAJOR = 26;
-const PROGRAM_NAMES = Object.keys(PROGRAMS);
+const PROGRAM_NAMES = [...Object.keys(PROGRAMS), ...DAEMONS];
 
 /** Packages in CommonJS ask for Node's own modules by require(). */
 const REQUIRE = `import { createRequire as zowCreateRequire } from 'node:module'; const require = zowCreateRequire(import.meta.url);`;

@@ -7,6 +7,9 @@ export const PROGRAMS = {
   zinject: 'inject faults into pools, for tests',
 } as const;
 
+/** Those that a host runs for itself. */
+export const DAEMONS = ['zed'] as const;
+
 export type ProgramName = keyof typeof PROGRAMS;
 
 export function isProgram(name: string | undefined): name is ProgramName {

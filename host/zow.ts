@@ -18,6 +18,7 @@ import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
 import { surveyPool } from './serve/survey.ts';
+import { EventDaemon } from './serve/zed.ts';
 import { Volume } from './volumes/bytes.ts';
 
 export type { Config } from './config/config.ts';
@@ -58,6 +59,7 @@ export class ZowHost implements AsyncDisposable {
   /** The host's own way in: programs work on it before the public socket is there and after it is gone. */
   readonly #private: PrivateSocket;
   #public: IoctlServer | undefined;
+  #zed: { readonly daemon: EventDaemon; readonly entrance: PrivateSocket } | undefined;
   #nbd: NbdServer | undefined;
   #closing: Promise<void> | undefined;
 
@@ -102,6 +104,7 @@ export class ZowHost implements AsyncDisposable {
       host = new ZowHost(config, core, entrance, run, log);
       await host.#unlessLost(converge(plan, run, log));
       await host.#unlessLost(host.#listen());
+      if (config.zed && options.programs === undefined) await host.#startZed();
       return host;
     } catch (error) {
       await (host?.close() ?? core.close()).catch((cause: unknown) =>
@@ -168,8 +171,23 @@ export class ZowHost implements AsyncDisposable {
     });
   }
 
+  /** It has a socket of its own: when that is closed, what the daemon began is over. */
+  async #startZed(): Promise<void> {
+    const entrance = await PrivateSocket.open(this.core);
+    const { path: socket, folder } = entrance;
+    const daemon = new EventDaemon({ nodeArgs: programArgs('zed'), socket, folder, log: this.#log });
+    this.#zed = { daemon, entrance };
+  }
+
+  async #stopZed(): Promise<void> {
+    await this.#zed?.daemon.stop();
+    await this.#zed?.entrance.close();
+  }
+
   async #close(): Promise<void> {
     const panic = await settled(this.lost);
+    // First: the others going away is nothing it should mend.
+    await this.#stopZed();
     await this.#nbd?.close();
     await this.#public?.close('the host is shutting down');
     if (panic === undefined) await this.#exportPools();
@@ -204,6 +222,8 @@ export class ZowHost implements AsyncDisposable {
     const reason = describePanic(panic);
     this.#log.fatal({ panic }, reason);
     this.#public?.abandon(reason);
+    void this.#zed?.daemon.stop();
+    this.#zed?.entrance.abandon(reason);
     this.#private.abandon(reason);
   }
 }
@@ -247,11 +267,12 @@ function programsOf(socket: string): RunProgram {
 /** An ioctl server that only this host knows of. */
 class PrivateSocket {
   readonly path: string;
-  readonly #folder: string;
+  /** Where it is; for nobody else. */
+  readonly folder: string;
   readonly #server: IoctlServer;
 
   private constructor(folder: string, path: string, server: IoctlServer) {
-    this.#folder = folder;
+    this.folder = folder;
     this.path = path;
     this.#server = server;
   }
@@ -269,11 +290,11 @@ class PrivateSocket {
 
   async close(): Promise<void> {
     await this.#server.close('the host is shutting down');
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   abandon(reason: string): void {
     this.#server.abandon(reason);
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }

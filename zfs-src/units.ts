@@ -92,7 +92,7 @@ export const CORE = {
 };
 
 /** Programs that are compiled to wasm. */
-export const WASM_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject'];
+export const WASM_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'zed'];
 
 /** Programs that are built natively: to verify pools, and to prove that a 64-bit CLI and the core speak one ABI. */
 export const NATIVE_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'ztest'];
@@ -108,6 +108,7 @@ export const MACHINE_CODE = /_(aesni|x86-64|pclmulqdq|intel|sse\w*|ssse3|avx\w*|
 
 /** What single upstream files need beside their unit's flags, by the start of their path. */
 export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
+  'cmd/zed/zed.c': ['-Dgeteuid=zow_administrator'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
   'module/lua/': ['-I{tree}/module/lua'],
   'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],

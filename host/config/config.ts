@@ -10,6 +10,8 @@ export interface Config {
   /** Size of the WebAssembly memory in bytes. */
   readonly memoryBytes: number;
   readonly logLevel: LogLevel | undefined;
+  /** Whether OpenZFS's event daemon runs beside the host. */
+  readonly zed: boolean;
   readonly pools: readonly PoolConfig[];
   readonly nbd: readonly NbdListenerConfig[];
 }

@@ -62,6 +62,7 @@ export function interpret(value: unknown, context: SemanticContext): Config {
     socket,
     memoryBytes,
     logLevel: typeof level === 'string' ? (level as LogLevel) : undefined,
+    zed: root.zed !== false,
     pools,
     nbd,
   };

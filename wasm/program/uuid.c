@@ -5,6 +5,7 @@
  * 1.0 of the CDDL.
  */
 
+#include <stdio.h>
 #include <string.h>
 #include <zow.h>
 #include "overlay/uuid/uuid.h"
@@ -24,4 +25,15 @@ uuid_is_null(const uuid_t uuid)
 	static const uuid_t null;
 
 	return (memcmp(uuid, null, sizeof (null)) == 0);
+}
+
+/* Its text, 36 characters and a NUL. */
+void
+uuid_unparse(const uuid_t uuid, char *out)
+{
+	for (int i = 0; i < sizeof (uuid_t); i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*out++ = '-';
+		out += sprintf(out, "%02x", uuid[i]);
+	}
 }
