@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { Errno, errnoName, errnoOf } from '../errno.ts';
 import { log, tracer } from '../log.ts';
+import { type Inlet, readInto } from '../onread.ts';
 import type { IoctlRequest, IoctlResult } from './core.ts';
 import {
   decodeFrameHeader,
@@ -29,6 +30,13 @@ const trace = tracer('ioctl');
 const helloTimeoutMs = 10_000;
 /** How long a socket that we close may hold our last words. */
 const lingerMs = 1000;
+
+/** Where bytes go that are not worth a read of their own. One for all lanes: it is empty whenever nobody reads. */
+const scratch = Buffer.allocUnsafeSlow(64 * 1024);
+/** From this size on the rest of a buffer is read into as it is. */
+const directBytesMin = 4096;
+/** Header and errno, of which every answer to a stream read has both. */
+const streamDataHeadBytes = frameHeaderBytes + 4;
 
 /** Requests up to this size are not counted. An ordinary ioctl has less than 16 KiB. */
 const smallRequestBytes = 256 * 1024;
@@ -87,12 +95,13 @@ const transitions: Record<LaneState, readonly LaneState[]> = {
 };
 
 /**
- * One socket of a session. Bytes go from the socket's chunks straight into the buffer that awaits them (`#expect`);
+ * One socket of a session. Bytes go into the buffer that awaits them (`#expect`), large ones straight from the socket;
  * when it is full, its continuation says which buffer is next. No buffer is larger than the limits of protocol.ts, and
  * at any time the peer can make the lane hold one request, one result and one window of stream data.
  */
 export class Lane {
   readonly #socket: Socket;
+  readonly #inlet: Inlet | undefined;
   readonly #owner: LaneOwner;
   readonly #helloTimer: NodeJS.Timeout;
   #state: LaneState = 'hello';
@@ -105,19 +114,28 @@ export class Lane {
   #onFull: () => void = () => undefined;
   /** What arrived while the state had no use for it. */
   #held: Buffer | undefined;
+  /** The window that the socket reads into is `#target` itself, from `#filled` on. */
+  #direct = false;
   #who: { pid: number; program: string } | undefined;
 
-  constructor(socket: Socket, owner: LaneOwner) {
-    this.#socket = socket;
+  /** `accepted` is paused. */
+  constructor(accepted: Socket, owner: LaneOwner) {
     this.#owner = owner;
     this.#helloTimer = setTimeout(() => this.#break('no hello within 10 s'), helloTimeoutMs).unref();
     const hello = Buffer.allocUnsafe(helloBytes);
     this.#expect(hello, () => this.#hello(hello));
-    socket.on('data', (chunk: Buffer) => this.#guard(() => this.#feed(chunk)));
+    this.#inlet = readInto(accepted, {
+      window: () => this.#window(),
+      received: (length, window) => this.#received(length, window),
+    });
+    const socket = this.#inlet?.socket ?? accepted;
+    this.#socket = socket;
+    if (this.#inlet === undefined) socket.on('data', (chunk: Buffer) => this.#received(chunk.length, chunk));
     // Half-closed is not a state of this protocol: a peer that will not answer has gone.
     socket.on('end', () => socket.destroy());
     socket.on('error', (error) => trace?.({ ...this.#who, error: error.message }, 'socket error'));
     socket.on('close', () => this.#closed());
+    socket.resume();
   }
 
   /** Says why, and closes. For a host that stops and for a session whose core is gone. */
@@ -149,13 +167,44 @@ export class Lane {
     this.#expect(header, () => this.#header(header));
   }
 
-  #feed(chunk: Buffer): void {
+  /** Where the socket shall read to next. */
+  #window(): Uint8Array {
+    const target = this.#target;
+    this.#direct = false;
+    if (target === undefined || this.#state === 'opening' || this.#state === 'replying') return scratch;
+    const missing = target.length - this.#filled;
+    if (missing >= directBytesMin) {
+      this.#direct = true;
+      return this.#filled === 0 ? target : target.subarray(this.#filled);
+    }
+    // What follows the head of an answer shall go where it belongs.
+    if (this.#streams?.awaitsData === true && target.length === frameHeaderBytes) {
+      return scratch.subarray(0, streamDataHeadBytes - this.#filled);
+    }
+    return scratch;
+  }
+
+  /** False: the socket is to read no more before it is resumed. */
+  #received(length: number, window: Uint8Array): boolean {
+    if (this.#state === 'closed') return true;
+    this.#guard(() => {
+      if (!this.#direct) {
+        this.#feed(window.subarray(0, length));
+        return;
+      }
+      this.#filled += length;
+      if (this.#filled === this.#target!.length) this.#full();
+    });
+    return this.#held === undefined;
+  }
+
+  #feed(chunk: Uint8Array): void {
     let offset = 0;
     while (offset < chunk.length) {
       if (this.#state === 'closed') return;
       if (this.#state === 'opening') throw new ProtocolError('bytes before the hello was answered');
       if (this.#state === 'replying') {
-        this.#held = chunk.subarray(offset);
+        this.#held = Buffer.from(chunk.subarray(offset));
         this.#socket.pause();
         return;
       }
@@ -310,8 +359,10 @@ export class Lane {
     this.#enter('idle');
     const held = this.#held;
     this.#held = undefined;
-    this.#socket.resume();
     if (held !== undefined) this.#feed(held);
+    if (this.#held !== undefined) return;
+    this.#inlet?.choose();
+    this.#socket.resume();
   }
 
   #streamData(length: number): void {
@@ -341,6 +392,7 @@ export class Lane {
   /** Resolves when the last part left; the parts are views, not copies, and may be reused only then. */
   #send(parts: Uint8Array[]): Promise<void> {
     if (this.#state === 'closed') return Promise.reject(new Error('the client is gone'));
+    if (this.#streams?.awaitsData === true) this.#inlet?.choose();
     return new Promise((resolve, reject) => {
       this.#socket.cork();
       const last = parts.length - 1;
@@ -370,6 +422,8 @@ export class Lane {
     clearTimeout(this.#helloTimer);
     this.#target = undefined;
     this.#held = undefined;
+    // Nothing may arrive in the core's memory from here on.
+    this.#inlet?.choose();
     this.#socket.resume();
     this.#streams?.end();
     this.#streams = undefined;

@@ -48,7 +48,7 @@ export class IoctlServer implements LaneOwner {
     this.#core = core;
     this.path = path;
     this.#options = { ...defaults, ...options };
-    this.#server = createServer((socket) => this.#accept(socket));
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#accept(socket));
   }
 
   /**

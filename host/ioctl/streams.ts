@@ -103,6 +103,11 @@ export class LaneStreams implements StreamChannel {
     this.#advance();
   }
 
+  /** Whether the next frame of the client is an answer to a read. */
+  get awaitsData(): boolean {
+    return this.#pending[0]?.kind === 'read';
+  }
+
   /**
    * Where the data of a STREAM_DATA frame belongs: the buffer of the oldest question.
    * @throws ProtocolError when nothing was asked, or not that much.

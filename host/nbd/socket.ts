@@ -1,15 +1,7 @@
-import net from 'node:net';
+import type net from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { type Handled, readInto } from '../onread.ts';
 import type { Wire, WireSink } from './wire.ts';
-
-/** The part of libuv's stream handle that Node keeps to itself: see `acceptedWire`. */
-interface StreamHandle {
-  useUserBuffer?: (buffer: Uint8Array) => void;
-  /** Bytes the kernel has not taken yet. */
-  writeQueueSize?: number;
-}
-
-type Handled = net.Socket & { _handle: StreamHandle | null };
 
 /** How much an ended socket may still send before it is cut, milliseconds. */
 const LINGER_MS = 2_000;
@@ -108,29 +100,15 @@ export function streamWire(socket: net.Socket | TLSSocket, sink: WireSink, peer:
   return wire;
 }
 
-/**
- * Wire over an accepted socket that reads straight into the sink's windows. Node has this (`onread`) for sockets one
- * creates, not for accepted ones; the accepted socket's handle moves to a socket created with it. Where a future Node
- * hides the handle, chunks are delivered instead, and copied.
- */
+/** Wire over an accepted, paused socket that reads straight into the sink's windows where Node lets it. */
 export function acceptedWire(accepted: net.Socket, sink: WireSink, peer: string): Wire {
-  const shell = accepted as Handled;
-  const handle = shell._handle;
-  if (typeof handle?.useUserBuffer !== 'function') return streamWire(accepted, sink, peer);
-  shell._handle = null;
-  const options = {
-    handle,
-    allowHalfOpen: true,
-    pauseOnCreate: true,
-    onread: {
-      buffer: () => sink.window(),
-      callback: (length: number, buffer: Uint8Array) => sink.received(buffer as Buffer, length),
-    },
-  };
-  const socket = new net.Socket(options as unknown as net.SocketConstructorOpts);
-  const wire = new SocketWire(socket, peer);
+  const inlet = readInto(accepted, {
+    window: () => sink.window(),
+    received: (length, window) => sink.received(window as Buffer, length),
+  });
+  if (inlet === undefined) return streamWire(accepted, sink, peer);
+  const wire = new SocketWire(inlet.socket, peer);
   wire.attach(sink);
-  socket.once('close', () => accepted.destroy()); // the listener counts this one
   return wire;
 }
 

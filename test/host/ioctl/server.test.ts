@@ -423,6 +423,27 @@ test.serial('a client that vanishes in the middle of a stream leaves no fiber wa
   t.is(core.open_.size, 0);
 });
 
+test.serial('stream data that come after the end of the ioctl do not reach its buffer', async (t) => {
+  const { core, server, path } = await setup(t);
+  const bytes = 128 * 1024;
+  const buffer = new Uint8Array(new SharedArrayBuffer(bytes));
+  core.table.set(0x5a20, async ({ streams }) => {
+    await streams.read(0, buffer).catch(() => buffer.fill(0));
+    return {};
+  });
+  const client = await LaneClient.open(path);
+  client.request(0x5a20);
+  await client.raw.frame();
+  const half = Buffer.alloc(bytes / 2, 1);
+  client.raw.send(encodeFrameHeader(FrameType.streamData, 4 + bytes), Buffer.alloc(4), half);
+  await until(() => buffer[half.length - 1] === 1);
+  const closed = server.close('the host is shutting down');
+  client.raw.send(half);
+  await closed;
+  await client.raw.closed();
+  t.true(buffer.every((byte) => byte === 0));
+});
+
 test.serial('a core that is gone tells the client why', async (t) => {
   const { path } = await setup(t);
   const client = await LaneClient.open(path);
