@@ -11,8 +11,8 @@ targets:
   fetch       bring, verify and unpack the sources of the release
   wasm        compile the core and the programs to WebAssembly (the default)
   core        only the core, zow.wasm
-  native      compile zpool, zfs, zdb, zstream, zinject and ztest for this machine: cli/native/bin for
-              the default release, else build/RELEASE/native/bin
+  native      compile zpool, zfs, zdb, zstream, zinject, ztest and test programs of upstream's for this
+              machine: cli/native/bin for the default release, else build/RELEASE/native/bin
   all         wasm and native
   test-tools  install what the tests drive ZoW with: qemu-utils, fio, libnbd-bin, nbdkit, ...
   clean       remove what was built; the unpacked sources and the downloads stay

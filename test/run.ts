@@ -1,8 +1,11 @@
-// Runs the lint checks and ava, and ends with one line that says how it went: `N passed, N failed`. With arguments, which are
-// passed on to ava, only ava.
+// Runs the lint checks and ava, checks docs/ioctls.md against what the tests did, and ends with one line that says how it went:
+// `N passed, N failed`. With arguments, which are passed on to ava, only ava.
 import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { recordFolder } from './ioctls/record.ts';
+import { checkTable } from './ioctls/table.ts';
 import { lint } from './lint.ts';
 
 /** What the lines of a TAP stream add up to. */
@@ -32,7 +35,9 @@ function count(line: string, tally: Tally): boolean {
 }
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
-if (process.argv.length === 2) {
+const isWhole = process.argv.length === 2;
+if (isWhole) {
+  rmSync(recordFolder, { recursive: true, force: true });
   const checks = lint((text) => process.stdout.write(text));
   tally.passed += checks.passed.length;
   tally.failed += checks.failed.length;
@@ -56,6 +61,12 @@ const status = await ended;
 // A crash outside any test, or no test at all, is a failure too.
 if (status !== 0 && tally.failed === lintFailures) {
   tally.failed++;
+}
+if (isWhole) {
+  const problems = checkTable();
+  process.stdout.write(problems.map((problem) => `${problem}\n`).join(''));
+  if (problems.length === 0) tally.passed++;
+  else tally.failed++;
 }
 if (tally.skipped > 0) {
   process.stdout.write(`${tally.skipped} skipped\n`);

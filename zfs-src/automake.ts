@@ -54,16 +54,23 @@ export class Automake {
       .filter((word) => word !== '');
   }
 
-  /** A library (`libzpool`) or program (`zdb`). Throws a BuildError when upstream has none of that name. */
+  /**
+   * A library (`libzpool`) or program (`zdb`, or by its path where upstream's makefiles name it so). Throws a BuildError when upstream
+   * has none of that name.
+   */
   target(name: string): Target {
-    const stem = name.replaceAll(/[^A-Za-z0-9]/g, '_');
-    const key = [`${stem}_la`, stem].find((candidate) =>
-      ['', 'dist_', 'nodist_'].some((prefix) => this.#values.has(`${prefix}${candidate}_SOURCES`)),
-    );
+    const stem = canonical(name);
+    const prefixes = ['', 'dist_', 'nodist_'];
+    const hasSources = (candidate: string) =>
+      prefixes.some((prefix) => this.#values.has(`${prefix}${candidate}_SOURCES`));
+    const key = [`${stem}_la`, stem].find(hasSources) ?? (this.#values.has(`${stem}_LDADD`) ? stem : undefined);
     if (key === undefined) {
       throw new BuildError(`upstream's makefiles have no library or program ${name}`);
     }
-    const sources = ['', 'dist_', 'nodist_'].flatMap((prefix) => this.words(`${prefix}${key}_SOURCES`));
+    // A program without a list of sources has one of its own name (automake manual, 8.5).
+    const sources = hasSources(key)
+      ? prefixes.flatMap((prefix) => this.words(`${prefix}${key}_SOURCES`))
+      : [`${name}.c`];
     const links = [...this.words(`${key}_LIBADD`), ...this.words(`${key}_LDADD`)];
     const own = (kind: string): string[] =>
       this.words(this.#values.has(`${key}_${kind}`) ? `${key}_${kind}` : `AM_${kind}`);
@@ -127,9 +134,9 @@ export class Automake {
         this.#read(this.#localise(include, file).replace(/^\$\((top_)?srcdir\)\//, ''), depth + 1);
         continue;
       }
-      const assignment = /^([\w.]+)\s*(\+?=)\s*(.*)$/.exec(line);
+      const assignment = /^([\w.]+)\s*(\+?=)\s*(.*)$/.exec(this.#localise(line, file));
       if (assignment !== null) {
-        this.#assign(assignment[1]!, assignment[2] === '+=', this.#localise(assignment[3]!, file));
+        this.#assign(assignment[1]!, assignment[2] === '+=', assignment[3]!);
       }
     }
     if (branches.length > 0) {
@@ -164,10 +171,11 @@ export class Automake {
     this.#values.set(name, before === undefined ? value : `${before} ${value}`);
   }
 
-  /** Replaces what depends on the file a line stands in: `%D%` is its directory (automake manual, 8.1), and `@name@`. */
+  /** Replaces `@name@`, and what depends on the file a line stands in: its directory `%D%`, `%C%` in names (automake manual, 8.1). */
   #localise(text: string, file: string): string {
     return text
       .replaceAll('%D%', dirname(file))
+      .replaceAll('%C%', canonical(dirname(file)))
       .replaceAll(/@(\w+)@/g, (whole, name: string) => this.#settings.substitutions[name] ?? whole);
   }
 
@@ -177,6 +185,11 @@ export class Automake {
     }
     return text.replaceAll(/\$\((\w+)\)/g, (_, name: string) => this.#expand(this.#values.get(name) ?? '', depth + 1));
   }
+}
+
+/** A path as automake has it in names of variables. */
+function canonical(path: string): string {
+  return path.replaceAll(/[^A-Za-z0-9]/g, '_');
 }
 
 /** Lines with continuations joined and comments removed; recipe lines (those that start with a tab) are skipped. */

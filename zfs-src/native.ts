@@ -3,12 +3,12 @@ import { mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { type Context, fingerprint, own, upstreamGroups, wraps } from './context.ts';
 import type { Archive, Link, Plan } from './plan.ts';
-import { CLIENT, NATIVE_LIBRARIES, NATIVE_PROGRAMS } from './units.ts';
+import { CLIENT, NATIVE_LIBRARIES, NATIVE_PROGRAMS, NATIVE_TESTS } from './units.ts';
 import { readUpstream } from './upstream.ts';
 
 /**
- * zpool, zfs, zdb and the others for this machine, as upstream builds them: libzpool with its assertions on. Upstream's libraries
- * are linked in statically, the system's are shared.
+ * zpool, zfs, zdb, the others and programs of upstream's test suite for this machine, as upstream builds them: libzpool with its
+ * assertions on. Upstream's libraries are linked in statically, the system's are shared.
  */
 export function nativePlan(context: Context): Plan {
   const { root, tree, tools } = context;
@@ -24,7 +24,8 @@ export function nativePlan(context: Context): Plan {
   const version = `-DZFS_META_VERSION="${context.release}"`;
   const common = ['-O2', '-g1', '-w', '-pthread', `-ffile-prefix-map=${tree}/=`, `-fdebug-prefix-map=${root}=.`];
   const adjust = (flags: readonly string[]): string[] => [version, ...flags, ...common];
-  const libraries = upstream.closure(NATIVE_PROGRAMS).filter((name) => !NATIVE_PROGRAMS.includes(name));
+  const programs = [...NATIVE_PROGRAMS, ...NATIVE_TESTS];
+  const libraries = upstream.closure(programs).filter((name) => !programs.includes(name));
   const archiveOf = (library: string): string => `${folder}/lib/${library}.a`;
   const client = own(root, ...CLIENT);
   const clientFlags = [
@@ -39,18 +40,18 @@ export function nativePlan(context: Context): Plan {
     fingerprint: fingerprint(context, 'cli/native/*.h', 'cli/src/*.h'),
     headers: new Map(),
     groups: [
-      ...upstreamGroups(upstream, [...libraries, ...NATIVE_PROGRAMS], tree, tools.gcc, adjust),
+      ...upstreamGroups(upstream, [...libraries, ...programs], tree, tools.gcc, adjust),
       { name: 'client', compiler: tools.gcc, sources: client, flags: clientFlags },
     ],
     archives: [...libraries, 'client'].map(
       (library): Archive => ({ file: archiveOf(library), archiver: tools.ar, groups: [library] }),
     ),
-    links: NATIVE_PROGRAMS.map((program): Link => {
+    links: programs.map((program): Link => {
       const needed = upstream.closure([program]);
       const system = needed.flatMap((name) => upstream.target(name).systemLibraries);
       const archives = needed.filter((name) => name !== program).map(archiveOf);
       return {
-        file: `${folder}/bin/${program}`,
+        file: `${folder}/bin/${basename(program)}`,
         linker: tools.gcc,
         flags: ['-pthread', '-Wl,-z,noexecstack', ...wrapFlags],
         groups: [program],

@@ -97,6 +97,9 @@ export const WASM_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'zed'
 /** Programs that are built natively: to verify pools, and to prove that a 64-bit CLI and the core speak one ABI. */
 export const NATIVE_PROGRAMS = ['zpool', 'zfs', 'zdb', 'zstream', 'zinject', 'ztest'];
 
+/** Programs of upstream's test suite that are built natively, to be run against a host. */
+export const NATIVE_TESTS = ['tests/zfs-tests/cmd/libzfs_input_check'];
+
 /** Ours in every program, wasm and native: the client side of the ioctl transport. */
 export const CLIENT = ['cli/src/*.c'];
 

@@ -28,6 +28,8 @@ function conditions(cpu: 'x64' | 'none'): Record<string, boolean> {
     TARGET_CPU_POWERPC: false,
     TARGET_CPU_X86_64: cpu === 'x64',
     USING_PYTHON: false,
+    WANT_DEVNAME2DEVID: false,
+    WANT_MMAP_LIBAIO: false,
   };
 }
 
@@ -41,7 +43,7 @@ export interface UpstreamOptions {
 export function readUpstream(root: string, tree: string, options: UpstreamOptions): Automake {
   return new Automake({
     root: join(root, tree),
-    files: ['config/Rules.am', 'cmd/Makefile.am', 'lib/Makefile.am'],
+    files: ['config/Rules.am', 'cmd/Makefile.am', 'lib/Makefile.am', 'tests/zfs-tests/cmd/Makefile.am'],
     conditions: conditions(options.cpu),
     substitutions: { ac_system_l: 'linux' },
     variables: { ...INSTALLED, srcdir: tree, top_srcdir: tree, ...options.variables },

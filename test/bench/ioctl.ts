@@ -6,8 +6,8 @@ import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { IoctlServer } from '../../host/ioctl/server.ts';
-import { compileDriver } from '../cli/driver.ts';
 import { FakeCore } from '../host/ioctl/fake-core.ts';
+import { compileNative } from '../native.ts';
 
 const send = 0x5a1c;
 const receive = 0x5a1b;
@@ -20,7 +20,7 @@ const fdIn = 0;
 const directory = mkdtempSync(join(tmpdir(), 'zow-bench-'));
 const driver = join(directory, 'driver');
 const socket = join(directory, 'zow.sock');
-compileDriver(driver);
+compileNative('test/cli/client-driver.c', driver);
 
 let recordBytes = 0;
 const core = new FakeCore({

@@ -14,7 +14,7 @@ import { encodeHelloReply } from '../../host/ioctl/protocol.ts';
 import { IoctlServer } from '../../host/ioctl/server.ts';
 import { FakeCore, type FakeHandler } from '../host/ioctl/fake-core.ts';
 import { packNvlist } from '../host/ioctl/nvlist.ts';
-import { compileDriver } from './driver.ts';
+import { compileNative } from '../native.ts';
 
 // The client in C, as the natively built programs have it, against the server with a table for a core.
 
@@ -164,7 +164,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 test.before('the driver is compiled and linked as the programs are', (t) => {
-  compileDriver(driver);
+  compileNative('test/cli/client-driver.c', driver);
   t.pass();
 });
 

@@ -2,10 +2,11 @@ import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:
 import { closeSync, existsSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { ExecutionContext } from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { stringify } from 'yaml';
 import type { ListenerAddress } from '../../host/nbd/listener.ts';
 import { Client } from '../host/nbd/client.ts';
+import { IoctlWatch } from '../ioctls/record.ts';
 
 /**
  * The harness of the end-to-end tests: a real `zow serve` process on files in a directory of its own, the real programs
@@ -166,6 +167,7 @@ export class Lab {
   readonly nbdSocket: string;
   #host: ChildProcess | undefined;
   #hostLog = '';
+  readonly #ioctls = new IoctlWatch(test.meta.file);
   #ended: Promise<number | null> | undefined;
   readonly #clients: Client[] = [];
   readonly #children: ChildProcess[] = [];
@@ -186,10 +188,11 @@ export class Lab {
     this.socket = join(this.directory, 'run/zow.sock');
     this.nbdSocket = join(this.directory, 'run/nbd.sock');
     t.teardown(async () => {
-      if (!t.passed) t.log(this.#hostLog.slice(-6000));
+      if (!t.passed) t.log(this.hostLog.slice(-6000));
       for (const client of this.#clients) client.destroy();
       for (const child of this.#children) child.kill('SIGKILL');
       await this.kill();
+      this.#ioctls.save();
       this.#leaveSlot();
       rmSync(this.directory, { recursive: true, force: true });
     });
@@ -210,7 +213,7 @@ export class Lab {
   }
 
   get hostLog(): string {
-    return this.#hostLog;
+    return this.#hostLog + this.#ioctls.rest;
   }
 
   get pid(): number {
@@ -242,16 +245,17 @@ export class Lab {
     const args = native ? [join(import.meta.dirname, 'serve-native.ts'), file] : ['serve', '--no-hints', file];
     const child = spawn(command, args, {
       cwd: this.directory,
-      env: { ...process.env, TMPDIR: this.directory, ...vars },
+      env: { ...process.env, TMPDIR: this.directory, ...IoctlWatch.vars, ...vars },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#host = child;
     this.#hostLog = '';
-    const collect = (chunk: Buffer) => {
-      this.#hostLog += chunk;
-    };
-    child.stdout.on('data', collect);
-    child.stderr.on('data', collect);
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.#hostLog += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.#hostLog += this.#ioctls.filter(text);
+    });
     this.#ended = new Promise((resolve) => child.on('close', resolve));
     return this.#ended;
   }

@@ -432,7 +432,21 @@ zfs_ioctl_update_mount_cache(const char *dsname)
 	(void) dsname;
 }
 
+/*
+ * Which user namespaces may mount a filesystem: none is ever mounted here.
+ */
+static int
+zfs_ioc_userns(zfs_cmd_t *zc)
+{
+	(void) zc;
+	return (SET_ERROR(ENOTSUP));
+}
+
 void
 zfs_ioctl_init_os(void)
 {
+	zfs_ioctl_register_dataset_nolog(ZFS_IOC_USERNS_ATTACH,
+	    zfs_ioc_userns, zfs_secpolicy_config, POOL_CHECK_NONE);
+	zfs_ioctl_register_dataset_nolog(ZFS_IOC_USERNS_DETACH,
+	    zfs_ioc_userns, zfs_secpolicy_config, POOL_CHECK_NONE);
 }
