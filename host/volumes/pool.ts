@@ -15,6 +15,8 @@ export interface PoolOptions {
   readonly limitBytes: number;
   /** Largest single buffer in bytes; at most (and by default) `limitBytes`. */
   readonly maxBytes?: number;
+  /** How long `acquire` waits for an allocator that has no memory while nobody can give any back, milliseconds. */
+  readonly patienceMs?: number;
 }
 
 /** Allocated memory: lives longer than the lease on it when it is kept for the next request of the same size. */
@@ -23,8 +25,13 @@ interface Block {
   readonly view: Buffer;
 }
 
+/** How often an allocator without memory is asked again, milliseconds: the ARC shrinks, which nobody tells. */
+const retryMs = 5;
+
 interface Waiter {
   readonly size: number;
+  /** performance.now() */
+  readonly since: number;
   readonly grant: (buffer: IoBuffer) => void;
   readonly refuse: (reason: unknown) => void;
 }
@@ -66,6 +73,7 @@ export class Pool implements BufferPool {
   readonly limitBytes: number;
   readonly #allocator: Allocator;
   readonly #keepBytes: number;
+  readonly #patienceMs: number;
   readonly #kept = new Map<number, Block[]>();
   #keptBytes = 0;
   #leasedBytes = 0;
@@ -73,12 +81,14 @@ export class Pool implements BufferPool {
   // FIFO: a Map keeps insertion order and forgets an aborted waiter in constant time.
   readonly #waiters = new Map<number, Waiter>();
   #nextWaiter = 0;
+  #retry: NodeJS.Timeout | undefined;
 
   constructor(options: PoolOptions) {
     this.#allocator = options.allocator;
     this.limitBytes = options.limitBytes;
     this.maxBytes = Math.min(options.maxBytes ?? options.limitBytes, options.limitBytes);
     this.#keepBytes = Math.floor(options.limitBytes / 8);
+    this.#patienceMs = options.patienceMs ?? 20_000;
   }
 
   /** Bytes in buffers that are not released yet. */
@@ -103,12 +113,11 @@ export class Pool implements BufferPool {
     return this.#take(size);
   }
 
-  /** Rejects with the signal's reason when aborted, with EINVAL as tryAcquire, with ENOMEM when waiting cannot help. */
+  /** Rejects with the signal's reason when aborted, with EINVAL as tryAcquire, with ENOMEM when waiting does not help. */
   async acquire(size: number, signal?: AbortSignal): Promise<IoBuffer> {
     signal?.throwIfAborted();
     const buffer = this.tryAcquire(size);
     if (buffer !== undefined) return buffer;
-    if (this.#leases === 0) throw this.#exhausted(size);
     const { promise, resolve, reject } = Promise.withResolvers<IoBuffer>();
     const id = this.#nextWaiter++;
     const abort = () => {
@@ -119,6 +128,7 @@ export class Pool implements BufferPool {
     const settle = () => signal?.removeEventListener('abort', abort);
     this.#waiters.set(id, {
       size,
+      since: performance.now(),
       grant: (granted) => {
         settle();
         resolve(granted);
@@ -161,10 +171,6 @@ export class Pool implements BufferPool {
     }
   }
 
-  #exhausted(size: number): ErrnoError {
-    return new ErrnoError(Errno.ENOMEM, `buffer of ${size} bytes`);
-  }
-
   #take(size: number): IoBuffer | undefined {
     const kept = this.#kept.get(size)?.pop();
     if (kept !== undefined) {
@@ -178,7 +184,10 @@ export class Pool implements BufferPool {
       this.trim();
       address = this.#allocator.alloc(size);
     }
-    if (address === 0) return undefined;
+    if (address === 0) {
+      this.#retry ??= setInterval(() => this.#serve(), retryMs);
+      return undefined;
+    }
     return this.#lease({ address, view: Buffer.from(this.#allocator.memory, address, size) });
   }
 
@@ -191,14 +200,17 @@ export class Pool implements BufferPool {
   #serve(): void {
     for (const [id, waiter] of this.#waiters) {
       const buffer = this.#take(waiter.size);
-      if (buffer !== undefined) {
+      if (buffer === undefined) {
+        // Strictly in turn: a large request is not overtaken for ever.
+        if (this.#leases > 0 || performance.now() - waiter.since < this.#patienceMs) return;
         this.#waiters.delete(id);
-        waiter.grant(buffer);
+        waiter.refuse(new ErrnoError(Errno.ENOMEM, `buffer of ${waiter.size} bytes`));
         continue;
       }
-      if (this.#leases > 0) return; // strictly in turn: a large request is not overtaken for ever
       this.#waiters.delete(id);
-      waiter.refuse(this.#exhausted(waiter.size));
+      waiter.grant(buffer);
     }
+    clearInterval(this.#retry);
+    this.#retry = undefined;
   }
 }

@@ -3,6 +3,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, Seam } from '../runtime/seam.ts';
 import { Pool } from './pool.ts';
+import { Retry } from './retry.ts';
 import type { BufferPool, Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from './volume.ts';
 
 /** Operations and flags of volume-submit (wasm/zow.wit). */
@@ -28,11 +29,12 @@ export class Zvols implements VolumeProvider {
   readonly #volumes = new Map<string, VolumeInfo>();
   readonly #handles = new Set<Handle>();
   readonly #requests = new Requests<Running>();
+  readonly #starved = new Retry();
 
   constructor(module: WasmModule<CoreExports>) {
     this.#module = module;
-    // An eighth of the memory: enough for 32 MiB requests, and never the ARC's end.
-    const limitBytes = Math.max(2 * requestBytesMax, module.memory.buffer.byteLength / 8);
+    // What stacks, the ARC and dirty data leave. Frontends make requests of half of it at the most (NbdServer).
+    const limitBytes = module.memory.buffer.byteLength / 8;
     this.buffers = new Pool({
       allocator: {
         memory: module.memory.buffer,
@@ -86,8 +88,9 @@ export class Zvols implements VolumeProvider {
     const { exports } = this.#module;
     const info = this.#volumes.get(name);
     if (info === undefined) throw new ErrnoError(Errno.ENOENT, `volume ${name}`);
-    const address = this.#name(name);
-    const core = await this.#run((id) => exports['volume-open'](id, address, options.readOnly ? 1 : 0));
+    const core = await this.#runNamed(name, (id, address) =>
+      exports['volume-open'](id, address, options.readOnly ? 1 : 0),
+    );
     const current = this.#volumes.get(name) ?? info;
     const handle = new Handle(this, core, { ...current, readOnly: current.readOnly || options.readOnly });
     this.#handles.add(handle);
@@ -96,22 +99,26 @@ export class Zvols implements VolumeProvider {
 
   async reveal(name: string): Promise<void> {
     if (!name.includes('@') || this.#volumes.has(name)) return;
-    const address = this.#name(name);
     // What cannot be revealed is not found: no snapshot of that name, or none of a volume.
-    await this.#run((id) => this.#module.exports['volume-reveal'](id, address)).catch(() => undefined);
+    await this.#runNamed(name, (id, address) => this.#module.exports['volume-reveal'](id, address)).catch(
+      () => undefined,
+    );
   }
 
-  /** A NUL-terminated name in the core's memory. */
-  #name(name: string): number {
+  /** As #run; `start` gets the name, NUL-terminated in the core's memory, which is the core's from then on. */
+  #runNamed(name: string, start: (id: number, address: number) => number): Promise<number> {
     const text = Buffer.from(`${name}\0`);
-    const address = this.#module.exports.alloc(text.length);
-    if (address === 0) throw new ErrnoError(Errno.ENOMEM, `volume ${name}`);
-    this.#module.memory.view(address, text.length).set(text);
-    return address;
+    return this.#run((id) => {
+      const address = this.#module.exports.alloc(text.length);
+      if (address === 0) return -Errno.ENOMEM;
+      this.#module.memory.view(address, text.length).set(text);
+      return start(id, address);
+    });
   }
 
   /** The core is gone: what runs fails. */
   abort(error: Error): void {
+    this.#starved.clear();
     for (const running of this.#requests.drain()) running.reject(error);
     for (const name of [...this.#volumes.keys()]) this.#forget(name, error.message);
   }
@@ -133,12 +140,17 @@ export class Zvols implements VolumeProvider {
     this.#handles.delete(handle);
   }
 
+  /** A request that the core has no memory to start waits: that is the host's affair, no client's error. */
   #run(start: (id: number) => number): Promise<number> {
     return new Promise((resolve, reject) => {
       const id = this.#requests.add({ resolve, reject });
-      const error = start(id);
-      if (error !== 0) this.#requests.take(id).reject(new ErrnoError(-error));
-      this.#module.scheduler.kick();
+      this.#starved.run(() => {
+        const error = start(id);
+        if (error === -Errno.ENOMEM) return false;
+        if (error !== 0) this.#requests.take(id).reject(new ErrnoError(-error));
+        this.#module.scheduler.kick();
+        return true;
+      });
     });
   }
 

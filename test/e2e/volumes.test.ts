@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CmdFlag } from '../../host/nbd/constants.ts';
 import { dice, execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
+import { errorsOf, load } from './load.ts';
 
 /** Volumes: made and changed with zfs, read and written over NBD, by our own client and by those of others. */
 
@@ -195,6 +196,32 @@ test('requests of 32 MiB', async (t) => {
   t.true((await client.readAt(0, data.length)).equals(data));
   t.true((await client.readAt(64 * MiB + 512, data.length)).equals(data));
   client.destroy();
+  await lab.finish('tank');
+});
+
+test('more clients and requests than a small host has memory for: they wait, none fails, none is forgotten', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a', 1024 * MiB);
+  await lab.start({ config: { memory: '256M' } });
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  await lab.zfs('create', '-s', '-V', '512M', 'tank/v');
+  const tally = await load({
+    address: lab.address,
+    volume: 'tank/v',
+    volumeBytes: 512 * MiB,
+    connections: 64,
+    depth: 32,
+    sizes: [4096, 16384, 131072, MiB],
+    seconds: 1,
+  });
+  t.is(errorsOf(tally), 'none');
+  t.true(tally.requests >= 64 * 32);
+  t.notRegex(lab.hostLog, /out of memory/);
+  // The memory of the instance, and Node's own.
+  const resident = lab.residentBytes();
+  t.true(resident < 512 * MiB, `${resident / MiB} MiB resident`);
+  await until('the clients are gone', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
+  await lab.zpool('import', '-d', lab.disks, 'tank');
   await lab.finish('tank');
 });
 

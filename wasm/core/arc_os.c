@@ -29,9 +29,10 @@
 /* Kept free for what must not wait: 1/16 of the heap. */
 #define	RESERVE_SHIFT	4
 
-/* How long an allocation waits for the ARC before the module gives up. */
+/* How long one allocation waits for the ARC before the module gives up. */
 #define	MEMORY_WAIT_NS		(2 * MICROSEC)
 #define	MEMORY_WAIT_TRIES	10000
+#define	MEMORY_WARN_NS		(10ll * NANOSEC)	/* between warnings */
 
 uint64_t
 arc_default_max(uint64_t min, uint64_t allmem)
@@ -93,24 +94,24 @@ arc_unregister_hotplug(void)
  * fiber, so sleeping is what gives it its turn.
  */
 int
-zow_memory_wait(size_t size)
+zow_memory_wait(size_t size, int tries)
 {
-	static int tries;
-	static int warned;
+	static hrtime_t warned;
+	ulong_t live = zow_heap_live(), limit = zow_heap_limit();
 
-	if (!warned) {
-		static const char text[] = "out of memory: waiting for the ARC";
+	if (warned == 0 || gethrtime() - warned > MEMORY_WARN_NS) {
+		char text[128];
 
-		warned = 1;
-		zow_log(ZOW_LOG_WARN, text, sizeof (text) - 1);
+		warned = gethrtime();
+		(void) snprintf(text, sizeof (text), "out of memory: %lu bytes "
+		    "wanted, %lu of %lu in use; waiting for the ARC",
+		    (ulong_t)size, live, limit);
+		zow_log(ZOW_LOG_WARN, text, strlen(text));
 	}
-	if (++tries > MEMORY_WAIT_TRIES)
+	if (tries > MEMORY_WAIT_TRIES)
 		zow_panic("out of memory: %lu bytes wanted, %lu of %lu in use",
-		    (ulong_t)size, (ulong_t)zow_heap_live(),
-		    (ulong_t)zow_heap_limit());
+		    (ulong_t)size, live, limit);
 	arc_reduce_target_size(MAX(size, 1024 * 1024));
 	fiber_sleep(MEMORY_WAIT_NS);
-	if (arc_available_memory() > 0)
-		tries = 0;
 	return (1);
 }

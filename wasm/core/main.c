@@ -50,6 +50,8 @@ tunables_init(void)
 {
 	uint64_t heap = zow_heap_limit();
 
+	/* The rest is for stacks and I/O buffers. */
+	zow_slab_bytes_max = heap / 8 * 5;
 	zfs_abd_scatter_enabled = 0;
 	/* zfs_arc_max is ignored unless zfs_arc_min is set too. */
 	zfs_arc_min = heap / 16;

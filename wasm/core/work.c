@@ -24,11 +24,12 @@
 #include <sys/zfs_context.h>
 
 #include "fiber.h"
+#include "malloc.h"
 #include "work.h"
 #include "zow.h"
 
 #define	IOCTL_FIBERS_MAX	1024
-#define	POOL_FIBERS_MAX		512
+#define	POOL_FIBERS_MAX		512	/* less where memory is small */
 #define	IDLE_FIBERS_MAX		64	/* kept for the next request */
 #define	WORK_STACK		(128 * 1024)
 
@@ -55,6 +56,13 @@ static work_item_t **work_start_tail = &work_start;
 static fiber_queue_t work_idle;
 static int work_nidle;
 
+/* Stacks of a pool's fibers may take 1/16 of the heap. */
+static int
+pool_fibers_max(void)
+{
+	return (MIN(zow_heap_limit() / 16 / WORK_STACK, POOL_FIBERS_MAX));
+}
+
 work_queue_t *
 zow_work_queue(const char *name)
 {
@@ -74,7 +82,7 @@ zow_work_queue(const char *name)
 		free(wq);
 		return (NULL);
 	}
-	wq->wq_limit = name != NULL ? POOL_FIBERS_MAX : IOCTL_FIBERS_MAX;
+	wq->wq_limit = name != NULL ? pool_fibers_max() : IOCTL_FIBERS_MAX;
 	wq->wq_tail = &wq->wq_head;
 	wq->wq_next = work_queues;
 	work_queues = wq;

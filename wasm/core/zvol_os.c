@@ -474,33 +474,36 @@ volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
 	return (-volume_start(vh->vh_queue, "zvol", vr));
 }
 
+static int
+volume_start_named(int id, volume_op_t op, char *name, int flags,
+    const char *fiber)
+{
+	volume_request_t *vr = calloc(1, sizeof (*vr));
+
+	if (vr == NULL) {
+		free(name);
+		return (-ENOMEM);
+	}
+	vr->vr_id = id;
+	vr->vr_op = op;
+	vr->vr_name = name;
+	vr->vr_flags = flags;
+	return (-volume_start(zow_work_queue(name), fiber, vr));
+}
+
 /* Opens a volume; `name` comes from alloc() and belongs to the core. */
 ZOW_EXPORT("volume-open") int
 volume_open(int id, char *name, int read_only)
 {
-	volume_request_t *vr = calloc(1, sizeof (*vr));
-
-	if (vr == NULL)
-		return (-ENOMEM);
-	vr->vr_id = id;
-	vr->vr_op = VOLUME_OPEN;
-	vr->vr_name = name;
-	vr->vr_flags = read_only;
-	return (-volume_start(zow_work_queue(name), "zvol_open", vr));
+	return (volume_start_named(id, VOLUME_OPEN, name, read_only,
+	    "zvol_open"));
 }
 
 /* Reveals a snapshot; `name` comes from alloc() and belongs to the core. */
 ZOW_EXPORT("volume-reveal") int
 volume_reveal(int id, char *name)
 {
-	volume_request_t *vr = calloc(1, sizeof (*vr));
-
-	if (vr == NULL)
-		return (-ENOMEM);
-	vr->vr_id = id;
-	vr->vr_op = VOLUME_REVEAL;
-	vr->vr_name = name;
-	return (-volume_start(zow_work_queue(name), "zvol_reveal", vr));
+	return (volume_start_named(id, VOLUME_REVEAL, name, 0, "zvol_reveal"));
 }
 
 /*

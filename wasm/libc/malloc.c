@@ -87,6 +87,8 @@ static void *class_cache[CLASS_MAX];
 static uint8_t class_cached[CLASS_MAX];
 static uint8_t class_cached_max[CLASS_MAX];
 static int free_chunks;			/* whose slabs are all free */
+static size_t slab_bytes;		/* of all chunks */
+size_t zow_slab_bytes_max = SIZE_MAX;
 static uint16_t class_size[CLASS_MAX];
 static uint8_t size_class[SMALL_MAX / 16 + 1];
 static int class_count;
@@ -100,9 +102,9 @@ extern unsigned char __heap_base;
 
 /* Waits for memory to come free; 0 when there is no point. See arc_os.c. */
 __attribute__((__weak__)) int
-zow_memory_wait(size_t size)
+zow_memory_wait(size_t size, int tries)
 {
-	(void) size;
+	(void) size, (void) tries;
 	return (0);
 }
 
@@ -235,6 +237,7 @@ slab_flush(void)
 		for (unsigned int j = first; j < first + count; j++)
 			slab_unlink(&free_slabs, j);
 		free_chunks--;
+		slab_bytes -= (size_t)count << SLAB_SHIFT;
 		dlfree((void *)((uintptr_t)first << SLAB_SHIFT));
 	}
 }
@@ -258,10 +261,14 @@ chunk_grow(void)
 {
 	/* dlmalloc's header makes the last page of a chunk short. */
 	unsigned int count = SLABS_AT_ONCE - 1;
-	void *chunk = underlying_alloc(SLAB_SIZE,
-	    SLABS_AT_ONCE * SLAB_SIZE - 64);
 	unsigned int first;
+	void *chunk;
 
+	if (slab_bytes + SLABS_AT_ONCE * SLAB_SIZE > zow_slab_bytes_max) {
+		slab_flush();
+		return (free_slabs != 0);
+	}
+	chunk = underlying_alloc(SLAB_SIZE, SLABS_AT_ONCE * SLAB_SIZE - 64);
 	if (chunk == NULL) {
 		/* To look for one may have set slabs free. */
 		if (free_slabs != 0)
@@ -274,6 +281,7 @@ chunk_grow(void)
 	first = (uintptr_t)chunk >> SLAB_SHIFT;
 	slabs[first].s_chunk_slabs = count;
 	slabs[first].s_chunk_free = 0;
+	slab_bytes += (size_t)count << SLAB_SHIFT;
 	for (unsigned int i = count; i-- > 0; ) {
 		slabs[first + i].s_position = i;
 		slab_release(first + i);
@@ -426,8 +434,8 @@ alloc(size_t align, size_t size)
 {
 	void *p;
 
-	while ((p = alloc_now(align, size)) == NULL) {
-		if (fiber_current == NULL || !zow_memory_wait(size)) {
+	for (int tries = 1; (p = alloc_now(align, size)) == NULL; tries++) {
+		if (fiber_current == NULL || !zow_memory_wait(size, tries)) {
 			errno = ENOMEM;
 			return (NULL);
 		}

@@ -24,9 +24,16 @@ size_t zow_heap_limit(void);
 size_t zow_heap_live(void);
 
 /*
- * Called by a fiber whose allocation found no memory. Returns nonzero when it
- * should try again; the default returns 0, and the allocation fails.
+ * What small objects can have of the heap; without a limit one of them in
+ * each chunk keeps all of it from large blocks, however much is free.
  */
-int zow_memory_wait(size_t size);
+extern size_t zow_slab_bytes_max;
+
+/*
+ * Called by a fiber whose allocation found no memory, for the tries'th time.
+ * Returns nonzero when it should try again; the default returns 0, and the
+ * allocation fails.
+ */
+int zow_memory_wait(size_t size, int tries);
 
 #endif	/* _ZOW_MALLOC_H */

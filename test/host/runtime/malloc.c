@@ -9,6 +9,7 @@
 
 /* musl's <malloc.h> is hidden by wasm/libc's own. */
 extern size_t malloc_usable_size(void *);
+extern size_t zow_slab_bytes_max;
 
 ZOW_EXPORT("test-malloc") void *
 test_malloc(size_t size)
@@ -38,6 +39,12 @@ ZOW_EXPORT("test-usable") size_t
 test_usable(void *p)
 {
 	return (malloc_usable_size(p));
+}
+
+ZOW_EXPORT("test-slab-bytes-max") void
+test_slab_bytes_max(size_t size)
+{
+	zow_slab_bytes_max = size;
 }
 
 const scenario_t scenarios[] = {

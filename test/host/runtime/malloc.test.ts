@@ -9,6 +9,7 @@ type HeapExports = LibcExports & {
   readonly 'test-realloc': (address: number, size: number) => number;
   readonly 'test-aligned': (align: number, size: number) => number;
   readonly 'test-usable': (address: number) => number;
+  readonly 'test-slab-bytes-max': (size: number) => void;
 };
 
 const file = compile('malloc.c');
@@ -144,6 +145,20 @@ test('when there is no memory, malloc says so; what is freed can be had again', 
   t.is(exports['test-realloc'](0, 0xffffffff), 0);
   t.is(exports.alloc(0xffffffff), 0);
   t.not(exports['test-malloc'](1024), 0);
+});
+
+test('a few small objects that stay everywhere do not keep large blocks from memory that is free', (t) => {
+  const { module } = load<HeapExports>(file, [], 64 * MiB);
+  const { exports } = module;
+  exports['test-slab-bytes-max'](40 * MiB);
+  const small: number[] = [];
+  for (let p = exports['test-malloc'](smallMax); p !== 0; p = exports['test-malloc'](smallMax)) small.push(p);
+  t.true(small.length * smallMax > 30 * MiB, `${small.length} small objects`);
+  // One in each MiB stays.
+  for (const [index, address] of small.entries()) if (index % 60 !== 0) exports.free(address);
+  let large = 0;
+  while (exports['test-malloc'](128 * 1024) !== 0) large++;
+  t.true(large * 128 * 1024 > 16 * MiB, `${large} large blocks`);
 });
 
 test('a heap of 3 GiB can be used to its end', (t) => {

@@ -4,9 +4,9 @@ import { TestAllocator } from './memory.ts';
 
 const KiB = 1024;
 
-function pool(limitBytes: number, memory = limitBytes * 8) {
+function pool(limitBytes: number, memory = limitBytes * 8, patienceMs = 20_000) {
   const allocator = new TestAllocator(memory);
-  return { allocator, pool: new Pool({ allocator, limitBytes }) };
+  return { allocator, pool: new Pool({ allocator, limitBytes, patienceMs }) };
 }
 
 test('buffers have exactly the size asked for, in the shared memory, and do not overlap', (t) => {
@@ -117,13 +117,24 @@ test('kept blocks make room for other sizes', (t) => {
   all.release();
 });
 
-test('an allocator without memory: wait while somebody can give back, else ENOMEM', async (t) => {
-  const { pool: buffers } = pool(64 * KiB, 8 * KiB);
+test('an allocator without memory is asked again, until it has some or patience ends', async (t) => {
+  const { pool: buffers, allocator } = pool(64 * KiB, 16 * KiB, 500);
   await t.throwsAsync(buffers.acquire(32 * KiB), { code: 'ENOMEM' });
   const a = buffers.tryAcquire(2000)!;
   const hopeless = buffers.acquire(32 * KiB);
   a.release();
   await t.throwsAsync(hopeless, { code: 'ENOMEM' });
+  t.is(buffers.waiting, 0);
+
+  // Somebody else has it all, and gives it back without a word.
+  const other = allocator.alloc(8 * KiB);
+  t.not(other, 0);
+  const waiting = buffers.acquire(8 * KiB);
+  const behind = buffers.acquire(1000);
+  t.is(buffers.waiting, 2);
+  allocator.free(other);
+  (await waiting).release();
+  (await behind).release();
   t.is(buffers.waiting, 0);
 });
 
