@@ -137,6 +137,52 @@ zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
 	return (error == ECKSUM ? SET_ERROR(EIO) : error);
 }
 
+/*
+ * Logs a write. A record of data that is larger than what is left of a log
+ * block goes into it in part, cut at any eight bytes, and the rest into the
+ * next one; a power cut in between, and replay makes a block of half a sector.
+ * What is smaller than the space that the log is willing to waste at the end
+ * of a block, some 8 KiB, is never cut: so each sector of a large write has a
+ * record of its own. Blocks that the log only points to are whole anyway.
+ */
+#define	ZVOL_LOG_SECTOR	4096
+
+/* Whether the log will point to the blocks of a write: as zvol_log_write(). */
+static boolean_t
+zvol_log_indirect(zvol_state_t *zv, uint64_t size, boolean_t sync)
+{
+#if ZFS_META_VERSION_NUMBER >= 20400
+	return (zil_write_state(zv->zv_zilog, size, zv->zv_volblocksize,
+	    B_FALSE, sync) == WR_INDIRECT);
+#else
+	const uint64_t zvol_immediate_write_sz = 32768;
+
+	(void) sync;
+	return (zv->zv_zilog->zl_logbias == ZFS_LOGBIAS_THROUGHPUT ||
+	    (!spa_has_slogs(zv->zv_zilog->zl_spa) &&
+	    size >= zv->zv_volblocksize &&
+	    zv->zv_volblocksize > zvol_immediate_write_sz));
+#endif
+}
+
+static void
+zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
+    boolean_t sync)
+{
+	if (zvol_log_indirect(zv, size, sync)) {
+		zvol_log_write(zv, tx, offset, size, sync);
+		return;
+	}
+	while (size > 0) {
+		uint64_t bytes = MIN(size,
+		    ZVOL_LOG_SECTOR - offset % ZVOL_LOG_SECTOR);
+
+		zvol_log_write(zv, tx, offset, bytes, sync);
+		offset += bytes;
+		size -= bytes;
+	}
+}
+
 static int
 zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
     boolean_t fua)
@@ -172,7 +218,7 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 		error = zow_dmu_write(zv->zv_dn, offset + done, bytes,
 		    buf + done, tx);
 		if (error == 0)
-			zvol_log_write(zv, tx, offset + done, bytes, sync);
+			zvol_log(zv, tx, offset + done, bytes, sync);
 		dmu_tx_commit(tx);
 		if (error != 0)
 			break;
