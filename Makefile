@@ -7,7 +7,7 @@ RELEASE ?=
 DEBUG ?=
 BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
 
-.PHONY: all wasm bundle native run test test-ready lint bench clean distclean help
+.PHONY: all wasm bundle native run test test-ready lint crash bench clean distclean help
 
 all: bundle			## build the core and the programs, and the distributable bundle in dist/
 
@@ -32,6 +32,9 @@ test-ready: bundle native
 lint:				## types, format and style of all TypeScript and C
 	@$(BUILD) fetch
 	@$(NODE) test/lint.ts
+
+crash: wasm native		## explore 2,000 power cuts of each pool layout; L=mirror only of one, N=100 so many, S=7 with this seed
+	@$(NODE) test/crash/explore.ts $(or $(L),all) $(or $(N),2000) $(or $(S),1)
 
 bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, and the parts alone
 	@./build.sh test-tools

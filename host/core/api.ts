@@ -1,3 +1,4 @@
+import type { openDevice } from '../devices/open.ts';
 import type { IoctlCore } from '../ioctl/core.ts';
 import type { VolumeProvider } from '../volumes/volume.ts';
 
@@ -16,6 +17,8 @@ export interface Core extends IoctlCore {
 export interface CoreOptions {
   /** Size of the WebAssembly memory in bytes, a multiple of 64 KiB up to 4 GiB; it never grows. */
   readonly memoryBytes: number;
+  /** How the disks of pools are opened. Default: host/devices/open.ts. */
+  readonly openDevice?: typeof openDevice;
 }
 
 /**

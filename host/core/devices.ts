@@ -13,10 +13,12 @@ const deviceExclusive = 2;
 export class CoreDevices {
   readonly #module: WasmModule<CoreExports>;
   readonly #open = new Map<number, Device>();
+  readonly #openDevice: typeof openDevice;
   #last = 0;
 
-  constructor(module: WasmModule<CoreExports>) {
+  constructor(module: WasmModule<CoreExports>, open = openDevice) {
     this.#module = module;
+    this.#openDevice = open;
   }
 
   get imports(): Seam['devices'] {
@@ -59,7 +61,7 @@ export class CoreDevices {
 
   async #openPath(path: string, flags: number): Promise<number> {
     try {
-      const device = await openDevice(path, {
+      const device = await this.#openDevice(path, {
         readOnly: (flags & deviceWritable) === 0,
         exclusive: (flags & deviceExclusive) !== 0,
       });

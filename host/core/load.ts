@@ -58,7 +58,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
       (self) => {
         sessions = new CoreSessions(self);
         volumes = new Zvols(self);
-        devices = new CoreDevices(self);
+        devices = new CoreDevices(self, options.openDevice);
         return {
           ...sessions.imports,
           ...volumes.imports,

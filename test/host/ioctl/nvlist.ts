@@ -1,12 +1,14 @@
-/** What a fake core puts into nvlists: uint64 as bigint, string, nvlist. */
+/** What tests put into nvlists: uint64 as bigint, int32 as number, string, an array of uint8, nvlist. */
 export interface NvPairs {
-  readonly [name: string]: bigint | string | NvPairs;
+  readonly [name: string]: bigint | number | string | Uint8Array | NvPairs;
 }
 
 /** data_type_t, include/sys/nvpair.h. */
+const typeInt32 = 5;
 const typeUint64 = 8;
 const typeString = 9;
 const typeNvlist = 19;
+const typeUint8Array = 26;
 
 /** Packs an nvlist in XDR encoding: nvs_xdr() in module/nvpair/nvpair.c. */
 export function packNvlist(pairs: NvPairs): Buffer {
@@ -21,13 +23,17 @@ function body(pairs: NvPairs): Buffer {
 
 function pair([name, value]: [string, NvPairs[string]]): Buffer {
   const [type, data, decodedBytes] = encode(value);
-  const rest = Buffer.concat([text(name), words(type, 1), data]);
+  const elements = value instanceof Uint8Array ? value.length : 1;
+  const rest = Buffer.concat([text(name), words(type, elements), data]);
   // sizeof (nvpair_t), the name with its NUL, the value: each aligned to 8 (NVP_SIZE_CALC).
   const decoded = align8(16 + Buffer.byteLength(name) + 1) + align8(decodedBytes);
   return Buffer.concat([words(8 + rest.length, decoded), rest]);
 }
 
 function encode(value: NvPairs[string]): [number, Buffer, number] {
+  if (typeof value === 'number') return [typeInt32, words(value), 4];
+  // An XDR array: its length, then a word for each element.
+  if (value instanceof Uint8Array) return [typeUint8Array, words(value.length, ...value), value.length];
   if (typeof value === 'string') return [typeString, text(value), Buffer.byteLength(value) + 1];
   if (typeof value === 'bigint') {
     const data = Buffer.alloc(8);

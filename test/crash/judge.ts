@@ -1,0 +1,106 @@
+import { basename } from 'node:path';
+import type { Core } from '../../host/core/api.ts';
+import { loadCore } from '../../host/core/load.ts';
+import { Errno, ErrnoError } from '../../host/errno.ts';
+import { blockBytes, versionOf } from './block.ts';
+import { layouts } from './layouts.ts';
+import { type Overlay, OverlayDevice } from './overlay.ts';
+import { Admin } from './pool.ts';
+import { type Existence, Expectation, type VolumePromises } from './promises.ts';
+import type { Recording } from './record.ts';
+
+const memoryBytes = 192 * 1024 ** 2;
+/** More of one state say nothing new. */
+const lossesMax = 20;
+
+export interface JudgeOptions {
+  /** Import without replay of the intent log, which must lose what only the log had. */
+  readonly withoutReplay?: boolean;
+}
+
+/**
+ * Imports the pool from its disks in a core of its own, as the host does after a power cut at `moment`, and compares what
+ * is there with what was promised. Returns what is wrong, a line each.
+ */
+export async function judge(
+  recording: Recording,
+  disks: ReadonlyMap<string, Overlay>,
+  moment: number,
+  { withoutReplay = false }: JudgeOptions = {},
+): Promise<string[]> {
+  const core = await loadCore({
+    memoryBytes,
+    openDevice: async (path, { readOnly = false } = {}) => {
+      const content = disks.get(basename(path));
+      if (content === undefined) throw new ErrnoError(Errno.ENOENT, path);
+      return new OverlayDevice(path, content, readOnly);
+    },
+  });
+  const lost = core.lost.then((panic) => [`the core ended: ${panic.message}`]);
+  try {
+    return await Promise.race([lost, judgeIn(core, recording, moment, withoutReplay)]);
+  } finally {
+    await core.close();
+  }
+}
+
+async function judgeIn(core: Core, recording: Recording, moment: number, readOnly: boolean): Promise<string[]> {
+  const { parent, encrypted } = layouts[recording.layout];
+  const { volumes, datasets, syncs } = recording.promises;
+  const wrong: string[] = [];
+  const admin = await Admin.open(core);
+  try {
+    await admin.import('tank', recording.config, { readOnly });
+    if (encrypted) await admin.loadKey(parent, recording.key);
+  } catch (error) {
+    return [`the pool cannot be imported: ${(error as Error).message}`];
+  }
+  for (const dataset of datasets) {
+    const there = await admin.exists(dataset.name);
+    const contradiction = existence(dataset, there, moment);
+    if (contradiction !== undefined) wrong.push(`${dataset.name} ${contradiction}`);
+    if (!there) continue;
+    const volume = volumes.find(({ name }) => name === (dataset.of ?? dataset.name))!;
+    const expected =
+      dataset.of === undefined
+        ? Expectation.at(moment, volume, syncs)
+        : Expectation.in({ ...dataset.created, acked: Math.min(moment, dataset.created.acked ?? moment) }, volume);
+    wrong.push(...(await contents(core, dataset.name, volume, expected)));
+  }
+  if (!readOnly) {
+    const { errors, repairedBytes, vdevErrors } = await admin.scrub('tank');
+    if (errors + repairedBytes + vdevErrors > 0)
+      wrong.push(`the scrub found ${errors} errors, repaired ${repairedBytes} bytes; vdevs count ${vdevErrors} errors`);
+  }
+  return wrong;
+}
+
+/** Created and destroyed are promises too: both are in a txg that is on the disks when the program has ended. */
+function existence({ created, destroyed }: Existence, there: boolean, moment: number): string | undefined {
+  if (there && created.issued > moment) return 'was never made';
+  if (there && (destroyed?.acked ?? moment) < moment) return 'was destroyed and is there';
+  const wanted = (created.acked ?? moment) < moment && (destroyed?.issued ?? moment) >= moment;
+  return wanted && !there ? 'is gone' : undefined;
+}
+
+async function contents(core: Core, name: string, volume: VolumePromises, expected: Expectation): Promise<string[]> {
+  await core.volumes.reveal?.(name);
+  if (core.volumes.find(name) === undefined) return [`${name} is no volume that can be opened`];
+  const handle = await core.volumes.open(name, { readOnly: true });
+  const buffer = await core.volumes.buffers.acquire(volume.blocks * blockBytes);
+  const wrong: string[] = [];
+  try {
+    await handle.read(0, buffer);
+    for (let block = 0; block < volume.blocks && wrong.length < lossesMax; block++) {
+      const content = buffer.bytes.subarray(block * blockBytes, (block + 1) * blockBytes);
+      const contradiction = expected.contradiction(block, versionOf(content, block));
+      if (contradiction !== undefined) wrong.push(`${name}: block ${block} ${contradiction}`);
+    }
+  } catch (error) {
+    wrong.push(`${name} cannot be read: ${(error as Error).message}`);
+  } finally {
+    buffer.release();
+    await handle.close();
+  }
+  return wrong;
+}

@@ -1,0 +1,120 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { deserialize, serialize } from 'node:v8';
+import { pino } from 'pino';
+import { loadCore } from '../../host/core/load.ts';
+import { DelayDevice, FaultTrigger } from '../../host/devices/faults.ts';
+import { openDevice } from '../../host/devices/open.ts';
+import { Recorder } from '../../host/devices/record.ts';
+import { ZowHost } from '../../host/zow.ts';
+import { nativePrograms } from '../host/serve/native.ts';
+import { Image } from './images.ts';
+import { disksOf, type LayoutName, layouts } from './layouts.ts';
+import { Admin } from './pool.ts';
+import type { Promises } from './promises.ts';
+import { type Work, workload } from './workload.ts';
+
+const MiB = 1024 ** 2;
+export const diskBytes = 96 * MiB;
+
+/** One change of a disk, or a flush of it; moments are those of Recorded (host/devices/record.ts). */
+export interface DiskEvent {
+  readonly disk: string;
+  readonly operation: 'write' | 'flush' | 'trim' | 'writeZeroes';
+  readonly offset: number;
+  readonly length: number;
+  readonly data: Uint8Array;
+  readonly issued: number;
+  readonly completed: number | undefined;
+}
+
+/** Everything that happened to a pool's disks from when they were blank, and what was promised meanwhile. */
+export interface Recording {
+  readonly layout: LayoutName;
+  readonly seed: number;
+  readonly diskBytes: number;
+  readonly events: readonly DiskEvent[];
+  readonly promises: Promises;
+  /** The pool's configuration, packed, and of the encrypted layout its key. */
+  readonly config: Uint8Array;
+  readonly key: Uint8Array;
+  /** Moments between which the power can be cut: the writers were at work. */
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * Runs the writers against a pool on files that are written through a Recorder, below it a disk that is late with one
+ * operation in four, so that there is something in flight. Checks that the record is complete.
+ */
+export async function record(layout: LayoutName, seed: number, work: Work): Promise<Recording> {
+  const folder = mkdtempSync(join(tmpdir(), 'zow-record-'));
+  try {
+    return await recordIn(folder, layout, seed, work);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function recordIn(folder: string, name: LayoutName, seed: number, work: Work): Promise<Recording> {
+  const layout = layouts[name];
+  const recorder = new Recorder();
+  const late = { probability: 0.25, seed, operations: ['write', 'flush', 'trim'] } as const;
+  const vdevs = layout.vdevs.map((vdev) => (vdev.length === 1 ? `disks/${vdev}` : vdev));
+  const tank = { vdevs, create: { size: String(diskBytes) }, properties: { ashift: 12, autotrim: 'on' } };
+  const key = Buffer.alloc(32, seed + 1);
+  mkdirSync(join(folder, 'disks'));
+  writeFileSync(join(folder, 'key'), key);
+  const host = await ZowHost.open(
+    { socket: 'sock', memory: '256M', pools: { tank } },
+    {
+      directory: folder,
+      programs: nativePrograms,
+      log: pino({ level: 'silent' }),
+      loadCore: (options) =>
+        loadCore({
+          ...options,
+          openDevice: async (path, how) =>
+            recorder.wrap(new DelayDevice(await openDevice(path, how), new FaultTrigger(late), 2)),
+        }),
+    },
+  );
+  let made: Pick<Recording, 'promises' | 'config' | 'from' | 'to'>;
+  try {
+    if (layout.encrypted) {
+      const encryption = ['encryption=on', 'keyformat=raw', `keylocation=file://${join(folder, 'key')}`];
+      await run(host, 'zfs', 'create', ...encryption.flatMap((property) => ['-o', property]), layout.parent);
+    }
+    const admin = await Admin.open(host.core);
+    const promises = await workload(host, layout.parent, seed, work, () => recorder.now());
+    const config = await admin.config('tank');
+    made = { ...promises, config };
+  } finally {
+    await host.close();
+  }
+  const events = recorder.events.map(({ device, operation, offset, length, data, issued, completed, failed }) => {
+    if (failed) throw new Error(`${operation} of ${device.name} failed`);
+    return { disk: basename(device.name), operation, offset, length, data, issued, completed };
+  });
+  for (const disk of disksOf(layout)) {
+    const image = new Image(disk, diskBytes, events);
+    image.advance(Number.POSITIVE_INFINITY);
+    if (!readFileSync(join(folder, 'disks', disk)).equals(image.base))
+      throw new Error(`the record of disk ${disk} is not complete`);
+  }
+  return { layout: name, seed, diskBytes, events, key, ...made };
+}
+
+async function run(host: ZowHost, program: string, ...args: string[]): Promise<void> {
+  const { code, stderr } = await host.run(program, args);
+  if (code !== 0) throw new Error(`${program} ${args.join(' ')}: ${stderr}`);
+}
+
+export function save(recording: Recording, file: string): void {
+  writeFileSync(file, serialize(recording));
+}
+
+export function load(file: string): Recording {
+  return deserialize(readFileSync(file));
+}
