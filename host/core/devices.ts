@@ -9,16 +9,29 @@ import { type CoreExports, ioPending, type Seam } from '../runtime/seam.ts';
 const deviceWritable = 1;
 const deviceExclusive = 2;
 
+/** How often it is looked whether the paths of open devices still lead to them. */
+const presenceMs = 1000;
+/** The core keeps a device that is needed. Every so many looks it is asked again. */
+const unlinkedLooks = 10;
+
 /** The imports of vdev_zow.c: the pool's disks on host/devices. */
 export class CoreDevices {
   readonly #module: WasmModule<CoreExports>;
   readonly #open = new Map<number, Device>();
   readonly #openDevice: typeof openDevice;
+  /** How often a device was not found under its path, by handle. */
+  readonly #unlinked = new Map<number, number>();
+  /** A path on a network that hangs must not be looked for twice. */
+  readonly #looking = new Set<number>();
+  readonly #presence: NodeJS.Timeout;
   #last = 0;
 
   constructor(module: WasmModule<CoreExports>, open = openDevice) {
     this.#module = module;
     this.#openDevice = open;
+    this.#presence = setInterval(() => {
+      for (const handle of this.#open.keys()) void this.#lookFor(handle);
+    }, presenceMs).unref();
   }
 
   get imports(): Seam['devices'] {
@@ -39,9 +52,31 @@ export class CoreDevices {
 
   /** Closes what is open: the core is gone. */
   async closeAll(): Promise<void> {
+    clearInterval(this.#presence);
     const devices = [...this.#open.values()];
     this.#open.clear();
     await Promise.all(devices.map((device) => Promise.resolve(device.close()).catch(() => undefined)));
+  }
+
+  async #lookFor(handle: number): Promise<void> {
+    const device = this.#device(handle);
+    if (device.capabilities.readOnly || this.#looking.has(handle)) return;
+    this.#looking.add(handle);
+    const isPresent = await device.isPresent();
+    this.#looking.delete(handle);
+    // It may have been closed meanwhile, as all are when the core is lost.
+    if (!this.#open.has(handle)) return;
+    if (isPresent) this.#unlinked.delete(handle);
+    else this.#notFound(handle, device);
+  }
+
+  #notFound(handle: number, device: Device): void {
+    const looks = this.#unlinked.get(handle) ?? 0;
+    this.#unlinked.set(handle, looks + 1);
+    if (looks === 0) log.warn({ device: device.name }, 'device is gone: its path leads to it no more');
+    if (looks % unlinkedLooks !== 0) return;
+    this.#module.exports['vdev-unlinked'](handle);
+    this.#module.scheduler.kick();
   }
 
   #device(handle: number): Device {
@@ -94,6 +129,7 @@ export class CoreDevices {
   async #close(handle: number): Promise<number> {
     const device = this.#device(handle);
     this.#open.delete(handle);
+    this.#unlinked.delete(handle);
     await device.close();
     return 0;
   }

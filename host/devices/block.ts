@@ -25,6 +25,8 @@ export function openBlock(path: string, options: DescriptorOpenOptions = {}): De
       zeroCall: writable && attribute(queue, 'write_zeroes_max_bytes') > 0 ? 'zero' : undefined,
       // Always in units of 512 bytes, whatever the sector size.
       measure: () => attribute(sys, 'size') * 512,
+      isSame: ({ rdev }) => rdev === stat.rdev && fs.existsSync(sys),
+      exists: () => fs.existsSync(sys),
     };
   });
 }

@@ -28,6 +28,10 @@ export interface Descriptor {
   readonly zeroCall: RangeCall | undefined;
   /** Size in bytes now. */
   measure(): number;
+  /** Whether what stat(2) found under the disk's name is the disk that is open. */
+  isSame(stat: fs.BigIntStats): boolean;
+  /** Whether the disk is there, whatever its name. */
+  exists(): boolean;
   /** Given back at close; undefined when the open is not exclusive. */
   readonly lock: DeviceLock | undefined;
 }
@@ -70,6 +74,15 @@ export class DescriptorDevice implements Device {
     };
     this.#descriptor = descriptor;
     this.#sizeBytes = descriptor.measure();
+  }
+
+  async isPresent(): Promise<boolean> {
+    try {
+      return this.#descriptor.isSame(await fs.promises.stat(this.name, { bigint: true }));
+    } catch (error) {
+      const errno = errnoOf(error);
+      return errno !== Errno.ENOENT && errno !== Errno.ENOTDIR;
+    }
   }
 
   size(): number {
@@ -263,6 +276,11 @@ export class DescriptorDevice implements Device {
 
   #failure(operation: string, length: number, offset: number, cause: unknown): ErrnoError {
     const what = operation === 'flush' ? 'flush' : `${operation} of ${length} bytes at ${offset}`;
-    return new ErrnoError(errnoOf(cause), `${this.name}: ${what} failed`, { cause });
+    const errno = errnoOf(cause);
+    // Of a disk that is unplugged Linux says that the transfer failed.
+    if (errno === Errno.EIO && !this.#descriptor.exists()) {
+      return new ErrnoError(Errno.ENXIO, `${this.name}: ${what} failed: the disk is gone`, { cause });
+    }
+    return new ErrnoError(errno, `${this.name}: ${what} failed`, { cause });
   }
 }

@@ -13,7 +13,7 @@
  *
  * Order: operations in flight together have none, and overlapping ones may mix. One that is over is seen by all later.
  *
- * Errors are thrown (or rejected with) as ErrnoError. After an error the content of the range is undefined for a read
+ * Errors are thrown (or rejected with) as ErrnoError; ENXIO and ENODEV say that the disk is gone for good. After an error the content of the range is undefined for a read
  * and either old or new, sector by sector, for a write.
  */
 export type MaybePromise<T> = T | Promise<T>;
@@ -41,6 +41,11 @@ export interface Device {
   readonly logicalSectorBytes: number;
   readonly physicalSectorBytes: number;
 
+  /**
+   * Whether its path still leads to it: false for a file that was removed, or replaced by another, and for a disk that was
+   * unplugged. What is open may work on. True where that cannot be told.
+   */
+  isPresent(): MaybePromise<boolean>;
   /** Size in bytes now; asked again at each (re)open, so a device that has grown is seen. */
   size(): MaybePromise<number>;
   /**

@@ -25,6 +25,8 @@ export function openFile(path: string, options: DescriptorOpenOptions = {}): Des
     physicalSectorBytes: fileBlockBytes(Number(stat.blksize)),
     ...holeCalls(fd, Number(stat.size), readOnly),
     measure: () => fs.fstatSync(fd).size,
+    isSame: ({ dev, ino }) => dev === stat.dev && ino === stat.ino,
+    exists: () => true,
   }));
 }
 

@@ -27,6 +27,10 @@ export class MemoryDevice implements Device {
     };
   }
 
+  isPresent(): boolean {
+    return true;
+  }
+
   size(): number {
     this.#open();
     return this.#content.byteLength;

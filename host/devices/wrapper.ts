@@ -43,6 +43,10 @@ export class DeviceWrapper implements Device {
     return this.inner.physicalSectorBytes;
   }
 
+  isPresent(): MaybePromise<boolean> {
+    return this.inner.isPresent();
+  }
+
   size(): MaybePromise<number> {
     return this.inner.size();
   }

@@ -86,6 +86,10 @@ export class OverlayDevice implements Device {
     this.capabilities = { readOnly, trim: true, writeZeroes: true, durable: true, nonRotational: true };
   }
 
+  isPresent(): boolean {
+    return true;
+  }
+
   size(): number {
     return this.#content.base.byteLength;
   }

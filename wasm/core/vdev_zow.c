@@ -22,6 +22,11 @@
  * the vdev's queue, so only the first of such a chain does, and the others
  * take the way of the asynchronous ones: vdev_complete() puts them on a list
  * that one fiber, the interrupt fiber, hands to the zio pipeline.
+ *
+ * A device that is gone is REMOVED, as vdev_disk.c does it: when its I/O says
+ * so, or when the host has seen that its path leads nowhere, or to another
+ * file. In that second case what is open still works, so a device that holds
+ * the only copy of something stays in use.
  */
 
 #include <sys/zfs_context.h>
@@ -37,10 +42,23 @@
 
 #include "compat.h"
 #include "seam.h"
+#include "work.h"
 
 typedef struct vdev_zow {
-	int	vz_handle;
+	int		vz_handle;
+	vdev_t		*vz_vdev;
+	boolean_t	vz_gone;	/* it answered ENXIO or ENODEV */
+	list_node_t	vz_node;
 } vdev_zow_t;
+
+/* Those that are open. */
+static list_t vdev_zow_open_list;
+
+/* A device that is to be taken out of its pool. */
+typedef struct device_removal {
+	char	dr_pool[ZFS_MAX_DATASET_NAME_LEN];
+	int	dr_handle;
+} device_removal_t;
 
 /* A started I/O: the zio, and the linear buffer it uses. */
 typedef struct device_io {
@@ -61,6 +79,10 @@ static void
 device_io_finish(device_io_t *io)
 {
 	zio_t *zio = io->io_zio;
+	vdev_zow_t *vz = zio->io_vd->vdev_tsd;
+
+	if (vz != NULL && (io->io_error == ENXIO || io->io_error == ENODEV))
+		vz->vz_gone = B_TRUE;
 
 	if (io->io_buf != NULL) {
 		if (zio->io_type == ZIO_TYPE_READ)
@@ -112,9 +134,82 @@ vdev_complete(void *token, int error)
 	interrupt_post(token, error);
 }
 
+static vdev_zow_t *
+vdev_zow_find(int handle)
+{
+	vdev_zow_t *vz = list_head(&vdev_zow_open_list);
+
+	while (vz != NULL && vz->vz_handle != handle)
+		vz = list_next(&vdev_zow_open_list, vz);
+	return (vz);
+}
+
+/* As spa_async_remove(), but now: a suspended pool has no next txg. */
+static void
+vdev_zow_set_removed(spa_t *spa, vdev_t *vd)
+{
+	vd->vdev_remove_wanted = B_FALSE;
+	vd->vdev_delayed_close = B_FALSE;
+	vdev_set_state(vd, B_FALSE, VDEV_STATE_REMOVED, VDEV_AUX_NONE);
+	vd->vdev_stat.vs_read_errors = 0;
+	vd->vdev_stat.vs_write_errors = 0;
+	vd->vdev_stat.vs_checksum_errors = 0;
+	vdev_state_dirty(vd->vdev_top);
+	zfs_post_remove(spa, vd, B_TRUE);
+}
+
+static void
+vdev_zow_remove(void *arg)
+{
+	device_removal_t *dr = arg;
+	vdev_zow_t *vz;
+	spa_t *spa;
+
+	if (spa_open(dr->dr_pool, &spa, FTAG) == 0) {
+		spa_vdev_state_enter(spa, SCL_NONE);
+		vz = vdev_zow_find(dr->dr_handle);
+		if (vz != NULL && vz->vz_vdev->vdev_spa == spa &&
+		    (vz->vz_gone || vz->vz_vdev->vdev_aux != NULL ||
+		    !vdev_dtl_required(vz->vz_vdev)))
+			vdev_zow_set_removed(spa, vz->vz_vdev);
+		(void) spa_vdev_state_exit(spa, NULL, 0);
+		spa_close(spa, FTAG);
+	}
+	free(dr);
+}
+
+/* Never blocks: a zio waits for it, or the host. */
+static void
+vdev_zow_request_removal(vdev_zow_t *vz)
+{
+	device_removal_t *dr = malloc(sizeof (*dr));
+
+	if (dr == NULL)
+		return;
+	(void) strlcpy(dr->dr_pool, spa_name(vz->vz_vdev->vdev_spa),
+	    sizeof (dr->dr_pool));
+	dr->dr_handle = vz->vz_handle;
+	if (zow_work(zow_work_queue(NULL), "vdev_remove", vdev_zow_remove,
+	    dr) != 0)
+		free(dr);
+}
+
+/* The path of an open device does not lead to it any more. */
+ZOW_EXPORT("vdev-unlinked") void
+vdev_unlinked(int handle)
+{
+	vdev_zow_t *vz = vdev_zow_find(handle);
+
+	if (vz != NULL && spa_load_state(vz->vz_vdev->vdev_spa) ==
+	    SPA_LOAD_NONE)
+		vdev_zow_request_removal(vz);
+}
+
 void
 vdev_file_init(void)
 {
+	list_create(&vdev_zow_open_list, sizeof (vdev_zow_t),
+	    offsetof(vdev_zow_t, vz_node));
 	if (fiber_create("vdev_intr", interrupt_fiber, NULL, 64 * 1024, 1) ==
 	    NULL)
 		zow_panic("no memory for the interrupt fiber");
@@ -169,6 +264,8 @@ vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
 		}
 		vz = vd->vdev_tsd = kmem_zalloc(sizeof (*vz), KM_SLEEP);
 		vz->vz_handle = handle;
+		vz->vz_vdev = vd;
+		list_insert_tail(&vdev_zow_open_list, vz);
 	} else {
 		ASSERT(vd->vdev_reopening);
 	}
@@ -202,8 +299,10 @@ vdev_zow_close(vdev_t *vd)
 {
 	vdev_zow_t *vz = vd->vdev_tsd;
 
-	if (vd->vdev_reopening || vz == NULL)
+	/* What is gone is opened anew: its path may lead somewhere again. */
+	if (vz == NULL || (vd->vdev_reopening && !vz->vz_gone))
 		return;
+	list_remove(&vdev_zow_open_list, vz);
 	fiber_io_start();
 	if (zow_device_close(fiber_current->f_id, vz->vz_handle) == IO_PENDING)
 		(void) fiber_io_wait();
@@ -283,10 +382,19 @@ vdev_zow_io_start(zio_t *zio)
 	self->f_io_depth--;
 }
 
+/* Before the probe that an error starts, which is not made of a lost device. */
 static void
 vdev_zow_io_done(zio_t *zio)
 {
-	(void) zio;
+	vdev_t *vd = zio->io_vd;
+	vdev_zow_t *vz = vd->vdev_tsd;
+
+	if (zio->io_error == 0 || vz == NULL || !vz->vz_gone ||
+	    vd->vdev_remove_wanted || !spa_writeable(zio->io_spa) ||
+	    spa_load_state(zio->io_spa) != SPA_LOAD_NONE)
+		return;
+	vd->vdev_remove_wanted = B_TRUE;
+	vdev_zow_request_removal(vz);
 }
 
 #define	VDEV_ZOW_OPS(type)						\

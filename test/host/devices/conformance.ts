@@ -34,6 +34,7 @@ export function conformance(test: TestFn, title: string, make: MakeDisk): void {
     t.not(device.name, '');
     t.not(device.identity, '');
     t.false(device.capabilities.readOnly);
+    t.true(await device.isPresent());
     for (const sector of [device.logicalSectorBytes, device.physicalSectorBytes]) {
       t.true(sector >= 512 && Number.isInteger(Math.log2(sector)));
     }

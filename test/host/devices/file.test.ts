@@ -236,3 +236,18 @@ test.serial('a failed flush is final until the disk is opened again', async (t) 
     }
   },
 );
+
+test('a file is present while its path leads to it, and works on when that is no more', async (t) => {
+  await withDisk(MiB, async (disk) => {
+    const device = await openDevice(disk);
+    fs.renameSync(disk, `${disk}.away`);
+    t.false(await device.isPresent());
+    createSparse(disk, MiB);
+    t.false(await device.isPresent(), 'another file');
+    await writeAll(device, pattern(4096, 3), 0);
+    t.deepEqual(await readAll(device, 0, 4096), pattern(4096, 3));
+    fs.renameSync(`${disk}.away`, disk);
+    t.true(await device.isPresent());
+    await device.close();
+  });
+});
