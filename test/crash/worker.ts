@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { seededRandom } from '../../host/devices/faults.ts';
 import { print } from '../../host/print.ts';
-import { execute } from '../e2e/host.ts';
+import { nativePrograms } from '../host/serve/native.ts';
 import { Image, type State } from './images.ts';
 import { judge } from './judge.ts';
 import { disksOf, layouts } from './layouts.ts';
@@ -32,8 +32,6 @@ export interface Verdict {
   readonly losses: readonly string[];
   readonly zdb: boolean;
 }
-
-const nativeZdb = join(import.meta.dirname, '../../cli/native/bin/zdb');
 
 async function run(job: Job, answer: (verdict: Verdict) => void): Promise<void> {
   const recording = load(job.file);
@@ -68,7 +66,7 @@ async function verify(disks: ReadonlyMap<string, Overlay>): Promise<string[]> {
   const folder = mkdtempSync(join(tmpdir(), 'zow-zdb-'));
   try {
     saveImages(disks, folder);
-    const { code, stdout, stderr } = await execute(nativeZdb, ['-bcc', '-e', '-p', folder, 'tank']);
+    const { code, stdout, stderr } = await nativePrograms('')('zdb', ['-bcc', '-e', '-p', folder, 'tank']);
     const clean = code === 0 && /No leaks \(block sum matches space maps exactly\)/.test(stdout);
     return clean ? [] : [`zdb -> ${code}: ${stdout.slice(-2000)}${stderr.slice(-2000)}`];
   } finally {
