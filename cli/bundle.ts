@@ -4,7 +4,7 @@
  *
  *   dist/zow.mjs       the library          dist/lib/    code shared by both
  *   dist/bin/*.mjs     the executables      dist/wasm/   the core and the programs
- *   dist/types/        the library's types
+ *   dist/types/        the library's types      dist/share/  what upstream installs beside its programs
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -20,7 +20,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { build, type Metafile, type Plugin } from 'esbuild';
-import { release, wasmFile } from '../host/assets.ts';
+import { release, shareFolder, wasmFile } from '../host/assets.ts';
+import { readUpstream } from '../zfs-src/upstream.ts';
 import { DAEMONS, PROGRAMS } from './programs.ts';
 
 /** Built beside and renamed: whoever runs the old one is not left with half of each. */
@@ -95,6 +96,18 @@ function copyWasm(): void {
   for (const name of ['zow', ...PROGRAM_NAMES]) cpSync(wasmFile(name), `${TEMPORARY}/wasm/${name}.wasm`);
 }
 
+/** What upstream installs beside its programs: files for compatibility=, with their other names, and scripts. */
+function copyShared(): void {
+  const upstream = readUpstream('.', `zfs-src/upstream/${release}`, { cpu: 'none', variables: {} });
+  const share = `${TEMPORARY}/share`;
+  for (const folder of ['compatibility.d', 'zpool.d'])
+    cpSync(`${shareFolder()}/${folder}`, `${share}/${folder}`, { recursive: true });
+  // Pairs of a file and its alias, each in quotes; npm packs no links.
+  const links = upstream.words('zpoolcompatlinks').map((word) => word.replaceAll('"', ''));
+  for (let i = 0; i < links.length; i += 2)
+    cpSync(`${share}/compatibility.d/${links[i]}`, `${share}/compatibility.d/${links[i + 1]}`);
+}
+
 /** Declarations of everything the library's can refer to. */
 function writeTypes(): void {
   const config = `${TEMPORARY}.types.json`;
@@ -151,6 +164,7 @@ const metafile = await bundle();
 writeExecutables();
 writeFileSync(`${TEMPORARY}/zow.mjs`, `export * from './lib/zow.mjs';\n`);
 copyWasm();
+copyShared();
 writeTypes();
 copyLicences();
 cpSync('host/config/schema.json', `${TEMPORARY}/schema.json`);

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
-import { hostname, totalmem } from 'node:os';
-import { wasmFile } from '../host/assets.ts';
+import { homedir, hostname, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { shareFolder, wasmFile } from '../host/assets.ts';
 import { computeImports } from '../host/core/compute.ts';
 import { print } from '../host/print.ts';
 import { WasmModule } from '../host/runtime/module.ts';
@@ -47,7 +48,8 @@ export async function main(program: string, args: readonly string[]): Promise<vo
       file,
       memoryBytes: memoryBytes(program),
       args: [program, ...args],
-      env: { HOSTNAME: hostname(), ...environment(), PWD: workingDirectory() },
+      env: { HOSTNAME: hostname(), ZPOOL_SCRIPTS_PATH: scriptsPath(), ...environment(), PWD: workingDirectory() },
+      folders: { '/usr/share/zfs': shareFolder() },
       trace,
       exit: (code) => {
         ended = true;
@@ -84,6 +86,11 @@ function environment(): Record<string, string> {
   return Object.fromEntries(
     Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
+}
+
+/** Upstream's default, then the scripts that come with ZoW: a machine without another ZFS has none in /etc. */
+function scriptsPath(): string {
+  return [join(homedir(), '.zpool.d'), '/etc/zfs/zpool.d', join(shareFolder(), 'zpool.d')].join(':');
 }
 
 /** The root when it was removed: absolute paths still work. */

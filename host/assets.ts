@@ -22,6 +22,11 @@ export function wasmFile(name: string): string {
   return fileURLToPath(new URL(bundled ? `wasm/${name}.wasm` : `build/${release}/wasm/${name}.wasm`, base));
 }
 
+/** Upstream's files for compatibility= (compatibility.d) and its scripts for `zpool status -c` (zpool.d). */
+export function shareFolder(): string {
+  return fileURLToPath(new URL(bundled ? 'share' : `zfs-src/upstream/${release}/cmd/zpool`, base));
+}
+
 /** Node's arguments that run one of upstream's programs. */
 export function programArgs(program: string): readonly string[] {
   if (bundled) return [fileURLToPath(new URL(`bin/${program}.mjs`, base))];

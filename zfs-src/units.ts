@@ -112,6 +112,7 @@ export const MACHINE_CODE = /_(aesni|x86-64|pclmulqdq|intel|sse\w*|ssse3|avx\w*|
 /** What single upstream files need beside their unit's flags, by the start of their path. */
 export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed.c': ['-Dgeteuid=zow_administrator'],
+  'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
   'module/lua/': ['-I{tree}/module/lua'],
   'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],

@@ -1,6 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
-import { errnoOf } from '../../host/errno.ts';
+import { LOCK_EX_NB, linuxFfi } from '../../host/devices/ffi.ts';
+import { Errno, errnoOf } from '../../host/errno.ts';
 import type { Seam } from '../../host/runtime/seam.ts';
 import { type Process, stringArray } from './process.ts';
 
@@ -28,6 +29,7 @@ export class Processes {
         which === 4 ? process.pid : which === 5 ? process.ppid : (ids[which]?.call(process) ?? 1000),
       'process-exec': (path, argv, envp) => this.#exec(path, argv, envp),
       'process-run': (path, argv, envp, flags, output, length) => this.#run(path, argv, envp, flags, output, length),
+      'process-lock': (fd) => -this.#lock(this.#process.wasi.nodeFd(fd)),
     };
   }
 
@@ -63,6 +65,14 @@ export class Processes {
       memory.setU32(length, stdout.length);
     }
     return status;
+  }
+
+  /** An errno; EOPNOTSUPP where nobody can tell. */
+  #lock(fd: number | undefined): number {
+    if (fd === undefined) return Errno.EBADF;
+    const libc = linuxFfi()?.dlopen(null, { flock: { arguments: ['i32', 'i32'], return: 'i32' } });
+    if (libc === undefined) return Errno.EOPNOTSUPP;
+    return libc.functions.flock(fd, LOCK_EX_NB) === 0 ? 0 : Errno.EAGAIN;
   }
 
   #spawn(file: string, argv: number, envp: number, stdio: ('inherit' | 'ignore' | 'pipe')[]): SpawnSyncReturns<Buffer> {

@@ -24,8 +24,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/fs/zfs.h>
 #include <sys/mnttab.h>
+#include <sys/stat.h>
 #include <sys/zfs_sysfs.h>
 
 #include "zow_client.h"
@@ -68,6 +70,26 @@ zow_is_sysfs(const char *path)
 	    zow_is_under(path, ZFS_SYSFS_ALT_DIR));
 }
 
+/*
+ * `zpool labelclear -f` opens a device with O_EXCL to learn whether a pool has
+ * it. That means something for block devices; a file is locked by its host,
+ * this one or another.
+ */
+static int
+zow_open_exclusive(int fd, int flags)
+{
+	struct stat st;
+
+	if (fd < 0 || (flags & O_EXCL) == 0 ||
+	    !zow_subcommand_is("labelclear") ||
+	    fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return (fd);
+	(void) __real_close(fd);
+	errno = EBUSY;
+	return (-1);
+}
+
 int
 __wrap_open(const char *path, int flags, ...)
 {
@@ -81,7 +103,7 @@ __wrap_open(const char *path, int flags, ...)
 		mode = va_arg(ap, mode_t);
 		va_end(ap);
 	}
-	return (__real_open(path, flags, mode));
+	return (zow_open_exclusive(__real_open(path, flags, mode), flags));
 }
 
 int
@@ -153,7 +175,7 @@ __wrap_open64(const char *path, int flags, ...)
 		mode = va_arg(ap, mode_t);
 		va_end(ap);
 	}
-	return (__real_open64(path, flags, mode));
+	return (zow_open_exclusive(__real_open64(path, flags, mode), flags));
 }
 
 FILE *

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { Errno } from '../errno.ts';
+import { LOCK_EX_NB, linuxFfi } from './ffi.ts';
 
 /**
  * The few Linux calls a disk needs that `node:fs` lacks, through `node:ffi` (on by default since Node 26.1). Everything
@@ -20,13 +21,11 @@ export const PUNCH_HOLE = 0x01 | 0x02;
 /** FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE. */
 export const ZERO_RANGE = 0x01 | 0x10;
 const RWF_NOWAIT = 0x08;
-const LOCK_EX_NB = 2 | 4;
 
 export const syscalls: Syscalls | undefined = load();
 
 function load(): Syscalls | undefined {
-  if (process.platform !== 'linux') return undefined;
-  const ffi = quietly(() => process.getBuiltinModule('node:ffi'));
+  const ffi = linuxFfi();
   if (ffi === undefined) return undefined;
   const { functions: libc } = ffi.dlopen(null, {
     preadv2: { arguments: ['i32', 'pointer', 'i32', 'i64', 'i32'], return: 'i64' },
@@ -50,17 +49,6 @@ function load(): Syscalls | undefined {
     fallocate: (fd, mode, offset, length) =>
       libc.fallocate(fd, mode, BigInt(offset), BigInt(length)) === 0 ? 0 : errno(),
   };
-}
-
-/** Loading FFI warns on stderr that it is experimental: nothing a user of ZoW can act on. */
-function quietly<T>(action: () => T): T {
-  const emitWarning = process.emitWarning;
-  process.emitWarning = () => {};
-  try {
-    return action();
-  } finally {
-    process.emitWarning = emitWarning;
-  }
 }
 
 /** `discard` is ioctl BLKDISCARD, for block devices; the others are fallocate with PUNCH_HOLE or ZERO_RANGE. */

@@ -18,6 +18,8 @@ export interface ModuleOptions {
   /** A trap of fiber `name`. */
   readonly onTrap: (name: string, error: unknown) => void;
   readonly onBrokenPipe?: (fd: number) => void;
+  /** Folders that are not where the module looks for them. */
+  readonly folders?: Readonly<Record<string, string>>;
   /** Is told of every WASI call. */
   readonly trace?: Trace | undefined;
 }
@@ -43,6 +45,7 @@ export class WasmModule<Exports extends LibcExports, Imports extends LibcImports
       env: options.env,
       exit: options.exit,
       trace: options.trace,
+      folders: options.folders,
       ...(options.onBrokenPipe === undefined ? {} : { onBrokenPipe: options.onBrokenPipe }),
     });
     const libc: LibcImports = {

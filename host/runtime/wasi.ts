@@ -73,6 +73,8 @@ export interface WasiOptions {
   readonly exit: (code: number) => never;
   /** What a write on a broken pipe does; returns when the module shall see EPIPE. */
   readonly onBrokenPipe?: (fd: number) => void;
+  /** Folders that are not where the module looks for them: `{ '/usr/share/zfs': '…/share' }`. */
+  readonly folders?: Readonly<Record<string, string>> | undefined;
   /** Is told of every call. */
   readonly trace?: Trace | undefined;
 }
@@ -261,8 +263,15 @@ export class Wasi {
   #path(address: number, length: number, use: (file: string) => void): number {
     const text = this.#memory.text(address, length);
     if (text.includes('\0')) return einval;
-    use(path.resolve('/', text));
+    use(this.#elsewhere(path.resolve('/', text)));
     return success;
+  }
+
+  #elsewhere(file: string): string {
+    for (const [folder, real] of Object.entries(this.#options.folders ?? {})) {
+      if (file === folder || file.startsWith(`${folder}/`)) return `${real}${file.slice(folder.length)}`;
+    }
+    return file;
   }
 
   #open(file: string, oflags: number, rights: bigint, fdflags: number): number {
@@ -343,6 +352,8 @@ export class Wasi {
     this.#memory.setU64(result, block ? stat.rdev : stat.dev);
     this.#memory.setU64(result + 8, stat.ino);
     this.#memory.setU8(result + 16, filetype(stat));
+    // Ours (wasm/libc/wasi.h): preview 1 has padding here, and no permissions.
+    this.#memory.setU32(result + 20, Number(stat.mode & 0o7777n));
     this.#memory.setU64(result + 24, stat.nlink);
     this.#memory.setU64(result + 32, block ? BigInt(blockSize(stat.rdev)) : stat.size);
     this.#memory.setU64(result + 40, stat.atimeNs);

@@ -101,6 +101,8 @@ test.serial('zow serve, zpool and zfs work', async (t) => {
       env,
     });
     t.is(list.stdout, 'tank/v\t16M\n');
+    const set = ['set', 'compatibility=ubuntu-22.04,openzfs-2.2', 'tank'];
+    t.is(spawnSync(process.execPath, [bin('zpool'), ...set], { env }).status, 0, 'files of the package');
     host.kill('SIGTERM');
     t.is((await closed)[0], 0);
   }

@@ -139,6 +139,8 @@ const same = [
   'zpool version -j',
   'zpool import -d disks',
   'zpool status -c show tank',
+  'zpool status -c',
+  'zpool iostat -wH tank | cut -f 1',
   'zpool iostat -Hp nopool',
   'zpool wait -t scrub tank',
   'zfs list -j -t all -r tank',
@@ -175,7 +177,7 @@ const same = [
 ];
 ready('print and exit as the native ones do', async (t) => {
   const script = join(directory, 'scripts', 'show');
-  writeFileSync(script, '#!/bin/sh\necho "vdev=$VDEV_PATH"\n');
+  writeFileSync(script, '#!/bin/sh\n[ "$1" = -h ] && echo "what it shows" && exit\necho "vdev=$VDEV_PATH"\n');
   chmodSync(script, 0o755);
   for (const line of same) {
     for (const TZ of line.includes('creation') ? ['America/New_York', 'UTC-3'] : ['UTC']) {

@@ -198,6 +198,7 @@ sys_openat(long dirfd, const char *path, long flags)
 		return (len);
 	switch (flags & O_ACCMODE) {
 	case O_RDONLY:
+	case O_PATH:
 		rights = WASI_RIGHTS_FD_READ;
 		break;
 	case O_WRONLY:
@@ -246,23 +247,23 @@ sys_close(long fd)
 }
 
 static uint16_t
-mode_of(uint8_t filetype)
+type_of(uint8_t filetype)
 {
 	switch (filetype) {
 	case WASI_FILETYPE_BLOCK_DEVICE:
-		return (S_IFBLK | 0600);
+		return (S_IFBLK);
 	case WASI_FILETYPE_CHARACTER_DEVICE:
-		return (S_IFCHR | 0600);
+		return (S_IFCHR);
 	case WASI_FILETYPE_DIRECTORY:
-		return (S_IFDIR | 0755);
+		return (S_IFDIR);
 	case WASI_FILETYPE_SYMBOLIC_LINK:
-		return (S_IFLNK | 0777);
+		return (S_IFLNK);
 	case WASI_FILETYPE_REGULAR_FILE:
-		return (S_IFREG | 0644);
+		return (S_IFREG);
 	case WASI_FILETYPE_SOCKET_STREAM:
-		return (S_IFSOCK | 0600);
+		return (S_IFSOCK);
 	default:
-		return (S_IFIFO | 0600);
+		return (S_IFIFO);
 	}
 }
 
@@ -298,7 +299,7 @@ sys_statx(long dirfd, const char *path, long flags, struct kernel_statx *stx)
 	stx->stx_mask = 0x7ff;
 	stx->stx_blksize = 4096;
 	stx->stx_nlink = st.nlink;
-	stx->stx_mode = mode_of(st.filetype);
+	stx->stx_mode = type_of(st.filetype) | st.mode;
 	stx->stx_ino = st.ino;
 	stx->stx_size = st.size;
 	stx->stx_blocks = st.size / 512;
@@ -340,7 +341,7 @@ sys_getdents64(long fd, char *buf, size_t size)
 		to->d_ino = from->d_ino;
 		to->d_off = from->d_next;
 		to->d_reclen = reclen;
-		to->d_type = mode_of(from->d_type) >> 12;
+		to->d_type = type_of(from->d_type) >> 12;
 		memcpy(to->d_name, from + 1, from->d_namlen);
 		to->d_name[from->d_namlen] = '\0';
 		dir->df_cookie = from->d_next;
@@ -404,12 +405,16 @@ sys_renameat(long olddir, const char *old, long newdir, const char *new)
 	    WASI_ROOT_FD, to, to_len)));
 }
 
+/* Whether it may be read or written open(2) will tell. */
 static long
-sys_access(long dirfd, const char *path)
+sys_access(long dirfd, const char *path, long mode)
 {
 	struct kernel_statx stx;
+	long error = sys_statx(dirfd, path, 0, &stx);
 
-	return (sys_statx(dirfd, path, 0, &stx));
+	if (error == 0 && (mode & X_OK) && (stx.stx_mode & 0111) == 0)
+		return (-EACCES);
+	return (error);
 }
 
 static long
@@ -465,7 +470,7 @@ sys_nanosleep(long clock, long flags, const struct kernel_timespec *want)
 
 /*
  * Memory: mappings come from malloc. A file's is a copy of what it has now,
- * as musl wants time zones.
+ * as musl wants time zones and libzfs lists of features: a private one.
  */
 static long
 sys_mmap(size_t length, long prot, long flags, long fd, uint64_t offset)
@@ -475,7 +480,8 @@ sys_mmap(size_t length, long prot, long flags, long fd, uint64_t offset)
 	uint16_t error;
 	char *p;
 
-	if (!(flags & MAP_ANON) && (prot & PROT_WRITE))
+	if (!(flags & MAP_ANON) && (prot & PROT_WRITE) &&
+	    (flags & MAP_TYPE) != MAP_PRIVATE)
 		return (-ENODEV);
 	p = aligned_alloc(4096, (length + 4095) & -4096);
 	if (p == NULL)
@@ -604,7 +610,7 @@ __zow_syscall(long n, long a, long b, long c, long d, long e, long f)
 	case SYS_readlinkat:
 		return (sys_readlinkat(a, (const char *)b, (char *)c, d));
 	case SYS_faccessat:
-		return (sys_access(a, (const char *)b));
+		return (sys_access(a, (const char *)b, c));
 	case SYS_mkdirat:
 		return (sys_path(__wasi_path_create_directory, a,
 		    (const char *)b));

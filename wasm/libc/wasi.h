@@ -56,10 +56,12 @@ typedef struct wasi_iovec {
 	size_t		len;
 } wasi_iovec_t;
 
+/* Permissions, which preview 1 lacks, are where it has padding. */
 typedef struct wasi_filestat {
 	uint64_t	dev;
 	uint64_t	ino;
 	uint8_t		filetype;
+	uint32_t	mode;
 	uint64_t	nlink;
 	uint64_t	size;
 	uint64_t	atim;

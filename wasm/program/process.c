@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -37,6 +38,10 @@ extern int zow_process_id(int which);
 ZOW_IMPORT("process-exec")
 extern int zow_process_exec(const char *path, char *const *argv,
     char *const *envp);
+
+/* flock(2), exclusive and without waiting: 0 or -errno. */
+ZOW_IMPORT("process-lock")
+extern int zow_process_lock(int fd);
 
 /* As Linux gives main(): zdb has whole labels on it. */
 const size_t zow_main_stack_size = 8 * 1024 * 1024;
@@ -136,12 +141,13 @@ __zow_syscall_process(long n, long a, long b, long c, long d, long e, long f)
 		return (zow_process_id(ZOW_ID_PID));
 	case SYS_getppid:
 		return (zow_process_id(ZOW_ID_PPID));
+	case SYS_flock:
+		return (b == (LOCK_EX | LOCK_NB) ? zow_process_lock(a) : 0);
 	case SYS_sched_yield:
 		fiber_yield();
 		return (0);
 	/* Flags of descriptors that nobody but this program has. */
 	case SYS_fcntl64:
-	case SYS_flock:
 	case SYS_setpriority:
 		return (0);
 	default:
