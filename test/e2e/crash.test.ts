@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Cmd } from '../../host/nbd/constants.ts';
-import { dice, Lab, long, MiB, must, noise, root, sleep, until } from './host.ts';
+import { dice, execute, Lab, long, MiB, must, noise, root, sleep, until } from './host.ts';
 import { Writer, type WriterOptions } from './writer.ts';
 
 /**
@@ -56,7 +56,7 @@ async function crashes(t: ExecutionContext<unknown>, lab: Lab, scenario: Scenari
   return lost;
 }
 
-async function create(lab: Lab, scenario: Scenario, volume: string): Promise<void> {
+async function create(lab: Lab, scenario: Scenario, ...volumes: string[]): Promise<void> {
   for (const vdev of scenario.vdevs) if (vdev.includes('/')) lab.disk(vdev.split('/').at(-1)!, 192 * MiB);
   await lab.start();
   const vdevs = scenario.vdevs.map((vdev) => (vdev.includes('/') ? `${lab.directory}/${vdev}` : vdev));
@@ -75,7 +75,7 @@ async function create(lab: Lab, scenario: Scenario, volume: string): Promise<voi
     );
   }
   const properties = Object.entries(scenario.properties ?? {}).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-  await lab.zfs('create', '-V', '16M', ...properties, volume);
+  for (const volume of volumes) await lab.zfs('create', '-V', '16M', ...properties, volume);
   await lab.stop();
 }
 
@@ -124,6 +124,57 @@ for (const [i, [name, layout]] of Object.entries(powerFailures).entries()) {
     await sound(lab, scenario);
   });
 }
+
+/** fio's arguments for a run with `seed` over one of the two halves of a volume. */
+function fioArgs(lab: Lab, volume: string, seed: number): string[] {
+  return [
+    `--name=soak${seed}`,
+    '--ioengine=nbd',
+    `--uri=${lab.uri(volume)}`,
+    `--aux-path=${lab.directory}`,
+    '--rw=randwrite',
+    '--bsrange=4k-64k',
+    '--blockalign=4k',
+    '--iodepth=8',
+    `--offset=${(seed % 2) * 8}M`,
+    '--size=8M',
+    `--randseed=${seed}`,
+    // A checksum would find the block of an older run as good as this one's.
+    '--verify=pattern',
+    `--verify_pattern=0x5a${seed.toString(16).padStart(6, '0')}%o`,
+    '--verify_state_save=0',
+    '--end_fsync=1',
+  ];
+}
+
+/**
+ * fio fills one half of a volume and flushes; it is at work on the other half, and the Writer on a second volume, when the
+ * host is killed. ZOW_KILLS=200 for as many times.
+ */
+test('kill -9 loses nothing that fio has flushed', async (t) => {
+  const rounds = Number(process.env.ZOW_KILLS ?? (long ? 20 : 3));
+  if (rounds > 20) t.timeout(rounds * 60_000);
+  const lab = await Lab.open(t);
+  const scenario: Scenario = { vdevs: ['mirror', 'disks/a', 'disks/b'], rounds, seed: 400 };
+  await create(lab, scenario, 'tank/v', 'tank/w');
+  const writer = new Writer({ lab, volume: 'tank/w', blocks: 512, seed: scenario.seed, promise: 'flush' });
+  const roll = dice(scenario.seed);
+  for (let round = 0; round < rounds; round++) {
+    await lab.start({ config: { pools: { tank: { vdevs: scenario.vdevs } } } });
+    t.deepEqual(await writer.check(), []);
+    if (round > 0) await must('fio', [...fioArgs(lab, 'tank/v', round - 1), '--verify_only']);
+    await must('fio', [...fioArgs(lab, 'tank/v', round), '--do_verify=0']);
+    const before = writer.promises;
+    const writing = writer.run();
+    const interrupted = execute('fio', [...fioArgs(lab, 'tank/v', round + 1), '--do_verify=0']);
+    await until('something is promised', () => writer.promises > before);
+    await sleep(roll(400));
+    await lab.kill();
+    await Promise.all([writing, interrupted]);
+  }
+  t.log(`${rounds} kills, ${writer.written} writes, ${writer.promises} promises`);
+  await sound(lab, scenario);
+});
 
 // Upstream cuts a record at any eight bytes where a log block is full, and replays the first part without the second.
 test('every record of the intent log ends where a sector ends', async (t) => {
