@@ -278,6 +278,18 @@ zow_stream_write(zow_lane_t *lane, uint32_t length)
 	zow_must_send(lane, iov, 2);
 }
 
+static void
+zow_send_data(zow_lane_t *lane, char *buffer, size_t n, uint32_t error)
+{
+	zow_header_t header = { ZOW_STREAM_DATA, sizeof (error) + n };
+	struct iovec iov[] = {
+		{ &header, sizeof (header) },
+		{ &error, sizeof (error) },
+		{ buffer, n },
+	};
+	zow_must_send(lane, iov, 3);
+}
+
 /* The host reads from one of our descriptors: once, as read(2). */
 static void
 zow_stream_read(zow_lane_t *lane, uint32_t length)
@@ -287,7 +299,6 @@ zow_stream_read(zow_lane_t *lane, uint32_t length)
 		int32_t		fd;
 		uint32_t	max;
 	} ask;
-	uint32_t error = 0;
 	ssize_t n;
 
 	if (length != sizeof (ask))
@@ -297,17 +308,70 @@ zow_stream_read(zow_lane_t *lane, uint32_t length)
 		n = read(ask.fd, buffer, ask.max < ZOW_STREAM_BUFFER ?
 		    ask.max : ZOW_STREAM_BUFFER);
 	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		error = errno;
-		n = 0;
+	if (n < 0)
+		zow_send_data(lane, buffer, 0, errno);
+	else
+		zow_send_data(lane, buffer, n, 0);
+}
+
+/* read(2) until the end or an error, which is set then. */
+static size_t
+zow_read_all(int fd, char *p, size_t size, uint32_t *error)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = read(fd, p + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			*error = errno;
+		if (n <= 0)
+			break;
+		done += n;
 	}
-	zow_header_t header = { ZOW_STREAM_DATA, sizeof (error) + n };
-	struct iovec iov[] = {
-		{ &header, sizeof (header) },
-		{ &error, sizeof (error) },
-		{ buffer, n },
-	};
-	zow_must_send(lane, iov, 3);
+	return (done);
+}
+
+/*
+ * The host reads records of a send stream: `left` bytes of one, then headers
+ * and what belongs to them, as many as there is room for. Nothing is read
+ * that may be behind the stream's end. An error that comes after data is left
+ * to the next read, which meets it again.
+ */
+static void
+zow_stream_records(zow_lane_t *lane, uint32_t length)
+{
+	char *buffer = zow_lane_buffer(lane);
+	dmu_replay_record_t record;
+	struct {
+		int32_t		fd;
+		uint32_t	max;
+		uint32_t	left;
+	} ask;
+	uint32_t error = 0;
+	size_t room, n = 0;
+
+	if (length != sizeof (ask))
+		zow_lost("sent a malformed stream frame");
+	zow_must_receive(lane, &ask, sizeof (ask));
+	room = ask.max < ZOW_STREAM_BUFFER ? ask.max : ZOW_STREAM_BUFFER;
+	for (int64_t left = ask.left; left >= 0; ) {
+		size_t want = left + sizeof (record);
+		size_t got;
+
+		if (want > room - n)
+			want = (size_t)left < room - n ? left : room - n;
+		got = zow_read_all(ask.fd, buffer + n, want, &error);
+		n += got;
+		if (got < want || got <= (size_t)left)
+			break;
+		(void) memcpy(&record, buffer + n - sizeof (record),
+		    sizeof (record));
+		left = zow_record_payload(&record);
+	}
+	zow_send_data(lane, buffer, n, n > 0 ? 0 : error);
 }
 
 /*
@@ -406,6 +470,9 @@ zow_exchange(zow_lane_t *lane, const zow_ioctl_head_t *head, zfs_cmd_t *zc)
 			return (zow_result(lane, header.zf_length, head, zc));
 		case ZOW_STREAM_READ:
 			zow_stream_read(lane, header.zf_length);
+			break;
+		case ZOW_STREAM_RECORDS:
+			zow_stream_records(lane, header.zf_length);
 			break;
 		case ZOW_STREAM_WRITE:
 			zow_stream_write(lane, header.zf_length);

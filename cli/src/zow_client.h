@@ -17,10 +17,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include <sys/zfs_ioctl.h>
 
 /* Layouts and limits of the protocol; host/ioctl/protocol.ts has the same. */
 #define	ZOW_MAGIC		"ZOWIOCTL"
-#define	ZOW_VERSION		1
+#define	ZOW_VERSION		2
 #define	ZOW_PAYLOAD_MAX		(64U << 20)
 #define	ZOW_DST_ROOM_MAX	(128U << 20)
 #define	ZOW_HISTORY_ROOM_MAX	(64U << 20)
@@ -68,6 +69,7 @@ _Static_assert(sizeof (zow_hello_reply_t) == 192, "hello reply");
 #define	ZOW_STREAM_WRITE	5
 #define	ZOW_STREAM_WRITTEN	6
 #define	ZOW_FAILED		7
+#define	ZOW_STREAM_RECORDS	8
 
 typedef struct zow_header {
 	uint32_t	zf_type;
@@ -89,6 +91,41 @@ typedef struct zow_result_head {
 	uint32_t	zr_history_len;
 	uint32_t	zr_reserved;
 } zow_result_head_t;
+
+/*
+ * Bytes between this header of a send stream and the next, as
+ * receive_read_record() of dmu_recv.c counts them; -1 when there is no next
+ * one, or the receiver will not get that far.
+ */
+static inline int64_t
+zow_record_payload(const dmu_replay_record_t *drr)
+{
+	uint64_t size = 0;
+
+	switch (drr->drr_type) {
+	case DRR_OBJECT:
+		size = DRR_OBJECT_PAYLOAD_SIZE(&drr->drr_u.drr_object);
+		break;
+	case DRR_WRITE:
+		size = DRR_WRITE_PAYLOAD_SIZE(&drr->drr_u.drr_write);
+		break;
+	case DRR_WRITE_EMBEDDED:
+		size = P2ROUNDUP((uint64_t)
+		    drr->drr_u.drr_write_embedded.drr_psize, 8);
+		break;
+	case DRR_SPILL:
+		size = DRR_SPILL_PAYLOAD_SIZE(&drr->drr_u.drr_spill);
+		break;
+	case DRR_FREEOBJECTS:
+	case DRR_FREE:
+	case DRR_REDACT:
+	case DRR_OBJECT_RANGE:
+		break;
+	default:
+		return (-1);
+	}
+	return (size <= SPA_MAXBLOCKSIZE ? (int64_t)size : -1);
+}
 
 /* zow_socket.c: bytes, and finding the host */
 int zow_connect(uint32_t attach_minor, zow_hello_reply_t *reply);

@@ -47,6 +47,8 @@ export class CoreSessions {
       },
       'stream-read': (fiber, id, fd, buffer, length) =>
         this.#stream(fiber, id, (streams) => streams.read(fd, memory.view(buffer, length))),
+      'stream-records': (fiber, id, fd, buffer, length, left) =>
+        this.#stream(fiber, id, (streams) => streams.readRecords(fd, memory.view(buffer, length), left)),
       'stream-write': (fiber, id, fd, buffer, length) =>
         this.#stream(fiber, id, (streams) => streams.write(fd, memory.view(buffer, length)).then(() => 0)),
     };

@@ -22,6 +22,12 @@ export interface StreamChannel {
    */
   read(fd: number, buffer: Uint8Array): Promise<number>;
   /**
+   * Reads what follows in a send stream: `left` bytes of a record, then as many records, headers whole, as the buffer has
+   * room for, and nothing behind the last. Waits until it is full, or the stream is at its end, where the count is
+   * short, or 0. Rejects with ErrnoError.
+   */
+  readRecords(fd: number, buffer: Uint8Array, left: number): Promise<number>;
+  /**
    * Writes the whole buffer to the client's descriptor. Resolves when the buffer may be reused, which can be before
    * the client wrote it: an error of an earlier write is reported by a later one. Rejects with ErrnoError.
    */

@@ -4,7 +4,7 @@
  */
 
 export const magic = Buffer.from('ZOWIOCTL', 'latin1');
-export const version = 1;
+export const version = 2;
 /** A hello of this version asks who is there: the reply has the release and the pid, and the server closes. */
 export const versionProbe = 0;
 
@@ -41,6 +41,7 @@ export const FrameType = {
   streamWrite: 5,
   streamWritten: 6,
   failed: 7,
+  streamRecords: 8,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */
@@ -244,6 +245,17 @@ export function encodeStreamRead(fd: number, max: number): Buffer {
   bytes.writeUInt32LE(8, 4);
   bytes.writeInt32LE(fd, 8);
   bytes.writeUInt32LE(max, 12);
+  return bytes;
+}
+
+/** A whole STREAM_RECORDS frame: `left` bytes of a record of a send stream, then whole ones, `max` bytes of all at most. */
+export function encodeStreamRecords(fd: number, max: number, left: number): Buffer {
+  const bytes = Buffer.allocUnsafe(frameHeaderBytes + 12);
+  bytes.writeUInt32LE(FrameType.streamRecords, 0);
+  bytes.writeUInt32LE(12, 4);
+  bytes.writeInt32LE(fd, 8);
+  bytes.writeUInt32LE(max, 12);
+  bytes.writeUInt32LE(left, 16);
   return bytes;
 }
 

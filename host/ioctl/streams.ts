@@ -1,6 +1,6 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import type { StreamChannel } from './core.ts';
-import { encodeStreamRead, encodeStreamWriteHead, limits, ProtocolError } from './protocol.ts';
+import { encodeStreamRead, encodeStreamRecords, encodeStreamWriteHead, limits, ProtocolError } from './protocol.ts';
 
 /** Hands parts to the socket as they are, without copying; resolves when all of them left. */
 export type SendParts = (parts: Uint8Array[]) => Promise<void>;
@@ -45,18 +45,26 @@ export class LaneStreams implements StreamChannel {
   }
 
   read(fd: number, buffer: Uint8Array): Promise<number> {
-    const turn = this.#readTurn.then(() => this.#read(fd, buffer));
+    return this.#inTurn(buffer, (max) => encodeStreamRead(fd, max));
+  }
+
+  readRecords(fd: number, buffer: Uint8Array, left: number): Promise<number> {
+    return this.#inTurn(buffer, (max) => encodeStreamRecords(fd, max, left));
+  }
+
+  #inTurn(buffer: Uint8Array, ask: (max: number) => Buffer): Promise<number> {
+    const turn = this.#readTurn.then(() => this.#read(buffer, ask));
     this.#readTurn = turn.catch(() => undefined);
     return turn;
   }
 
-  #read(fd: number, buffer: Uint8Array): Promise<number> {
+  #read(buffer: Uint8Array, ask: (max: number) => Buffer): Promise<number> {
     if (this.#ended) return Promise.reject(interrupted());
     if (buffer.length === 0) return Promise.resolve(0);
     const room = buffer.subarray(0, limits.streamBytes);
     return new Promise<number>((resolve, reject) => {
       this.#pending.push({ kind: 'read', buffer: room, resolve, reject });
-      this.#send([encodeStreamRead(fd, room.length)]).catch(() => undefined);
+      this.#send([ask(room.length)]).catch(() => undefined);
     });
   }
 

@@ -29,6 +29,7 @@ interface Fields {
 const nothing = new Uint8Array(0);
 const noStreams = {
   read: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  readRecords: () => Promise.reject(new ErrnoError(Errno.EBADF)),
   write: () => Promise.reject(new ErrnoError(Errno.EBADF)),
   drain: () => Promise.resolve(),
 };

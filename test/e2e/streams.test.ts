@@ -54,6 +54,10 @@ test('full and incremental streams of a volume through a pipe, and what zstream 
   t.is(dump.code, 0, dump.stderr);
   t.regex(dump.stdout, /BEGIN record[\s\S]*toname = tank\/v@two/);
   t.regex(dump.stdout, /Total DRR_WRITE records = \d+/);
+  // Receiving reads ahead, but what is behind the stream is another program's.
+  const behind = await lab.shell('(zfs send tank/v@one; echo behind) | (zfs receive back/w; cat)');
+  t.is(behind.stdout, 'behind\n', behind.stderr);
+  t.true((await content(lab, 'back/w', first.length)).equals(first));
   const verbose = await lab.shell('zfs send -nvP -i @one tank/v@two');
   t.regex(`${verbose.stdout}${verbose.stderr}`, /incremental\s+(tank\/v@)?one\s+tank\/v@two\s+\d+/);
   await lab.finish('tank', 'back');

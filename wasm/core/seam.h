@@ -67,6 +67,9 @@ extern int zow_device_trim(void *zio, int handle, double offset,
 ZOW_IMPORT("stream-read")
 extern int zow_stream_read(int fiber, int request, int fd, void *buf,
     size_t length);
+ZOW_IMPORT("stream-records")
+extern int zow_stream_records(int fiber, int request, int fd, void *buf,
+    size_t length, uint32_t left);
 ZOW_IMPORT("stream-write")
 extern int zow_stream_write(int fiber, int request, int fd, const void *buf,
     size_t length);

@@ -16,6 +16,7 @@
 #define	_ZOW_SESSION_H
 
 #include <sys/zfs_context.h>
+#include <sys/zfs_file.h>
 #include <sys/zfs_ioctl.h>
 
 #include "fiber.h"
@@ -71,5 +72,16 @@ session_t *session_find(client_process_t *process, int fd);
 
 /* The ioctl that the running fiber serves; NULL: none. */
 ioctl_request_t *ioctl_current(void);
+
+/*
+ * receive_ahead.c, for a descriptor that is received from: bytes, 0 at the
+ * end of the stream, or -errno.
+ */
+typedef struct receive_ahead receive_ahead_t;
+ssize_t receive_ahead_read(receive_ahead_t *ra, void *buf, size_t len);
+
+/* zfs_file_os.c: its other end. */
+void zfs_file_read_ahead(zfs_file_t *zf, receive_ahead_t *ra);
+boolean_t zfs_file_is_stream(const zfs_file_t *zf, int *request, int *fd);
 
 #endif	/* _ZOW_SESSION_H */

@@ -39,6 +39,7 @@ struct file {
 	int		zf_fd;		/* the client's, or ours of a regular */
 	int		zf_request;	/* of a stream */
 	session_t	*zf_session;
+	receive_ahead_t	*zf_ahead;	/* of a stream that is received */
 	loff_t		zf_offset;
 };
 
@@ -145,7 +146,12 @@ zfs_file_read(zfs_file_t *zf, void *buf, size_t count, ssize_t *resid)
 	while (done < count) {
 		ssize_t n;
 
-		if (zf->zf_kind == FILE_STREAM) {
+		if (zf->zf_ahead != NULL) {
+			n = receive_ahead_read(zf->zf_ahead,
+			    (char *)buf + done, count - done);
+			if (n < 0)
+				return (-n);
+		} else if (zf->zf_kind == FILE_STREAM) {
 			n = stream_io(zf, (char *)buf + done, count - done,
 			    B_FALSE);
 			if (n < 0)
@@ -247,6 +253,22 @@ void
 zfs_file_put(zfs_file_t *zf)
 {
 	umem_free(zf, sizeof (*zf));
+}
+
+/* Reads of the client's descriptor come from there; NULL: no more. */
+void
+zfs_file_read_ahead(zfs_file_t *zf, receive_ahead_t *ra)
+{
+	zf->zf_ahead = ra;
+}
+
+/* The ioctl and the client's number of its descriptor. */
+boolean_t
+zfs_file_is_stream(const zfs_file_t *zf, int *request, int *fd)
+{
+	*request = zf->zf_request;
+	*fd = zf->zf_fd;
+	return (zf->zf_kind == FILE_STREAM);
 }
 
 /* Of a session its zfsdev state; NULL of anything else. */

@@ -149,7 +149,7 @@ test.serial('lanes are refused to strangers and beyond the limit', async (t) => 
 test.serial('another version, release or structure is refused with both named', async (t) => {
   const { core, path } = await setup(t);
   const cases = [
-    [{ version: 7 }, 'the host speaks version 1 of the ioctl protocol, the client version 7'],
+    [{ version: 7 }, 'the host speaks version 2 of the ioctl protocol, the client version 7'],
     [{ release: '2.3.2' }, 'the host is OpenZFS 2.4.3, the client 2.3.2'],
     [{ cmdSize: 100 }, 'zfs_cmd_t has 13744 bytes in the host, 100 in the client'],
   ] as const;
