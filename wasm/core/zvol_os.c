@@ -138,14 +138,16 @@ zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
 }
 
 /*
- * Logs a write. A record of data that is larger than what is left of a log
- * block goes into it in part, cut at any eight bytes, and the rest into the
- * next one; a power cut in between, and replay makes a block of half a sector.
- * What is smaller than the space that the log is willing to waste at the end
- * of a block, some 8 KiB, is never cut: so each sector of a large write has a
- * record of its own. Blocks that the log only points to are whole anyway.
+ * Logs a write. Upstream's zvol_log_write() leaves the data of all but the
+ * smallest to be copied when the log is written, and then what does not fit
+ * into a log block is cut at any eight bytes, the rest going into the next
+ * one. A power cut in between, and replay makes a block of half a sector. So
+ * what could be cut (what is larger than the space the log is willing to waste
+ * at the end of a block) is copied into the record at once: such a record is
+ * in one block or in none. Blocks that the log only points to are whole.
  */
-#define	ZVOL_LOG_SECTOR	4096
+#define	ZVOL_LOG_SMALL	7680		/* never cut; zil_maxcopied */
+#define	ZVOL_LOG_PIECE	(16 * 1024)	/* the default volblocksize */
 
 /* Whether the log will point to the blocks of a write: as zvol_log_write(). */
 static boolean_t
@@ -166,20 +168,42 @@ zvol_log_indirect(zvol_state_t *zv, uint64_t size, boolean_t sync)
 }
 
 static void
-zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
-    boolean_t sync)
+zvol_log_copied(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset,
+    uint64_t size, const char *buf)
 {
-	if (zvol_log_indirect(zv, size, sync)) {
+	itx_t *itx = zil_itx_create(TX_WRITE, sizeof (lr_write_t) + size);
+	lr_write_t *lr = (lr_write_t *)&itx->itx_lr;
+
+	itx->itx_wr_state = WR_COPIED;
+	itx->itx_private = zv;
+	lr->lr_foid = ZVOL_OBJ;
+	lr->lr_offset = offset;
+	lr->lr_length = size;
+	lr->lr_blkoff = 0;
+	BP_ZERO(&lr->lr_blkptr);
+	memcpy(lr + 1, buf, size);
+	dsl_pool_wrlog_count(zv->zv_zilog->zl_dmu_pool, itx->itx_size,
+	    tx->tx_txg);
+	zil_itx_assign(zv->zv_zilog, itx, tx);
+}
+
+static void
+zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
+    const char *buf, boolean_t sync)
+{
+	/* Or with sync=disabled. */
+	if (zil_replaying(zv->zv_zilog, tx))
+		return;
+	if (size <= ZVOL_LOG_SMALL || zvol_log_indirect(zv, size, sync)) {
 		zvol_log_write(zv, tx, offset, size, sync);
 		return;
 	}
-	while (size > 0) {
-		uint64_t bytes = MIN(size,
-		    ZVOL_LOG_SECTOR - offset % ZVOL_LOG_SECTOR);
+	for (uint64_t done = 0; done < size; ) {
+		uint64_t bytes = MIN(size - done,
+		    ZVOL_LOG_PIECE - (offset + done) % ZVOL_LOG_PIECE);
 
-		zvol_log_write(zv, tx, offset, bytes, sync);
-		offset += bytes;
-		size -= bytes;
+		zvol_log_copied(zv, tx, offset + done, bytes, buf + done);
+		done += bytes;
 	}
 }
 
@@ -218,7 +242,8 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 		error = zow_dmu_write(zv->zv_dn, offset + done, bytes,
 		    buf + done, tx);
 		if (error == 0)
-			zvol_log(zv, tx, offset + done, bytes, sync);
+			zvol_log(zv, tx, offset + done, bytes,
+			    buf + done, sync);
 		dmu_tx_commit(tx);
 		if (error != 0)
 			break;
