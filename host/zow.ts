@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { programArgs } from './assets.ts';
 import type { Config, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
@@ -8,6 +9,7 @@ import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import { loadCore } from './core/load.ts';
 import { makeFolders } from './folder.ts';
 import type { IoctlClient, IoctlSession } from './ioctl/core.ts';
+import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
 import { type Logger, log as rootLog } from './log.ts';
@@ -40,6 +42,9 @@ export interface ZowHostOptions {
   /** Replaces how programs are run against a socket; for tests. */
   readonly programs?: (socket: string) => RunProgram;
 }
+
+/** How long ioctls that were interrupted are waited for at the end, milliseconds: one on a suspended pool does not end. */
+const IOCTLS_MS = 5_000;
 
 /**
  * A running host: the core, its pools, and the sockets they are reached by. What `zow serve` serves.
@@ -141,8 +146,8 @@ export class ZowHost implements AsyncDisposable {
   }
 
   /**
-   * Stops serving, exports every pool and ends the core. Rejects with StartError when a pool cannot be exported; the
-   * core is then left as it is. A second call waits for the first.
+   * Stops serving, exports every pool and ends the core. Rejects with StartError when a pool cannot be exported, because
+   * it is suspended; the others are, and the core is then left as it is. A second call waits for the first.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -189,8 +194,14 @@ export class ZowHost implements AsyncDisposable {
     // First: the others going away is nothing it should mend.
     await this.#stopZed();
     await this.#nbd?.close();
-    await this.#public?.close('the host is shutting down');
-    if (panic === undefined) await this.#exportPools();
+    const closed = this.#public?.close('the host is shutting down');
+    await Promise.race([closed, delay(IOCTLS_MS, undefined, { ref: false })]);
+    try {
+      if (panic === undefined) await this.#exportPools();
+    } catch (error) {
+      this.#private.abandon('the host is shutting down');
+      throw error;
+    }
     await this.#private.close();
     await this.core.close();
   }
@@ -278,10 +289,9 @@ class PrivateSocket {
   }
 
   static async open(core: Core): Promise<PrivateSocket> {
-    const folder = mkdtempSync(join(tmpdir(), 'zow-'));
-    const path = join(folder, 'sock');
+    const { folder, socket } = await makePrivateFolder(tmpdir());
     try {
-      return new PrivateSocket(folder, path, await IoctlServer.listen(core, path));
+      return new PrivateSocket(folder, socket, await IoctlServer.listen(core, socket));
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;

@@ -85,6 +85,11 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     return this.#share!;
   }
 
+  /** Name of the volume it has open. */
+  get volume(): string | undefined {
+    return this.#handle?.info.name;
+  }
+
   /** Bytes of the buffer pool this connection keeps from others. */
   get heldBytes(): number {
     return this.#transmission?.heldBytes ?? 0;

@@ -17,6 +17,8 @@ export interface NbdLimits {
    * else waits for memory: a paused guest keeps its disk until it is in the way.
    */
   readonly stallMs: number;
+  /** How much longer an ended connection may send before it is cut, milliseconds. */
+  readonly lingerMs: number;
   /** What `close()` grants requests in flight, milliseconds. */
   readonly shutdownMs: number;
 }
@@ -33,5 +35,6 @@ export const defaultLimits: NbdLimits = {
   handshakeMs: 10_000,
   idleMs: 0,
   stallMs: 30_000,
+  lingerMs: 2_000,
   shutdownMs: 5_000,
 };

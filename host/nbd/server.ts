@@ -81,7 +81,8 @@ export class NbdServer {
 
   /**
    * Accepts nobody any more, answers what is in flight, flushes and closes the volumes. Clients that do not read their
-   * replies within `shutdownMs` are cut. A second call waits for the first.
+   * replies within `shutdownMs` are cut. After that time again, requests that a suspended pool does not answer are left
+   * behind. A second call waits for the first.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -96,11 +97,18 @@ export class NbdServer {
         this.#allClosed = resolve;
       });
       for (const connection of this.#connections) connection.shutDown();
+      const { shutdownMs } = this.#limits;
       const cut = setTimeout(() => {
         for (const connection of this.#connections) connection.fail(new Error('server shut down'));
-      }, this.#limits.shutdownMs);
+      }, shutdownMs);
+      const leave = setTimeout(() => {
+        const volumes = [...this.#connections].map(({ volume }) => volume);
+        this.#log.warn({ volumes }, 'nbd requests that are not answered are left behind');
+        this.#allClosed!();
+      }, 2 * shutdownMs);
       await drained;
       clearTimeout(cut);
+      clearTimeout(leave);
     }
     await Promise.all(closed);
   }
@@ -145,7 +153,7 @@ export class NbdServer {
       startTls: (wire, sink) => securedWire(wire, sink, upgrade!),
     });
     this.#connections.add(connection);
-    connection.start(acceptedWire(socket, connection, peer));
+    connection.start(acceptedWire(socket, connection, peer, this.#limits.lingerMs));
   }
 
   /** Who waits for memory shall not wait for clients that are gone in all but name. */

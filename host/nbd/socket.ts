@@ -3,13 +3,11 @@ import type { TLSSocket } from 'node:tls';
 import { type Handled, readInto } from '../onread.ts';
 import type { Wire, WireSink } from './wire.ts';
 
-/** How much an ended socket may still send before it is cut, milliseconds. */
-const LINGER_MS = 2_000;
-
 /** A wire over a socket; `attach` decides how bytes come in. */
 class SocketWire implements Wire {
   readonly peer: string;
   readonly socket: net.Socket;
+  readonly lingerMs: number;
   #done: (() => void) | undefined;
   #ending = false;
   #attached = true;
@@ -19,9 +17,11 @@ class SocketWire implements Wire {
     done?.();
   };
 
-  constructor(socket: net.Socket, peer: string) {
+  /** `lingerMs`: see NbdLimits. */
+  constructor(socket: net.Socket, peer: string, lingerMs: number) {
     this.socket = socket;
     this.peer = peer;
+    this.lingerMs = lingerMs;
   }
 
   get progress(): number {
@@ -78,7 +78,7 @@ class SocketWire implements Wire {
     const { socket } = this;
     socket.end();
     socket.resume(); // see the client's end; what else comes is dropped
-    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    const timer = setTimeout(() => socket.destroy(), this.lingerMs);
     socket.once('close', () => clearTimeout(timer));
     socket.once('end', () => socket.destroy());
     if (socket.readableEnded) socket.once('finish', () => socket.destroy());
@@ -90,8 +90,8 @@ class SocketWire implements Wire {
 }
 
 /** Wire over a socket that delivers in chunks of its own: TLS, and where direct reading is not available. */
-export function streamWire(socket: net.Socket | TLSSocket, sink: WireSink, peer: string): Wire {
-  const wire = new SocketWire(socket, peer);
+export function streamWire(socket: net.Socket | TLSSocket, sink: WireSink, peer: string, lingerMs: number): Wire {
+  const wire = new SocketWire(socket, peer, lingerMs);
   wire.attach(sink);
   socket.on('data', (chunk: Buffer) => {
     if (!sink.received(chunk, chunk.length)) socket.pause();
@@ -101,13 +101,13 @@ export function streamWire(socket: net.Socket | TLSSocket, sink: WireSink, peer:
 }
 
 /** Wire over an accepted, paused socket that reads straight into the sink's windows where Node lets it. */
-export function acceptedWire(accepted: net.Socket, sink: WireSink, peer: string): Wire {
+export function acceptedWire(accepted: net.Socket, sink: WireSink, peer: string, lingerMs: number): Wire {
   const inlet = readInto(accepted, {
     window: () => sink.window(),
     received: (length, window) => sink.received(window as Buffer, length),
   });
-  if (inlet === undefined) return streamWire(accepted, sink, peer);
-  const wire = new SocketWire(inlet.socket, peer);
+  if (inlet === undefined) return streamWire(accepted, sink, peer, lingerMs);
+  const wire = new SocketWire(inlet.socket, peer, lingerMs);
   wire.attach(sink);
   return wire;
 }
@@ -121,5 +121,5 @@ export async function securedWire(
   if (!(wire instanceof SocketWire)) throw new Error('TLS over something that is not a socket');
   const secured = await upgrade(wire.socket);
   wire.detach();
-  return streamWire(secured, sink, wire.peer);
+  return streamWire(secured, sink, wire.peer, wire.lingerMs);
 }

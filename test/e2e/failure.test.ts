@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Lab, MiB, must, noise, sleep, until } from './host.ts';
@@ -136,6 +136,86 @@ test('more requests than a suspended pool has fibers for keep neither zpool clea
   await lab.zpool('clear', 'tank');
   await fio;
   calm.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+/** A pool that is suspended with a flush under way, and its client. */
+async function suspended(lab: Lab, broken: string) {
+  const client = await lab.open('tank/v');
+  const data = noise(MiB, 3);
+  await client.writeAt(0, data);
+  await client.request({ type: 3 });
+  writeFileSync(broken, '');
+  await client.writeAt(4 * MiB, data);
+  const flush = client.request({ type: 3 }).catch(() => undefined);
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  return { client, data, flush };
+}
+
+test('a suspended pool is not exported or destroyed, and says why at once', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const { client, flush } = await suspended(lab, broken);
+  for (const verb of ['export', 'destroy']) {
+    t.regex(await lab.fails('zpool', verb, 'tank'), /suspended/);
+    t.regex(await lab.zpool('list', '-H', '-o', 'health', 'calm'), /ONLINE/);
+  }
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  await flush;
+  client.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+test('a client that leaves a suspended pool, or comes to it, keeps nobody else waiting', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const { client } = await suspended(lab, broken);
+  client.destroy();
+  // It waits until the pool is back, or is turned away; what counts are the others.
+  const late = lab.open('tank/v').catch(() => undefined);
+  await sleep(500);
+  await lab.zfs('create', '-V', '8M', 'calm/new');
+  const calm = await lab.open('calm/new');
+  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
+  t.is((await calm.request({ type: 3 })).errno, 0);
+  calm.destroy();
+  await until('it can be destroyed', async () => (await lab.run('zfs', ['destroy', 'calm/new'])).code === 0);
+  await lab.zpool('list');
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  (await late)?.destroy();
+  await lab.finish('tank', 'calm');
+});
+
+test('a signal ends a host with a suspended pool: the others are exported, what was flushed is there', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const { data } = await suspended(lab, broken);
+  const calm = await lab.open('calm/v');
+  await calm.writeAt(0, data);
+  const blocked = lab.run('zfs', ['create', '-V', '8M', 'tank/never']);
+  await sleep(500);
+  process.kill(lab.pid, 'SIGTERM');
+  t.is(await lab.ended(60_000), 2);
+  t.regex(lab.hostLog, /zow: .*cannot export 'tank'.*suspended/s);
+  t.notRegex(lab.hostLog, /cannot export 'calm'/);
+  t.not((await blocked).code, 0);
+  const privateFolders = () => readdirSync(lab.directory).filter((name) => /^zow-\d/.test(name));
+  t.deepEqual(privateFolders(), []);
+  rmSync(broken);
+  await lab.start();
+  await lab.kill();
+  await lab.kill();
+  const left = privateFolders();
+  t.not(left.length, 0);
+  await lab.start();
+  for (const folder of left) t.false(privateFolders().includes(folder), 'a host removes what one that was killed left');
+  t.regex(await lab.zpool('import', '-d', lab.disks), /pool: calm/);
+  await lab.zpool('import', '-d', lab.disks, 'calm');
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  for (const name of ['calm/v', 'tank/v']) {
+    const again = await lab.open(name);
+    t.true((await again.readAt(0, data.length)).equals(data), name);
+    again.destroy();
+  }
   await lab.finish('tank', 'calm');
 });
 

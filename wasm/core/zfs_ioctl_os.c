@@ -25,7 +25,10 @@
 #include <sys/zfs_ioctl_impl.h>
 #include <sys/zfs_onexit.h>
 #include <sys/nvpair.h>
+#include <sys/spa_impl.h>
+#include <sys/txg.h>
 
+#include "compat.h"
 #include "seam.h"
 #include "session.h"
 #include "work.h"
@@ -326,6 +329,48 @@ session_close(int request, session_t *s)
 }
 
 /*
+ * A pool that is suspended cannot be exported or destroyed. Upstream finds out
+ * in the middle of it, and waits with spa_namespace_lock held: then nothing
+ * works any more, not even `zpool clear`. Here it is known before, and what
+ * can still fail is written before.
+ */
+static int
+pool_can_leave(const char *name)
+{
+	spa_t *spa;
+	int error = 0;
+
+	spa_namespace_enter(FTAG);
+	spa = spa_lookup(name);
+	if (spa == NULL || !spa->spa_sync_on) {
+		spa_namespace_exit(FTAG);
+		return (0);
+	}
+	spa_open_ref(spa, FTAG);
+	spa_namespace_exit(FTAG);
+	if (spa_suspended(spa))
+		error = SET_ERROR(EAGAIN);
+#if ZFS_META_VERSION_NUMBER >= 20400
+	else if (txg_wait_synced_flags(spa_get_dsl(spa), 0,
+	    TXG_WAIT_SUSPEND) != 0)
+		error = SET_ERROR(EAGAIN);
+#endif
+	spa_close(spa, FTAG);
+	return (error);
+}
+
+static int
+ioctl_run(unsigned int number, zfs_cmd_t *zc)
+{
+	int error = 0;
+
+	if (number == ZFS_IOC_POOL_EXPORT || number == ZFS_IOC_POOL_DESTROY)
+		error = pool_can_leave(zc->zc_name);
+	return (error != 0 ? error :
+	    zfsdev_ioctl_common(number - ZFS_IOC_FIRST, zc, 0));
+}
+
+/*
  * ioctls.
  */
 static void
@@ -341,8 +386,7 @@ ioctl_work(void *arg)
 	/* The value lives as long as the client's process, not this fiber. */
 	(void) tsd_set(zfs_allow_log_key, s->s_process->cp_allow_log);
 
-	error = s->s_closing ? EINTR :
-	    zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST, zc, 0);
+	error = s->s_closing ? EINTR : ioctl_run(r->r_number, zc);
 
 	s->s_process->cp_allow_log = tsd_get(zfs_allow_log_key);
 	(void) tsd_set(zfs_allow_log_key, NULL);

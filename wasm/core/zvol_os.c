@@ -384,6 +384,26 @@ zvol_status(zvol_state_t *zv, uint64_t offset, uint64_t length,
 }
 
 /*
+ * Reads what an open reads under spa_namespace_lock: when the pool does not
+ * answer, the open waits here, where it keeps nobody else waiting.
+ */
+static void
+zvol_warm(const char *name)
+{
+	uint64_t value;
+	objset_t *os;
+	dnode_t *dn;
+
+	if (dmu_objset_hold(name, FTAG, &os) != 0)
+		return;
+	(void) dsl_prop_get_int_ds(dmu_objset_ds(os), "readonly", &value);
+	(void) zap_lookup(os, ZVOL_ZAP_OBJ, "size", 8, 1, &value);
+	if (dnode_hold(os, ZVOL_OBJ, FTAG, &dn) == 0)
+		dnode_rele(dn, FTAG);
+	dmu_objset_rele(os, FTAG);
+}
+
+/*
  * Open and close, as zvol_open() and zvol_release() of Linux.
  */
 static int
@@ -393,6 +413,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 	zvol_state_t *zv;
 	int error = 0;
 
+	zvol_warm(name);
 	/* The order of locks: namespace, suspend, state. */
 	spa_namespace_enter(FTAG);
 	zv = zvol_find_by_name_hash(name, zvol_name_hash(name), RW_READER);
@@ -430,6 +451,20 @@ static int
 zvol_release(volume_handle_t *vh)
 {
 	zvol_state_t *zv = vh->vh_zv;
+
+	/*
+	 * The last close waits until what was written is on disk, with the
+	 * state lock held. Waited for here, a pool that is suspended keeps
+	 * nobody from volumes of others, whose list needs all state locks.
+	 */
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	if (zv->zv_open_count == 1 && zv->zv_zilog != NULL) {
+		(void) zow_zil_commit(zv->zv_zilog, 0);
+		if (zv->zv_zilog->zl_dirty_max_txg != 0)
+			txg_wait_synced(dmu_objset_pool(zv->zv_objset),
+			    zv->zv_zilog->zl_dirty_max_txg);
+	}
+	rw_exit(&zv->zv_suspend_lock);
 
 	/* zvol_last_close() needs the suspend lock, which comes first. */
 	rw_enter(&zv->zv_suspend_lock, RW_READER);

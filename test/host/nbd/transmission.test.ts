@@ -400,16 +400,15 @@ test('DISC waits for what is in flight', async (t) => {
 });
 
 test('a client that says goodbye is gone at once: its volume is free', async (t) => {
-  const { unix, tcp, server, provider } = await serve(t);
+  const { unix, tcp, server, provider } = await serve(t, { limits: { lingerMs: 600_000 } });
   for (const address of [unix, tcp]) {
     const client = await Client.open(address, 'tank/vm0');
     await client.readAt(0, 512);
     client.sendRequest({ type: Cmd.DISC });
     client.socket.end();
-    const started = performance.now();
-    await until(() => server.connections === 0 && provider.handles === 0, 'handle closed');
-    t.true(performance.now() - started < 1000, 'it waited for the linger timer');
+    await until(() => server.connections === 0 && provider.handles === 0, 'handle closed', 60_000);
   }
+  t.pass();
 });
 
 test('a client that shuts down its side gets its replies', async (t) => {
