@@ -109,7 +109,11 @@ bring_commands() {
 bring_test_tools() {
 	bring_commands "programs the tests use are missing" qemu-img=qemu-utils fio=fio nbdcopy=libnbd-bin \
 	    nbdkit=nbdkit nbdsh=python3-libnbd openssl=openssl python3=python3 \
-	    fusermount3=fuse3 mkfs.ext4=e2fsprogs mount=mount perl=perl cc=gcc
+	    fusermount3=fuse3 mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount perl=perl cc=gcc
+	# The long forms of the tests run a database, too.
+	if [ "${ZOW_LONG:-}" = 1 ] && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+		bring "the long tests use PostgreSQL" postgresql
+	fi
 }
 
 bring_common_tools() {
