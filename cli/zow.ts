@@ -1,4 +1,4 @@
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { release } from '../host/assets.ts';
 import { loadConfig } from '../host/config/load.ts';
 import { defaultSocketPath } from '../host/ioctl/socket-path.ts';
@@ -7,6 +7,7 @@ import { check } from '../host/serve/check.ts';
 import { ExitCode } from '../host/serve/errors.ts';
 import { explain, serve } from '../host/serve/serve.ts';
 import packageJson from '../package.json' with { type: 'json' };
+import { eventsCommand, type KstatOptions, kstatCommand, type TunableOptions, tunableCommand } from './inspect.ts';
 import { PROGRAMS } from './programs.ts';
 
 const SERVE_HELP = `
@@ -34,6 +35,30 @@ They find the host by --socket, else by ZOW_SOCKET, else at zow.sock in the runt
 Example:
   zow serve pool.yaml          in one terminal
   zow zpool status             in another`;
+
+const KSTAT_HELP = `
+A pattern is PATH[:STATISTIC], the path as below a kernel's /proc/spl/kstat. Each part may have a shell's *, ? and [];
+a path of fewer parts means all that is below it.
+
+  zow kstat zfs/arcstats              what cat /proc/spl/kstat/zfs/arcstats shows
+  zow kstat zfs/tank                  everything of the pool tank
+  zow kstat -j 'zfs/*/txgs'           the last transaction groups of all pools
+  zow kstat 'zfs/arcstats:*hits'      some statistics, one a line
+
+In JSON an integer above 2^53-1 is a string of its digits.`;
+
+const TUNABLE_HELP = `
+Arguments are names, which are shown, and name=value, which are set; without any all are shown. Names, types and what
+they accept are OpenZFS's own: see zfs(4). What is set here lasts until the host ends; 'tunables' of the configuration
+sets it at each start.
+
+  zow tunable zfs_txg_timeout
+  zow tunable zfs_txg_timeout=10 zio_slow_io_ms=1000`;
+
+const EVENTS_HELP = `
+Each line has at least class, eid and time ([seconds, nanoseconds]). An integer above 2^53-1 is a string of its digits.
+A reader that comes back goes on with --after and the last eid it has seen. eids count from 1 at each start of the host;
+if the host does not have the event with this eid, all that it has are shown.`;
 
 /** `zow` except for its programs: parses the command line and runs it. Resolves with the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -69,6 +94,35 @@ export async function main(args: readonly string[]): Promise<number> {
     .action(async (config: string) => {
       code = await checkCommand(config, zow.opts<{ socket?: string }>().socket);
     });
+  const socket = (): string | undefined => zow.opts<{ socket?: string }>().socket ?? defaultSocketPath();
+  zow
+    .command('kstat [pattern]')
+    .description("show the host's statistics: ARC, ZIL, pools, data sets")
+    .option('-j, --json', 'as one JSON array')
+    .option('-c, --clear', 'clear them instead, as far as there is something to clear')
+    .addHelpText('after', KSTAT_HELP)
+    .action(async (pattern: string | undefined, options: KstatOptions) => {
+      if (options.clear === true && pattern === undefined) zow.error("zow: --clear needs a pattern; '*' is everything");
+      code = await kstatCommand(socket(), pattern ?? '', options);
+    });
+  zow
+    .command('tunable [args...]')
+    .description("show OpenZFS's module parameters by name, or set them: name=value")
+    .option('-j, --json', 'as one JSON array')
+    .option('-v, --verbose', 'with types and descriptions')
+    .addHelpText('after', TUNABLE_HELP)
+    .action(async (args: string[], options: TunableOptions) => {
+      code = await tunableCommand(socket(), args, options);
+    });
+  zow
+    .command('events')
+    .description("show the pools' events, one JSON object a line")
+    .option('-f, --follow', 'go on with those to come')
+    .option('-a, --after <eid>', 'only events after the one with this eid', eventId)
+    .addHelpText('after', EVENTS_HELP)
+    .action(async (options: { follow?: boolean; after?: number }) => {
+      code = await eventsCommand(socket(), options);
+    });
   for (const [name, description] of Object.entries(PROGRAMS)) {
     // Here for the help; cli/main.ts runs them without loading any of this.
     zow.command(`${name} [arguments...]`).description(description).helpOption(false).allowUnknownOption();
@@ -80,6 +134,12 @@ export async function main(args: readonly string[]): Promise<number> {
     return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   }
   return code;
+}
+
+function eventId(text: string): number {
+  const eid = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(eid)) throw new InvalidArgumentError('It is a number such as 42.');
+  return eid;
 }
 
 async function checkCommand(file: string, socket: string | undefined): Promise<number> {

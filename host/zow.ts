@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
@@ -5,13 +6,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { programArgs } from './assets.ts';
 import type { Config, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
+import { tunableProblems } from './config/tunables.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import { loadCore } from './core/load.ts';
+import { Errno, ErrnoError } from './errno.ts';
+import { type EventOptions, type PoolEvent, poolEvents } from './events.ts';
 import { makeFolders } from './folder.ts';
-import type { IoctlClient, IoctlSession } from './ioctl/core.ts';
+import type { IoctlClient, IoctlSession, StreamChannel } from './ioctl/core.ts';
 import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
+import { clearKstats, decodeKstat, type Kstat, packedKstats } from './kstats.ts';
 import { type Logger, log as rootLog } from './log.ts';
 import type { ListenerAddress } from './nbd/listener.ts';
 import { NbdServer } from './nbd/server.ts';
@@ -21,15 +26,21 @@ import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
 import { surveyPool } from './serve/survey.ts';
 import { EventDaemon } from './serve/zed.ts';
+import { decodeTunables, findTunable, setTunable, type Tunable } from './tunables.ts';
 import { Volume } from './volumes/bytes.ts';
 
 export type { Config } from './config/config.ts';
 export { ConfigError, type Problem } from './config/problem.ts';
 export type { CorePanic } from './core/api.ts';
 export { ErrnoError } from './errno.ts';
+export { type EventOptions, eventLine, type PoolEvent } from './events.ts';
+export { InspectError } from './inspect-error.ts';
 export type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './ioctl/core.ts';
+export { NvList, type NvPair, type NvScalar, type NvValue } from './ioctl/nvlist.ts';
+export { type Kstat, kstatJson, kstatText, type Statistic } from './kstats.ts';
 export { CoreLostError, StartError } from './serve/errors.ts';
 export type { ProgramOptions, ProgramResult } from './serve/programs.ts';
+export type { Tunable } from './tunables.ts';
 export { Volume } from './volumes/bytes.ts';
 export type { VolumeHandle, VolumeInfo, VolumeProvider } from './volumes/volume.ts';
 
@@ -101,9 +112,12 @@ export class ZowHost implements AsyncDisposable {
     // Before the core is started: most mistakes end here, in milliseconds.
     if (plan.errors.length > 0) throw new StartError(plan.errors);
 
-    const core = await (options.loadCore ?? loadCore)({ memoryBytes: config.memoryBytes }).catch(coreFailed);
+    const { memoryBytes, tunables } = config;
+    const core = await (options.loadCore ?? loadCore)({ memoryBytes, tunables }).catch(coreFailed);
     let host: ZowHost | undefined;
     try {
+      const refused = await tunableProblems(config, core);
+      if (refused !== undefined) throw refused;
       const entrance = await PrivateSocket.open(core);
       const run = (options.programs ?? programsOf)(entrance.path);
       host = new ZowHost(config, core, entrance, run, log);
@@ -137,6 +151,44 @@ export class ZowHost implements AsyncDisposable {
   /** Opens the core as a client opens /dev/zfs. */
   ioctl(client: Partial<IoctlClient> = {}): Promise<IoctlSession> {
     return this.core.open({ process: '00'.repeat(16), fd: -1, pid: process.pid, program: 'zow', ...client });
+  }
+
+  /**
+   * Reads kstats: all, or those that `pattern` selects, such as `zfs/arcstats` or `zfs/tank/*` (docs/observability.md).
+   * Rejects with InspectError, ENOENT, when there is none.
+   */
+  async *kstats(pattern = ''): AsyncGenerator<Kstat> {
+    for await (const packed of packedKstats(this.core.inspector, pattern)) yield decodeKstat(packed);
+  }
+
+  /** Clears kstats, as writing to their files does in a kernel. Rejects with InspectError: ENOENT; EACCES, nothing to clear. */
+  clearKstats(pattern: string): Promise<void> {
+    return clearKstats(this.core.inspector, pattern);
+  }
+
+  /** OpenZFS's module parameters, by name. */
+  async tunables(): Promise<Tunable[]> {
+    return decodeTunables(await this.core.inspector.tunables());
+  }
+
+  /** One module parameter, after setting it where `value` is given. Rejects with InspectError. */
+  async tunable(name: string, value?: string | number | bigint): Promise<Tunable> {
+    if (value !== undefined) await setTunable(this.core.inspector, name, String(value));
+    return findTunable(await this.tunables(), name);
+  }
+
+  /**
+   * The pools' events, oldest first: those that are there, or with `follow` also those to come, until the loop is left or
+   * the host closes, when it rejects.
+   */
+  async *events(options: EventOptions = {}): AsyncGenerator<PoolEvent> {
+    const fd = 0;
+    const session = await this.ioctl({ process: randomBytes(16).toString('hex'), fd });
+    try {
+      yield* poolEvents({ fd, ioctl: (request) => session.ioctl({ ...request, streams: noStreams }) }, options);
+    } finally {
+      await session.close();
+    }
   }
 
   /** Opens a volume, or a snapshot of one, by its dataset name. Rejects with ErrnoError, as opening a zvol does. */
@@ -238,6 +290,13 @@ export class ZowHost implements AsyncDisposable {
     this.#private.abandon(reason);
   }
 }
+
+const noStreams: StreamChannel = {
+  read: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  readRecords: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  write: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  drain: () => Promise.resolve(),
+};
 
 function coreFailed(error: unknown): never {
   if (error instanceof StartError) throw error;

@@ -50,6 +50,8 @@ export const CORE = {
   extra: [
     ...['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/zfs/dataset_kstats.c'],
     'module/zfs/zfs_quota.c',
+    // Setters of tunables, and the log of debug messages as a kernel shows it.
+    ...['module/os/linux/zfs/mmp_os.c', 'module/os/linux/zfs/spa_misc_os.c', 'module/os/linux/zfs/zfs_debug.c'],
   ],
   /** What is compiled without `_KERNEL`, by the start of its path: its kernel side would need a kernel's headers. */
   userspace: [
@@ -59,9 +61,15 @@ export const CORE = {
     'module/zcommon/simd_stat.c',
   ],
   /** What is compiled with `_KERNEL` although `userspace` covers it. */
-  kernel: ['module/icp/algs/blake3/blake3_impl.c'],
-  /** Functions of kernel.c that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
+  kernel: [
+    ...['module/icp/algs/blake3/blake3_impl.c', 'module/icp/algs/sha2/sha256_impl.c'],
+    ...['module/icp/algs/sha2/sha512_impl.c', 'module/zstd/zfs_zstd.c'],
+  ],
+  /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
   renamed: {
+    'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
+    // Its format has Linux's %px.
+    'module/os/linux/zfs/zfs_debug.c': ['snprintf'],
     'lib/libzpool/kernel.c': [
       ...[
         'zvol_rename_minors',
@@ -73,6 +81,8 @@ export const CORE = {
       ...['zfs_onexit_fd_rele', 'zfs_onexit_fd_hold', 'zfs_onexit_add_cb'],
       ...['zfs_secpolicy_snapshot_perms', 'zfs_secpolicy_rename_perms', 'zfs_secpolicy_destroy_perms', 'secpolicy_zfs'],
       ...['kstat_create', 'kstat_install', 'kstat_delete', 'kstat_set_raw_ops', 'cv_wait_sig', 'spa_config_load'],
+      ...['procfs_list_install', 'procfs_list_uninstall', 'procfs_list_destroy', 'procfs_list_add', 'seq_printf'],
+      ...['spa_import_os', 'spa_export_os', 'spa_activate_os', 'spa_deactivate_os', '__dprintf'],
       ...['cmn_err', 'vcmn_err', 'panic', 'vpanic'],
       ...['zfs_file_open', 'zfs_file_close', 'zfs_file_write', 'zfs_file_pwrite', 'zfs_file_read', 'zfs_file_pread'],
       ...['zfs_file_seek', 'zfs_file_getattr', 'zfs_file_fsync', 'zfs_file_deallocate', 'zfs_file_off'],
@@ -87,6 +97,7 @@ export const CORE = {
     'lib/libzutil/os/linux/zutil_setproctitle.c',
     // Replaced by files of wasm/core/: libzpool's are made for ztest, or for a process that may abort.
     ...['lib/libzpool/arc_os.c', 'module/zfs/vdev_file.c', 'lib/libspl/assert.c', 'lib/libspl/backtrace.c'],
+    'lib/libzpool/zfs_debug.c',
   ],
   own: ['wasm/core/*.c'],
 };

@@ -136,7 +136,11 @@ class Wasm {
     const more = ['libzpool', 'libzutil'].map((library) => `-I${tree}/lib/${library}`);
     // Upstream forces assertions on wherever libzpool is: right for testing, slow in a product.
     const release = this.context.debug ? [] : ['-UDEBUG', '-DNDEBUG', '-UZFS_DEBUG'];
-    const flags = this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more, ...release], overlays);
+    const flags = [
+      ...this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more, ...release], overlays),
+      // What every file of the core sees, whether it is compiled as the kernel's or not (wasm/overlay).
+      '-DZOW_CORE',
+    ];
     const sources = [...new Set([...derived, ...units.CORE.extra])];
     const isUserspace = (source: string): boolean =>
       units.CORE.userspace.some((prefix) => source.startsWith(prefix)) && !units.CORE.kernel.includes(source);

@@ -1,4 +1,5 @@
 import type { ListenerOptions } from '../nbd/listener.ts';
+import type { Problem } from './problem.ts';
 import type { VdevSpec } from './vdevs.ts';
 
 /** A validated configuration: every path absolute, every size in bytes. */
@@ -12,11 +13,20 @@ export interface Config {
   readonly logLevel: LogLevel | undefined;
   /** Whether OpenZFS's event daemon runs beside the host. */
   readonly zed: boolean;
+  /** Module parameters of OpenZFS, set before the pools are opened. Only the core knows whether they are right. */
+  readonly tunables: readonly TunableConfig[];
   readonly pools: readonly PoolConfig[];
   readonly nbd: readonly NbdListenerConfig[];
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+
+export interface TunableConfig {
+  readonly name: string;
+  readonly value: string;
+  /** Where it stands, for messages. */
+  readonly place: Pick<Problem, 'line' | 'column' | 'key'>;
+}
 
 export interface PoolConfig {
   readonly name: string;

@@ -46,7 +46,7 @@ function validate(file: string, source: Source, directory: string, options: Load
     directory,
     defaultSocket: options.defaultSocket,
     report,
-    line: (path) => source.locate(path, 'value').line,
+    place: (path) => ({ ...source.locate(path, 'value'), key: formatKeyPath(path) }),
   });
   if (problems.length > 0) throw new ConfigError(file, problems);
   return config;

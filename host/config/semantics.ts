@@ -11,6 +11,7 @@ import {
   type NbdListenerConfig,
   type PoolConfig,
   SOCKET_PATH_BYTES_MAX,
+  type TunableConfig,
   VOLBLOCKSIZE_DEFAULT,
   VOLBLOCKSIZE_MAX,
   VOLBLOCKSIZE_MIN,
@@ -18,7 +19,7 @@ import {
 } from './config.ts';
 import { datasetNameProblem, poolNameProblem } from './names.ts';
 import { readNbdPolicy } from './nbd.ts';
-import { type KeyPath, quote } from './problem.ts';
+import { type KeyPath, type Problem, quote } from './problem.ts';
 import { formatSize, parseSize } from './size.ts';
 import { parseVdevs, type VdevSpec } from './vdevs.ts';
 
@@ -32,8 +33,8 @@ export interface SemanticContext {
   readonly defaultSocket: string | undefined;
   /** Notes something that is wrong. */
   report(path: KeyPath, at: 'key' | 'value', message: string): void;
-  /** The line a path stands on, for messages that name two places. */
-  line(path: KeyPath): number;
+  /** Where the value at a path stands, for messages that name two places, or come later. */
+  place(path: KeyPath): Pick<Problem, 'line' | 'column' | 'key'>;
 }
 
 type Mapping = Readonly<Record<string, unknown>>;
@@ -63,6 +64,7 @@ export function interpret(value: unknown, context: SemanticContext): Config {
     memoryBytes,
     logLevel: typeof level === 'string' ? (level as LogLevel) : undefined,
     zed: root.zed !== false,
+    tunables: readTunables(mapping(root.tunables), context),
     pools,
     nbd,
   };
@@ -121,7 +123,8 @@ function checkTaken(
   taken: Map<string, KeyPath>,
 ): void {
   const other = taken.get(id);
-  if (other !== undefined) context.report(key, 'value', `${what} is used twice, first in line ${context.line(other)}`);
+  if (other !== undefined)
+    context.report(key, 'value', `${what} is used twice, first in line ${context.place(other).line}`);
   else taken.set(id, key);
 }
 
@@ -136,6 +139,12 @@ function readMemory(value: unknown, context: SemanticContext): number {
     context.report(['memory'], 'value', `must be a multiple of ${formatSize(WASM_PAGE_BYTES)}, not ${quote(value)}`);
   }
   return bytes;
+}
+
+function readTunables(tunables: Mapping, { place }: SemanticContext): TunableConfig[] {
+  return Object.entries(tunables)
+    .filter(([, value]) => typeof value === 'string' || typeof value === 'number')
+    .map(([name, value]) => ({ name, value: String(value), place: place(['tunables', name]) }));
 }
 
 function readPool(name: string, pool: Mapping, context: SemanticContext, devices: Map<string, KeyPath>): PoolConfig {

@@ -5,6 +5,8 @@ import type { VolumeProvider } from '../volumes/volume.ts';
 /** What the host needs of OpenZFS's core: `/dev/zfs`, the volumes, and to be told when it is lost. */
 export interface Core extends IoctlCore {
   readonly volumes: VolumeProvider;
+  /** Those of CoreOptions.tunables that it did not take. */
+  readonly refusedTunables: readonly TunableRefusal[];
   /** Resolves once when a VERIFY failure, a panic or a trap has ended the core; never rejects, else never settles. */
   readonly lost: Promise<CorePanic>;
   /**
@@ -19,6 +21,18 @@ export interface CoreOptions {
   readonly memoryBytes: number;
   /** How the disks of pools are opened. Default: host/devices/open.ts. */
   readonly openDevice?: typeof openDevice;
+  /** Set before anything else starts, as options of a module at its load; also those that are read only later. */
+  readonly tunables?: readonly TunableSetting[];
+}
+
+export interface TunableSetting {
+  readonly name: string;
+  readonly value: string;
+}
+
+export interface TunableRefusal extends TunableSetting {
+  /** ENOENT: there is none of that name. */
+  readonly errno: number;
 }
 
 /**

@@ -8,6 +8,7 @@ import { Zvols } from '../volumes/zvols.ts';
 import type { Core, CoreOptions, CorePanic, LoadCore } from './api.ts';
 import { computeImports } from './compute.ts';
 import { CoreDevices } from './devices.ts';
+import { CoreInspection } from './inspection.ts';
 import { CoreSessions } from './sessions.ts';
 
 /** Thrown through the module's frames when it ends itself: nothing in it runs again. */
@@ -20,6 +21,7 @@ class CoreEnded extends Error {}
 export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
   new Promise((resolve, reject) => {
     const lost = Promise.withResolvers<CorePanic>();
+    const tunables = options.tunables ?? [];
     let ended = false;
     const end = (panic: CorePanic): void => {
       if (ended) return;
@@ -30,16 +32,18 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
       reject(error);
       sessions?.abort(error);
       volumes?.abort(error);
+      inspection?.abort(error);
       lost.resolve(panic);
     };
     let sessions: CoreSessions | undefined;
     let volumes: Zvols | undefined;
     let devices: CoreDevices | undefined;
+    let inspection: CoreInspection | undefined;
     const module = new WasmModule<CoreExports, CoreImports>(
       {
         file: wasmFile('zow'),
         memoryBytes: options.memoryBytes,
-        args: ['zow'],
+        args: ['zow', ...tunables.map(({ name, value }) => `${name}=${value}`)],
         trace: tracer('wasi'),
         env: { HOSTNAME: hostname(), ZFS_STACK_SIZE: '131072' },
         exit: (code) => {
@@ -59,10 +63,12 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
         sessions = new CoreSessions(self);
         volumes = new Zvols(self);
         devices = new CoreDevices(self, options.openDevice);
+        inspection = new CoreInspection(self);
         return {
           ...sessions.imports,
           ...volumes.imports,
           ...devices.imports,
+          ...inspection.imports,
           ...computeImports(self.memory),
           log: (level, address, length) => {
             const text = self.memory.text(address, length);
@@ -76,6 +82,8 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
               cmdSize,
               hostid: hostid >>> 0,
               volumes: volumes!,
+              inspector: inspection!,
+              refusedTunables: inspection!.refusedOptions.map(({ index, errno }) => ({ ...tunables[index]!, errno })),
               lost: lost.promise,
               open: (client) => sessions!.open(client),
               close: async () => {

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { Errno, errnoName, errnoOf } from '../errno.ts';
+import { Errno, ErrnoError, errnoName, errnoOf } from '../errno.ts';
 import { log, tracer } from '../log.ts';
 import { type Inlet, readInto } from '../onread.ts';
 import type { IoctlRequest, IoctlResult } from './core.ts';
@@ -7,6 +7,8 @@ import {
   decodeFrameHeader,
   decodeHello,
   decodeIoctlHead,
+  decodeQuery,
+  encodeDone,
   encodeFailed,
   encodeFrameHeader,
   encodeHelloReply,
@@ -19,7 +21,10 @@ import {
   type IoctlHead,
   ioctlFrameBytesMax,
   ioctlHeadBytes,
+  limits,
   ProtocolError,
+  type Query,
+  queryHeadBytes,
   resultHeadBytes,
 } from './protocol.ts';
 import { LaneStreams } from './streams.ts';
@@ -45,6 +50,8 @@ const smallRequestBytes = 256 * 1024;
 export interface LaneSession {
   readonly minor: number;
   ioctl(request: IoctlRequest): Promise<IoctlResult>;
+  /** The items of a query. */
+  query(query: Query): AsyncIterable<Uint8Array>;
 }
 
 /** What a lane needs of the server. */
@@ -78,7 +85,7 @@ export class HelloRefused extends Error {
  * hello     the greeting has not arrived completely
  * opening   the core opens the device; the peer has nothing to say
  * idle      between ioctls: a frame header is awaited
- * request   an IOCTL frame arrives
+ * request   an IOCTL or QUERY frame arrives
  * running   the core works; the peer may only answer stream frames
  * replying  the result is on its way out; the next request waits in the socket until it left
  */
@@ -273,8 +280,9 @@ export class Lane {
   #header(bytes: Buffer): void {
     const { type, length } = decodeFrameHeader(bytes);
     if (this.#state === 'idle' && type === FrameType.ioctl) this.#ioctlHeader(length);
-    else if (this.#state === 'running' && type === FrameType.streamData) this.#streamData(length);
-    else if (this.#state === 'running' && type === FrameType.streamWritten) this.#streamWritten(length);
+    else if (this.#state === 'idle' && type === FrameType.query) this.#queryHeader(length);
+    else if (this.#streams !== undefined && type === FrameType.streamData) this.#streamData(length);
+    else if (this.#streams !== undefined && type === FrameType.streamWritten) this.#streamWritten(length);
     else throw new ProtocolError(`frame of type ${type} in state ${this.#state}`);
   }
 
@@ -286,6 +294,40 @@ export class Lane {
     this.#enter('request');
     const bytes = Buffer.allocUnsafe(ioctlHeadBytes);
     this.#expect(bytes, () => this.#ioctlHead(decodeIoctlHead(bytes, length, cmdSize), length));
+  }
+
+  #queryHeader(length: number): void {
+    if (length < queryHeadBytes || length > queryHeadBytes + limits.queryBytes) {
+      throw new ProtocolError(`a query frame of ${length} bytes`);
+    }
+    this.#enter('request');
+    const payload = Buffer.allocUnsafe(length);
+    this.#expect(payload, () => {
+      const query = decodeQuery(payload);
+      this.#enter('running');
+      this.#expectHeader();
+      trace?.({ ...this.#who, ...query }, 'query');
+      this.#query(query).catch((error: unknown) => {
+        this.fail(errnoOf(error), error instanceof Error ? error.message : String(error));
+      });
+    });
+  }
+
+  /** Each item waits until the one before has left: a client that stops reading holds one. */
+  async #query(query: Query): Promise<void> {
+    let verdict = encodeDone(0, '');
+    try {
+      for await (const item of this.#session!.query(query)) {
+        await this.#send([encodeFrameHeader(FrameType.item, item.length), item]);
+      }
+    } catch (error) {
+      if (!(error instanceof ErrnoError)) throw error;
+      verdict = encodeDone(error.errno, error.message);
+    }
+    if (this.#state === 'closed') return;
+    this.#enter('replying');
+    await this.#send([verdict]);
+    this.#guard(() => this.#replied());
   }
 
   #ioctlHead(head: IoctlHead, frameBytes: number): void {

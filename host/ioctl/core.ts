@@ -79,7 +79,21 @@ export interface IoctlSession {
   close(): Promise<void>;
 }
 
+/** kstats and tunables; what is packed is an nvlist in native encoding (wasm/core/inspect.h). Rejects with ErrnoError. */
+export interface Inspector {
+  /** Paths of all kstats, as below a kernel's /proc/spl/kstat. */
+  kstatPaths(): Promise<readonly string[]>;
+  /** Reads a kstat. ENOENT. */
+  kstat(path: string): Promise<Uint8Array>;
+  /** Clears a kstat, as writing to its file does in a kernel. ENOENT; EACCES: it has nothing to clear. */
+  clearKstat(path: string): Promise<void>;
+  tunables(): Promise<Uint8Array>;
+  /** ENOENT; EACCES: it is read only; else what upstream says of the value. */
+  setTunable(name: string, value: string): Promise<void>;
+}
+
 export interface IoctlCore {
+  readonly inspector: Inspector;
   /** `2.4.3`. */
   readonly release: string;
   /** sizeof (zfs_cmd_t). */

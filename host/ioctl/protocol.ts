@@ -2,6 +2,7 @@
  * The ioctl protocol's bytes: every layout and every limit, and nothing that acts on them. docs/protocol.md has the
  * pictures. All integers are little-endian.
  */
+import { isUtf8 } from 'node:buffer';
 
 export const magic = Buffer.from('ZOWIOCTL', 'latin1');
 export const version = 2;
@@ -13,6 +14,7 @@ export const helloReplyBytes = 192;
 export const frameHeaderBytes = 8;
 export const ioctlHeadBytes = 24;
 export const resultHeadBytes = 16;
+export const queryHeadBytes = 4;
 
 /** What a peer may ask of memory. Lengths beyond these end the connection before anything is allocated. */
 export const limits = {
@@ -31,6 +33,8 @@ export const limits = {
   windowBytes: 4 * 1024 * 1024,
   /** The text of a FAILED frame. */
   messageBytes: 1024,
+  /** The text of a QUERY frame. */
+  queryBytes: 8192,
 } as const;
 
 export const FrameType = {
@@ -42,6 +46,21 @@ export const FrameType = {
   streamWritten: 6,
   failed: 7,
   streamRecords: 8,
+  query: 9,
+  item: 10,
+  done: 11,
+} as const;
+
+/** What a QUERY frame asks for. */
+export const QueryKind = {
+  /** Kstats that a pattern selects, an ITEM each. */
+  kstats: 1,
+  /** To clear them. */
+  kstatClear: 2,
+  /** All tunables, in one ITEM. */
+  tunables: 3,
+  /** To set one: `name=value`. */
+  tunableSet: 4,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */
@@ -95,6 +114,12 @@ export interface IoctlHead {
   readonly historyBytes: number;
   readonly dstRoom: number;
   readonly historyRoom: number;
+}
+
+export interface Query {
+  /** One of QueryKind, not yet checked. */
+  readonly kind: number;
+  readonly text: string;
 }
 
 export interface ResultHead {
@@ -268,16 +293,44 @@ export function encodeStreamWriteHead(fd: number, dataBytes: number): Buffer {
   return bytes;
 }
 
+/** A whole QUERY frame. */
+export function encodeQuery({ kind, text }: Query): Buffer {
+  return numberAndText(FrameType.query, kind, Buffer.from(text, 'utf8'));
+}
+
+/** The payload of a QUERY frame. @throws ProtocolError */
+export function decodeQuery(payload: Buffer): Query {
+  const text = payload.subarray(queryHeadBytes);
+  if (!isUtf8(text)) throw new ProtocolError('the text of a query is not UTF-8');
+  return { kind: payload.readUInt32LE(0), text: text.toString('utf8') };
+}
+
+/** A whole DONE frame: the end of a query, with errno 0 or why not. */
+export function encodeDone(errno: number, message: string): Buffer {
+  return numberAndText(FrameType.done, errno, cut(message));
+}
+
 /** A whole FAILED frame: the server's last words. */
 export function encodeFailed(errno: number, message: string): Buffer {
-  let text = Buffer.from(message, 'utf8');
-  if (text.length > limits.messageBytes) text = text.subarray(0, limits.messageBytes);
+  return numberAndText(FrameType.failed, errno, cut(message));
+}
+
+/** The payload of a DONE or FAILED frame. */
+export function decodeVerdict(payload: Buffer): { errno: number; message: string } {
+  return { errno: payload.readUInt32LE(0), message: readText(payload, 4, payload.length) };
+}
+
+function numberAndText(type: number, number: number, text: Buffer): Buffer {
   const bytes = Buffer.allocUnsafe(frameHeaderBytes + 4 + text.length);
-  bytes.writeUInt32LE(FrameType.failed, 0);
+  bytes.writeUInt32LE(type, 0);
   bytes.writeUInt32LE(4 + text.length, 4);
-  bytes.writeUInt32LE(errno, 8);
+  bytes.writeUInt32LE(number, 8);
   text.copy(bytes, 12);
   return bytes;
+}
+
+function cut(message: string): Buffer {
+  return Buffer.from(message, 'utf8').subarray(0, limits.messageBytes);
 }
 
 function atMost(what: string, value: number, max: number): void {

@@ -170,7 +170,7 @@ export class IoctlServer implements LaneOwner {
   async #open(lane: Lane, hello: Hello): Promise<Session> {
     const { process, fd, pid, program } = hello;
     const client = { process, fd, pid, program };
-    const session = new Session(await this.#core.open(client), client, lane);
+    const session = new Session(await this.#core.open(client), this.#core.inspector, client, lane);
     if (!this.#lanes.has(lane)) {
       this.#end(session);
       throw new HelloRefused(Errno.EINTR, 'the client is gone');

@@ -1,6 +1,8 @@
 import { log } from '../log.ts';
 import type { Lane, LaneSession } from './connection.ts';
-import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './core.ts';
+import type { Inspector, IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './core.ts';
+import type { Query } from './protocol.ts';
+import { answer } from './queries.ts';
 
 /** One open of `/dev/zfs`: its minor in the core, and the sockets over which its ioctls come. */
 export class Session implements LaneSession {
@@ -9,10 +11,12 @@ export class Session implements LaneSession {
   readonly first: Lane;
   readonly lanes: Set<Lane>;
   readonly #core: IoctlSession;
+  readonly #inspector: Inspector;
   #ended: Promise<void> | undefined;
 
-  constructor(core: IoctlSession, client: IoctlClient, first: Lane) {
+  constructor(core: IoctlSession, inspector: Inspector, client: IoctlClient, first: Lane) {
     this.#core = core;
+    this.#inspector = inspector;
     this.client = client;
     this.first = first;
     this.lanes = new Set([first]);
@@ -24,6 +28,10 @@ export class Session implements LaneSession {
 
   ioctl(request: IoctlRequest): Promise<IoctlResult> {
     return this.#core.ioctl(request);
+  }
+
+  query(query: Query): AsyncIterable<Uint8Array> {
+    return answer(this.#inspector, query);
   }
 
   /** Drops the lanes, interrupts what runs and waits for the core's onexit callbacks. Never rejects; once only. */

@@ -1,5 +1,7 @@
 import type { Config, VolumeConfig } from '../config/config.ts';
 import { formatSize } from '../config/size.ts';
+import { tunableProblems } from '../config/tunables.ts';
+import { loadCore } from '../core/load.ts';
 import { probeSocket } from '../ioctl/socket-path.ts';
 import { type Plan, planPools } from './plan.ts';
 import { type Finding, type PoolSurvey, surveyPool } from './survey.ts';
@@ -11,20 +13,37 @@ export interface CheckResult {
   readonly errors: readonly string[];
 }
 
-/** What `zow serve` would do with a valid configuration. Opens devices for reading only and takes no lock. */
+/**
+ * What `zow serve` would do with a valid configuration. Opens devices for reading only and takes no lock. Rejects with
+ * ConfigError when a tunable is wrong.
+ */
 export async function check(config: Config): Promise<CheckResult> {
   const surveys: PoolSurvey[] = [];
   for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: false }));
   const plan = planPools(surveys);
+  await checkTunables(config);
   const holder = await probeSocket(config.socket).catch(() => undefined);
   const served = holder === undefined ? '' : `  (served now${holder.pid === undefined ? '' : ` by pid ${holder.pid}`})`;
   const lines = [`socket  ${config.socket}${served}`, `memory  ${formatSize(config.memoryBytes)}`];
   for (const listener of config.nbd) {
     lines.push(`nbd     ${listener.kind === 'unix' ? listener.path : listener.address}`);
   }
+  for (const { name, value } of config.tunables) lines.push(`tunable ${name}=${value}`);
   for (const survey of surveys) lines.push(...describePool(survey, plan));
   for (const warning of plan.warnings) lines.push(`warning: ${warning}`);
   return { text: `${lines.join('\n')}\n`, errors: plan.errors };
+}
+
+/** Only the core knows its tunables and their values: one without devices is asked. Rejects with ConfigError. */
+async function checkTunables({ memoryBytes, ...config }: Config): Promise<void> {
+  if (config.tunables.length === 0) return;
+  const core = await loadCore({ memoryBytes, tunables: config.tunables });
+  try {
+    const refused = await tunableProblems({ memoryBytes, ...config }, core);
+    if (refused !== undefined) throw refused;
+  } finally {
+    await core.close();
+  }
 }
 
 function describePool({ pool, findings, siblings }: PoolSurvey, plan: Plan): string[] {

@@ -26,7 +26,14 @@ function config(name: string, text: string): string {
 
 test('help is complete', (t) => {
   // What is printed is the interface: who changes it changes test/cli/help.txt with it.
-  const shown = [['--help'], ['serve', '--help'], ['check', '--help']].map((args) => {
+  const shown = [
+    ['--help'],
+    ['serve', '--help'],
+    ['check', '--help'],
+    ['kstat', '--help'],
+    ['tunable', '--help'],
+    ['events', '--help'],
+  ].map((args) => {
     const { status, stdout, stderr } = zow(...args);
     t.is(status, 0);
     t.is(stderr, '');

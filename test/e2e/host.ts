@@ -22,6 +22,7 @@ export const long = process.env.ZOW_LONG === '1';
 const native = process.env.ZOW_TEST_PROGRAMS === 'native';
 const nativeBin = join(root, 'cli/native/bin');
 const programFolder = native ? nativeBin : join(root, 'cli/bin');
+const zowCommand = join(root, 'cli/bin/zow');
 const commandTimeoutMs = 90_000;
 
 /** Why no host can be tested here; undefined when one can. That fails tests: skipped ones would look like passed ones. */
@@ -332,9 +333,23 @@ export class Lab {
     return execute('/bin/bash', ['-c', `set -o pipefail; ${script}`], { cwd: this.directory, ...options, vars });
   }
 
+  /** Runs a command of ours, `zow kstat` for one, against the host, whatever its exit code. */
+  zow(...args: string[]): Promise<Result> {
+    return execute(zowCommand, args, { vars: { ZOW_SOCKET: this.socket } });
+  }
+
+  /** As spawn, of a command of ours. */
+  spawnZow(args: readonly string[]): ChildProcess {
+    return this.#spawn(zowCommand, args);
+  }
+
   /** Starts a program of the host's that runs on; it ends with the test at the latest. */
   spawn(program: string, args: readonly string[]): ChildProcess {
-    const child = spawn(join(programFolder, program), args, {
+    return this.#spawn(join(programFolder, program), args);
+  }
+
+  #spawn(command: string, args: readonly string[]): ChildProcess {
+    const child = spawn(command, args, {
       env: { ...process.env, ZOW_SOCKET: this.socket },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -32,6 +32,7 @@
 #include <sys/utsname.h>
 #include <zfs_fletcher.h>
 
+#include "inspect.h"
 #include "malloc.h"
 #include "seam.h"
 
@@ -54,21 +55,37 @@ tunables_init(void)
 	zow_slab_bytes_max = heap / 8 * 5;
 	zfs_abd_scatter_enabled = 0;
 	/* zfs_arc_max is ignored unless zfs_arc_min is set too. */
-	zfs_arc_min = heap / 16;
+	zfs_arc_min = MAX(heap / 16, 2ULL << SPA_MAXBLOCKSHIFT);
 	zfs_arc_max = heap / 2;
 	zfs_dirty_data_max = heap / 10;
+}
+
+/* `name=value`, as to modprobe: before anything reads them. */
+static void
+options_init(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		char *value = strchr(argv[i], '=');
+		int error = EINVAL;
+
+		if (value != NULL) {
+			*value++ = '\0';
+			error = tunable_set(argv[i], value, B_TRUE);
+		}
+		if (error != 0)
+			zow_option_refused(i - 1, error);
+	}
 }
 
 int
 main(int argc, char **argv)
 {
-	(void) argc, (void) argv;
-
 	physmem = sysconf(_SC_PHYS_PAGES);
 	hostid = get_system_hostid();
 	random_init();
 	VERIFY0(uname(&hw_utsname));
 	tunables_init();
+	options_init(argc, argv);
 	system_taskq_init();
 	fletcher_4_init();
 	VERIFY0(icp_init());

@@ -101,6 +101,14 @@ extern void zow_volume_read_only(const char *name, size_t length,
 ZOW_IMPORT("volume-done")
 extern void zow_volume_done(int request, int error, void *handle);
 
+/* The end of an inspection; the host copies the packed nvlist. */
+ZOW_IMPORT("inspect-done")
+extern void zow_inspect_done(int request, int error, const void *packed,
+    size_t length);
+/* The option `index` of main()'s arguments is refused. */
+ZOW_IMPORT("option-refused")
+extern void zow_option_refused(int index, int error);
+
 /* zlib, level 1 to 9: bytes written, or -1 when they do not fit. */
 ZOW_IMPORT("deflate")
 extern int zow_deflate(const void *source, size_t source_length, void *dest,

@@ -36,6 +36,7 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
     memoryBytes: 2 * 1024 ** 3,
     logLevel: undefined,
     zed: true,
+    tunables: [],
     pools: [
       {
         name: 'tank',
@@ -146,12 +147,20 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     '2:1: is not valid YAML: a configuration is one document, a second one begins here',
   ],
   ['an unknown tag', 'socket: !secret x\n', '1:9: is not valid YAML: Unresolved tag: !secret'],
-  ['a list', '- a\n', '1:1: must be a mapping with the keys socket, memory, log, zed, pools, nbd, not a list'],
-  ['a text', 'hello', `1:1: must be a mapping with the keys socket, memory, log, zed, pools, nbd, not 'hello'`],
+  [
+    'a list',
+    '- a\n',
+    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, not a list',
+  ],
+  [
+    'a text',
+    'hello',
+    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, not 'hello'`,
+  ],
   [
     'an unknown key',
     'pool:\n  tank: { vdevs: [a] }\n',
-    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, pools, nbd`,
+    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd`,
   ],
   [
     'an unknown key without a likeness',

@@ -2,8 +2,10 @@ import {
   encodeFrameHeader,
   encodeHello,
   encodeIoctlHead,
+  encodeQuery,
   FrameType,
   ioctlHeadBytes,
+  QueryKind,
 } from '../../../host/ioctl/protocol.ts';
 import { hello } from './client.ts';
 import type { FakeHandler } from './fake-core.ts';
@@ -28,7 +30,7 @@ export const handlers: Record<number, FakeHandler> = {
   },
 };
 
-/** What a client sends in a hello, an ioctl with buffers, an ioctl with one stream read and one write, and a last ioctl. */
+/** What a client sends in a hello, an ioctl with buffers, an ioctl with one stream read and one write, a query, and a last ioctl. */
 export function conversation(): Buffer[] {
   const ioctl = (request: number, src: string, history: string): Buffer => {
     const head = {
@@ -55,6 +57,7 @@ export function conversation(): Buffer[] {
     ioctl(stream, '', 'zpool\0'),
     data,
     written,
+    encodeQuery({ kind: QueryKind.kstats, text: 'zfs/tank' }),
     ioctl(echo, 'again', ''),
   ];
 }

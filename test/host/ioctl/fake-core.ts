@@ -1,5 +1,12 @@
 import { Errno, ErrnoError, errnoOf } from '../../../host/errno.ts';
-import type { IoctlClient, IoctlCore, IoctlRequest, IoctlResult, IoctlSession } from '../../../host/ioctl/core.ts';
+import type {
+  Inspector,
+  IoctlClient,
+  IoctlCore,
+  IoctlRequest,
+  IoctlResult,
+  IoctlSession,
+} from '../../../host/ioctl/core.ts';
 
 /** What an entry of the table gets: the request, and a promise that is rejected when the session is interrupted. */
 export interface FakeCall extends IoctlRequest {
@@ -12,11 +19,43 @@ export type FakeHandler = (call: FakeCall) => Promise<Partial<IoctlResult> | und
 
 const empty = new Uint8Array(0);
 
+/** A packed nvlist with nothing in it: native encoding, version 0, unique names, the end. */
+const emptyNvlist = Buffer.from([0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+
+/** kstats that are their paths, and a tunable `a` that takes everything but `bad`. */
+export class FakeInspector implements Inspector {
+  /** What was cleared and set. */
+  readonly done: string[] = [];
+
+  async kstatPaths(): Promise<readonly string[]> {
+    return ['zfs/arcstats', 'zfs/tank/io', 'zfs/tank/txgs'];
+  }
+
+  async kstat(path: string): Promise<Uint8Array> {
+    return Buffer.from(path);
+  }
+
+  async clearKstat(path: string): Promise<void> {
+    if (path === 'zfs/arcstats') throw new ErrnoError(Errno.EACCES, path);
+    this.done.push(`clear ${path}`);
+  }
+
+  async tunables(): Promise<Uint8Array> {
+    return emptyNvlist;
+  }
+
+  async setTunable(name: string, value: string): Promise<void> {
+    if (name !== 'a') throw new ErrnoError(Errno.ENOENT, name);
+    this.done.push(`${name}=${value}`);
+  }
+}
+
 /** A core that is a table from request numbers to functions; other numbers are ENOTTY. */
 export class FakeCore implements IoctlCore {
   readonly release: string;
   readonly cmdSize: number;
   readonly hostid = 0x5a4f57;
+  readonly inspector = new FakeInspector();
   readonly table: Map<number, FakeHandler>;
   readonly open_ = new Set<FakeSession>();
   opened = 0;

@@ -6,14 +6,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { Errno } from '../../../host/errno.ts';
+import { InspectError } from '../../../host/inspect-error.ts';
+import { HostClient } from '../../../host/ioctl/client.ts';
 import {
   decodeHelloReply,
   encodeFrameHeader,
   encodeHello,
   encodeIoctlHead,
+  encodeQuery,
   FrameType,
   helloReplyBytes,
   ioctlHeadBytes,
+  QueryKind,
 } from '../../../host/ioctl/protocol.ts';
 import { IoctlServer, type IoctlServerOptions } from '../../../host/ioctl/server.ts';
 import { defaultSocketPath, probeSocket, SocketBusyError } from '../../../host/ioctl/socket-path.ts';
@@ -191,6 +195,12 @@ test.serial('garbage, truncation and absurd lengths end that connection and noth
     [header(99, 8)],
     [header(FrameType.streamData, 8)],
     [header(FrameType.streamWritten, 4)],
+    [header(FrameType.query, 0xffffffff)],
+    [header(FrameType.query, 3)],
+    [header(FrameType.query, 4 + 8193)],
+    [header(FrameType.query, 6), Buffer.from([1, 0, 0, 0, 0xff, 0xfe])],
+    [header(FrameType.item, 4), Buffer.alloc(4)],
+    [header(FrameType.done, 4), Buffer.alloc(4)],
   ];
   for (const [i, parts] of cases.entries()) {
     const client = await LaneClient.open(path);
@@ -210,6 +220,50 @@ test.serial('garbage, truncation and absurd lengths end that connection and noth
   t.is((await witness.ioctl(echo)).errno, 0);
   await until(() => server.connections === 1);
   await until(() => core.open_.size === 1);
+});
+
+test.serial('queries are answered with items and an end, and errors are the end of the query only', async (t) => {
+  const { core, path } = await setup(t);
+  using client = await HostClient.connect(path, 'test');
+  const ask = async (kind: number, text: string) => {
+    const items: string[] = [];
+    for await (const item of client.query({ kind, text })) items.push(item.toString('latin1'));
+    return items;
+  };
+  t.deepEqual(await ask(QueryKind.kstats, 'zfs/*/txgs'), ['zfs/tank/txgs']);
+  t.deepEqual(await ask(QueryKind.kstats, ''), ['zfs/arcstats', 'zfs/tank/io', 'zfs/tank/txgs']);
+  t.deepEqual(await ask(QueryKind.kstatClear, 'zfs/tank'), []);
+  t.is((await ask(QueryKind.tunables, '')).length, 1);
+  t.deepEqual(await ask(QueryKind.tunableSet, 'a=b=c'), []);
+  t.deepEqual(core.inspector.done, ['clear zfs/tank/io', 'clear zfs/tank/txgs', 'a=b=c']);
+  const refused: [number, string, number, RegExp][] = [
+    [QueryKind.kstats, 'zfs/nope', Errno.ENOENT, /^no kstat matches 'zfs\/nope'$/],
+    [QueryKind.kstats, 'zfs/\0', Errno.EINVAL, /NUL/],
+    [QueryKind.kstatClear, 'zfs/arcstats', Errno.EACCES, /^zfs\/arcstats has nothing to clear$/],
+    [QueryKind.tunableSet, 'a', Errno.EINVAL, /name=value/],
+    [QueryKind.tunableSet, 'z=1', Errno.ENOENT, /no tunable 'z'/],
+    [0, '', Errno.ENOTTY, /no query 0/],
+    [0xffffffff, '', Errno.ENOTTY, /no query 4294967295/],
+    [QueryKind.kstats, 'x'.repeat(8193), Errno.EINVAL, /longer than 8192/],
+  ];
+  for (const [kind, text, errno, message] of refused) {
+    const error = await t.throwsAsync(ask(kind, text), { instanceOf: InspectError, message });
+    t.is(error.errno, errno);
+  }
+  t.deepEqual(await ask(QueryKind.kstats, 'zfs/tank/io'), ['zfs/tank/io'], 'the connection is as good as before');
+});
+
+test.serial('a client that goes away in the middle of a query leaves nothing', async (t) => {
+  const { core, server, path } = await setup(t);
+  core.inspector.kstat = async () => Buffer.alloc(4 << 20);
+  for (let i = 0; i < 5; i++) {
+    const client = await LaneClient.open(path);
+    client.raw.send(encodeQuery({ kind: QueryKind.kstats, text: '' }));
+    await client.raw.receive(1000);
+    client.close();
+  }
+  await until(() => server.connections === 0 && core.open_.size === 0);
+  t.is(server.sessions, 0);
 });
 
 test.serial('a request while another runs on the lane is against the protocol', async (t) => {
@@ -525,7 +579,7 @@ test.serial('a stale socket is replaced, a foreign listener and a file are not',
 test.serial('random bytes after a good hello never disturb another client', async (t) => {
   const { path, core } = await setup(t);
   const witness = await LaneClient.open(path);
-  const frame = fc.tuple(fc.integer({ min: 0, max: 9 }), fc.oneof(fc.integer({ min: 0, max: 40 }), fc.nat()));
+  const frame = fc.tuple(fc.integer({ min: 0, max: 12 }), fc.oneof(fc.integer({ min: 0, max: 40 }), fc.nat()));
   await fc.assert(
     fc.asyncProperty(fc.array(fc.tuple(frame, fc.uint8Array({ maxLength: 64 })), { maxLength: 4 }), async (frames) => {
       const client = await LaneClient.open(path);
@@ -555,8 +609,16 @@ async function conversational(t: ExecutionContext): Promise<{ core: FakeCore; pa
 test.serial('frames mean the same wherever they are cut', async (t) => {
   const { path, core } = await conversational(t);
   const steps = script.conversation();
-  // What the server says after each step: reply; result; a stream read; a stream write; result; result.
-  const answers = [helloReplyBytes, 8 + 16 + 64 + 9, 16, 8 + 4 + 5, 8 + 16 + 64 + 5, 8 + 16 + 64 + 8];
+  // What the server says after each step: reply; result; a stream read; a stream write; result; two items and done; result.
+  const answers = [
+    helloReplyBytes,
+    8 + 16 + 64 + 9,
+    16,
+    8 + 4 + 5,
+    8 + 16 + 64 + 5,
+    8 + 11 + 8 + 13 + 12,
+    8 + 16 + 64 + 8,
+  ];
   const whole = async (cuts: number[]) => {
     const client = await RawClient.connect(path);
     const heard: Buffer[] = [];
@@ -577,7 +639,7 @@ test.serial('frames mean the same wherever they are cut', async (t) => {
     return Buffer.concat(heard);
   };
   const expected = await whole([]);
-  t.true(expected.includes('sourcecnf') && expected.includes('againcnf'));
+  t.true(expected.includes('sourcecnf') && expected.includes('zfs/tank/txgs') && expected.includes('againcnf'));
   await fc.assert(
     fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 6 }), async (cuts) => {
       t.true((await whole(cuts)).equals(expected));

@@ -6,6 +6,7 @@ import { FakePools } from './fake-pools.ts';
 /** A core without OpenZFS: its volumes are those of FakePools, in memory; a test can make it panic. */
 export class TestCore extends FakeCore implements Core {
   readonly volumes = new MemoryProvider({ poolBytes: 8 << 20 });
+  readonly refusedTunables = [];
   readonly #lost = Promise.withResolvers<CorePanic>();
   ended = false;
 

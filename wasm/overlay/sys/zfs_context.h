@@ -80,18 +80,6 @@ extern int zfsctl_snapshot_unmount(const char *, int);
 extern int ddi_strtoll(const char *, char **, int, longlong_t *);
 
 /*
- * Parameters that are set through a function (ZFS_MODULE_PARAM_CALL).
- */
-extern int param_set_int(const char *, zfs_kernel_param_t *);
-extern int param_set_uint(const char *, zfs_kernel_param_t *);
-extern int param_set_ulong(const char *, zfs_kernel_param_t *);
-extern int param_set_charp(const char *, zfs_kernel_param_t *);
-extern int param_get_int(char *, zfs_kernel_param_t *);
-extern int param_get_uint(char *, zfs_kernel_param_t *);
-extern int param_get_ulong(char *, zfs_kernel_param_t *);
-extern int param_get_charp(char *, zfs_kernel_param_t *);
-
-/*
  * Lists by hash, as zvol.c keeps its minors (Linux's linux/list.h).
  */
 struct hlist_node {

@@ -1,0 +1,30 @@
+import { Errno } from '../errno.ts';
+import { InspectError } from '../inspect-error.ts';
+import { clearKstats, packedKstats } from '../kstats.ts';
+import { setTunable } from '../tunables.ts';
+import type { Inspector } from './core.ts';
+import { type Query, QueryKind } from './protocol.ts';
+
+/** Does what a QUERY frame asks for: the packed nvlists of its ITEM frames. Rejects with ErrnoError. */
+export async function* answer(inspector: Inspector, { kind, text }: Query): AsyncGenerator<Uint8Array> {
+  if (text.includes('\0')) throw new InspectError(Errno.EINVAL, 'a NUL character in a query');
+  switch (kind) {
+    case QueryKind.kstats:
+      yield* packedKstats(inspector, text);
+      return;
+    case QueryKind.kstatClear:
+      await clearKstats(inspector, text);
+      return;
+    case QueryKind.tunables:
+      yield await inspector.tunables();
+      return;
+    case QueryKind.tunableSet: {
+      const equals = text.indexOf('=');
+      if (equals < 1) throw new InspectError(Errno.EINVAL, 'a tunable is set with name=value');
+      await setTunable(inspector, text.slice(0, equals), text.slice(equals + 1));
+      return;
+    }
+    default:
+      throw new InspectError(Errno.ENOTTY, `there is no query ${kind}`);
+  }
+}
