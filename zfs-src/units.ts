@@ -67,6 +67,7 @@ export const CORE = {
   ],
   /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
   renamed: {
+    'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
     'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
     // Its format has Linux's %px.
     'module/os/linux/zfs/zfs_debug.c': ['snprintf'],
