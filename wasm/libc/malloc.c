@@ -17,8 +17,9 @@
  *
  *	<= 16 KiB	slabs: 64 KiB pages cut into objects of one class; the
  *			slab of an address is found by its page. One without
- *			live objects is any class's; where all of a chunk are,
- *			the chunk is dlmalloc's again when memory is short
+ *			live objects is any class's; when memory is short, a
+ *			chunk whose slabs all are so is dlmalloc's again, and
+ *			those side by side in others serve as a larger block
  *	larger		multiples of 4 KiB, page aligned; freed ones are kept
  *			in a list by exact size (ARC buffers come and go in a
  *			few sizes), the rest goes to dlmalloc
@@ -76,6 +77,8 @@ typedef struct slab {
 	uint8_t		s_position;	/* in its chunk */
 	uint8_t		s_chunk_slabs;
 	uint8_t		s_chunk_free;	/* of them, free */
+	uint8_t		s_free;		/* in free_slabs */
+	uint8_t		s_run;		/* slabs of the large block here */
 } slab_t;
 
 static slab_t slabs[65536];
@@ -88,6 +91,7 @@ static uint8_t class_cached[CLASS_MAX];
 static uint8_t class_cached_max[CLASS_MAX];
 static int free_chunks;			/* whose slabs are all free */
 static size_t slab_bytes;		/* of all chunks */
+static size_t run_bytes;		/* of those, in large blocks */
 size_t zow_slab_bytes_max = SIZE_MAX;
 static uint16_t class_size[CLASS_MAX];
 static uint8_t size_class[SMALL_MAX / 16 + 1];
@@ -196,9 +200,25 @@ slab_release(unsigned int i)
 	slab_t *first = &slabs[i - slabs[i].s_position];
 
 	slabs[i].s_class = 0;
+	slabs[i].s_free = 1;
 	slab_link(&free_slabs, i);
 	if (++first->s_chunk_free == first->s_chunk_slabs)
 		free_chunks++;
+}
+
+/* Takes `count` free slabs, side by side, for a class or a large block. */
+static void
+slab_take(unsigned int i, unsigned int count)
+{
+	slab_t *first = &slabs[i - slabs[i].s_position];
+
+	if (first->s_chunk_free == first->s_chunk_slabs)
+		free_chunks--;
+	first->s_chunk_free -= count;
+	for (unsigned int n = 0; n < count; n++) {
+		slab_unlink(&free_slabs, i + n);
+		slabs[i + n].s_free = 0;
+	}
 }
 
 static void slab_free(void *);
@@ -234,9 +254,7 @@ slab_flush(void)
 			continue;
 		while (next >= first && next < first + count)
 			next = slabs[next].s_next;
-		for (unsigned int j = first; j < first + count; j++)
-			slab_unlink(&free_slabs, j);
-		free_chunks--;
+		slab_take(first, count);
 		slab_bytes -= (size_t)count << SLAB_SHIFT;
 		dlfree((void *)((uintptr_t)first << SLAB_SHIFT));
 	}
@@ -264,7 +282,8 @@ chunk_grow(void)
 	unsigned int first;
 	void *chunk;
 
-	if (slab_bytes + SLABS_AT_ONCE * SLAB_SIZE > zow_slab_bytes_max) {
+	if (slab_bytes - run_bytes + SLABS_AT_ONCE * SLAB_SIZE >
+	    zow_slab_bytes_max) {
 		slab_flush();
 		return (free_slabs != 0);
 	}
@@ -295,18 +314,15 @@ slab_grow(int class)
 {
 	unsigned int size = class_size[class];
 	unsigned int i;
-	slab_t *s, *first;
+	slab_t *s;
 	char *base;
 
 	if (free_slabs == 0 && !chunk_grow())
 		return (0);
 	i = free_slabs;
 	s = &slabs[i];
-	first = &slabs[i - s->s_position];
 	base = (char *)((uintptr_t)i << SLAB_SHIFT);
-	slab_unlink(&free_slabs, i);
-	if (first->s_chunk_free-- == first->s_chunk_slabs)
-		free_chunks--;
+	slab_take(i, 1);
 	s->s_class = class;
 	s->s_live = 0;
 	s->s_objects = NULL;
@@ -384,6 +400,55 @@ small_free(int class, void *p)
 	}
 }
 
+static unsigned int
+slabs_for(size_t size)
+{
+	return ((size + SLAB_SIZE - 1) >> SLAB_SHIFT);
+}
+
+/*
+ * A large block of free slabs that are side by side; NULL: there are none.
+ * Objects that stay keep their chunks from dlmalloc, and with them much
+ * memory that nobody uses.
+ */
+static void *
+run_alloc(size_t align, size_t size)
+{
+	unsigned int count = slabs_for(size);
+	unsigned int i, n = 0;
+
+	if (align > SLAB_SIZE || size > SLABS_AT_ONCE * SLAB_SIZE)
+		return (NULL);
+	for (i = free_slabs; i != 0; i = slabs[i].s_next) {
+		unsigned int first = i - slabs[i].s_position;
+		unsigned int end = first + slabs[first].s_chunk_slabs;
+
+		for (n = 1; n < count && i + n < end && slabs[i + n].s_free; )
+			n++;
+		if (n == count)
+			break;
+	}
+	if (i == 0)
+		return (NULL);
+	slab_take(i, count);
+	slabs[i].s_run = count;
+	run_bytes += (size_t)count << SLAB_SHIFT;
+	heap_live += (size_t)count << SLAB_SHIFT;
+	return ((void *)((uintptr_t)i << SLAB_SHIFT));
+}
+
+static void
+run_free(unsigned int i)
+{
+	unsigned int count = slabs[i].s_run;
+
+	slabs[i].s_run = 0;
+	run_bytes -= (size_t)count << SLAB_SHIFT;
+	heap_live -= (size_t)count << SLAB_SHIFT;
+	for (unsigned int n = 0; n < count; n++)
+		slab_release(i + n);
+}
+
 static __attribute__((noinline)) void *
 large_alloc(size_t align, size_t size)
 {
@@ -400,10 +465,17 @@ large_alloc(size_t align, size_t size)
 		large_bin[pages] = *(void **)p;
 		large_cached -= size;
 	} else {
-		p = underlying_alloc(align < LARGE_PAGE ? LARGE_PAGE : align,
-		    size);
+		if (align < LARGE_PAGE)
+			align = LARGE_PAGE;
+		p = dlmemalign(align, size);
+		/* Slabs that it fills; others when there is nothing else. */
+		if (p == NULL && size > slabs_for(size) * SLAB_SIZE / 4 * 3 &&
+		    (p = run_alloc(align, size)) != NULL)
+			return (p);
 		if (p == NULL)
-			return (NULL);
+			p = underlying_alloc(align, size);
+		if (p == NULL)
+			return (run_alloc(align, size));
 	}
 	heap_live += dlmalloc_usable_size(p) & -LARGE_PAGE;
 	return (p);
@@ -452,13 +524,18 @@ malloc(size_t size)
 void
 free(void *p)
 {
-	int class = slabs[(uintptr_t)p >> SLAB_SHIFT].s_class;
+	unsigned int i = (uintptr_t)p >> SLAB_SHIFT;
+	int class = slabs[i].s_class;
 	size_t size, pages;
 
 	if (p == NULL)
 		return;
 	if (__builtin_expect(class != 0, 1)) {
 		small_free(class, p);
+		return;
+	}
+	if (slabs[i].s_run != 0) {
+		run_free(i);
 		return;
 	}
 	size = dlmalloc_usable_size(p) & -LARGE_PAGE;
@@ -477,10 +554,13 @@ free(void *p)
 size_t
 malloc_usable_size(void *p)
 {
-	int class = slabs[(uintptr_t)p >> SLAB_SHIFT].s_class;
+	const slab_t *s = &slabs[(uintptr_t)p >> SLAB_SHIFT];
 
-	return (class != 0 ? class_size[class] :
-	    dlmalloc_usable_size(p) & -LARGE_PAGE);
+	if (s->s_class != 0)
+		return (class_size[s->s_class]);
+	if (s->s_run != 0)
+		return ((size_t)s->s_run << SLAB_SHIFT);
+	return (dlmalloc_usable_size(p) & -LARGE_PAGE);
 }
 
 void *

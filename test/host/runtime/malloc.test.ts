@@ -161,6 +161,27 @@ test('a few small objects that stay everywhere do not keep large blocks from mem
   t.true(large * 128 * 1024 > 16 * MiB, `${large} large blocks`);
 });
 
+test('slabs that are free side by side serve as large blocks when there is nothing else', (t) => {
+  const { module } = load<HeapExports>(file, [], 64 * MiB);
+  const { exports } = module;
+  const most = (bytes: number): number[] => {
+    const addresses: number[] = [];
+    for (let p = exports['test-malloc'](bytes); p !== 0; p = exports['test-malloc'](bytes)) addresses.push(p);
+    return addresses;
+  };
+  // One object in each MiB stays, so no chunk is given back; nine tenths of the memory are free.
+  const small = most(smallMax);
+  for (const [index, address] of small.entries()) if (index % 60 !== 0) exports.free(address);
+  const large = most(128 * 1024);
+  t.true(large.length * 128 * 1024 > 40 * MiB, `${large.length} large blocks`);
+  for (const address of large) {
+    t.true(exports['test-usable'](address) >= 128 * 1024);
+    module.memory.bytes.fill(0xaa, address >>> 0, (address >>> 0) + 128 * 1024);
+  }
+  for (const address of large) exports.free(address);
+  t.true(most(4096).length * 4096 > 40 * MiB, 'what was a large block serves small objects again');
+});
+
 test('a heap of 3 GiB can be used to its end', (t) => {
   const { module } = load<HeapExports>(file, [], 3072 * MiB);
   const { exports, memory } = module;
