@@ -3,6 +3,10 @@ import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../io
 import type { WasmModule } from '../runtime/module.ts';
 import { type CoreExports, ioPending, type Seam } from '../runtime/seam.ts';
 import { Requests } from './requests.ts';
+import { Retry } from './retry.ts';
+
+/** Requests up to this size wait until the core has memory for them; larger ones fail, and keep nobody waiting. */
+const patientBytesMax = 256 * 1024;
 
 interface Running {
   readonly request: IoctlRequest;
@@ -20,6 +24,7 @@ export class CoreSessions {
   readonly #module: WasmModule<CoreExports>;
   readonly #ioctls = new Requests<Running>();
   readonly #waiters = new Requests<SessionWaiter>();
+  readonly #starved = new Retry();
   /** The core's numbers of the clients' processes. */
   readonly #processes = new Map<string, { readonly id: number; sessions: number }>();
   #lastProcess = 0;
@@ -82,54 +87,54 @@ export class CoreSessions {
 
   /** The core is gone: what runs fails. */
   abort(error: Error): void {
+    this.#starved.clear();
     for (const running of this.#ioctls.drain()) running.reject(error);
     for (const waiter of this.#waiters.drain()) waiter.reject(error);
   }
 
+  /** Opens or closes a session. Both wait for memory: a close that failed would leave the session open for ever. */
   #session(start: (id: number) => number): Promise<{ address: number; minor: number }> {
     return new Promise((resolve, reject) => {
       const id = this.#waiters.add({ resolve, reject });
-      const error = start(id);
-      if (error !== 0) {
-        this.#waiters.take(id);
-        reject(new ErrnoError(-error, 'open of /dev/zfs'));
-      }
-      this.#module.scheduler.kick();
+      this.#starved.run(() => {
+        const error = -start(id);
+        if (error === Errno.ENOMEM) return false;
+        if (error !== 0) this.#waiters.take(id).reject(new ErrnoError(error, 'open of /dev/zfs'));
+        this.#module.scheduler.kick();
+        return true;
+      });
     });
   }
 
   #ioctl(session: number, request: IoctlRequest): Promise<IoctlResult> {
+    const bytes = [request.cmd, request.src, request.conf, request.history].reduce((sum, part) => sum + part.length, 0);
     return new Promise((resolve, reject) => {
-      const { exports, memory, scheduler } = this.#module;
-      const parts = [request.cmd, request.src, request.conf, request.history];
-      const address = exports.alloc(parts.reduce((sum, part) => sum + part.length, 0));
-      if (address === 0) {
-        reject(new ErrnoError(Errno.ENOMEM, 'ioctl'));
-        return;
-      }
-      let at = address >>> 0;
-      for (const part of parts) {
-        memory.bytes.set(part, at);
-        at += part.length;
-      }
       const id = this.#ioctls.add({ request, resolve, reject });
-      const error = exports['ioctl-submit'](
-        id,
-        session,
-        request.request,
-        address,
-        request.src.length,
-        request.conf.length,
-        request.history.length,
-        request.dstRoom,
-        request.historyRoom,
-      );
-      if (error !== 0) {
-        this.#ioctls.take(id);
-        reject(new ErrnoError(-error, 'ioctl'));
-      }
-      scheduler.kick();
+      const attempt = (isPatient: boolean): boolean => {
+        const error = this.#submit(id, session, request, bytes);
+        if (error === Errno.ENOMEM && isPatient) return false;
+        if (error !== 0) this.#ioctls.take(id).reject(new ErrnoError(error, 'ioctl'));
+        this.#module.scheduler.kick();
+        return true;
+      };
+      if (bytes <= patientBytesMax) this.#starved.run(() => attempt(true));
+      else attempt(false);
     });
+  }
+
+  /** Hands an ioctl to the core. Returns 0 or an errno, ENOMEM when there is no memory for it now. */
+  #submit(id: number, session: number, request: IoctlRequest, bytes: number): number {
+    const { exports, memory } = this.#module;
+    const { cmd, src, conf, history, dstRoom, historyRoom } = request;
+    const address = exports.alloc(bytes);
+    if (address === 0) return Errno.ENOMEM;
+    let at = address >>> 0;
+    for (const part of [cmd, src, conf, history]) {
+      memory.bytes.set(part, at);
+      at += part.length;
+    }
+    const lengths = [src.length, conf.length, history.length, dstRoom, historyRoom] as const;
+    return -exports['ioctl-submit'](id, session, request.request, address, ...lengths);
   }
 
   #stream(fiber: number, id: number, run: (streams: IoctlRequest['streams']) => Promise<number>): number {

@@ -1,9 +1,10 @@
 import { Requests } from '../core/requests.ts';
+import { Retry } from '../core/retry.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, Seam } from '../runtime/seam.ts';
 import { Pool } from './pool.ts';
-import { Retry } from './retry.ts';
+
 import type { BufferPool, Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from './volume.ts';
 
 /** Operations and flags of volume-submit (wasm/zow.wit). */

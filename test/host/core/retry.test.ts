@@ -1,5 +1,5 @@
 import test from 'ava';
-import { Retry } from '../../../host/volumes/retry.ts';
+import { Retry } from '../../../host/core/retry.ts';
 import { until } from '../nbd/fixture.ts';
 
 test('who finds no memory is tried again, in turn; who comes later waits behind', async (t) => {
