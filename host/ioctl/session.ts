@@ -1,8 +1,10 @@
-import { log } from '../log.ts';
+import { log, tracer } from '../log.ts';
 import type { Lane, LaneSession } from './connection.ts';
 import type { Inspector, IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './core.ts';
 import type { Query } from './protocol.ts';
 import { answer } from './queries.ts';
+
+const trace = tracer('ioctl');
 
 /** One open of `/dev/zfs`: its minor in the core, and the sockets over which its ioctls come. */
 export class Session implements LaneSession {
@@ -20,6 +22,7 @@ export class Session implements LaneSession {
     this.client = client;
     this.first = first;
     this.lanes = new Set([first]);
+    trace?.({ minor: this.minor, ...client }, 'session opened');
   }
 
   get minor(): number {
@@ -45,6 +48,7 @@ export class Session implements LaneSession {
     for (const lane of [...this.lanes]) lane.destroy();
     try {
       await this.#core.close();
+      trace?.({ minor: this.minor }, 'session closed');
     } catch (error) {
       log.error({ err: error, minor: this.minor, ...this.client }, 'closing an ioctl session failed');
     }

@@ -2,6 +2,8 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { Errno } from '../../host/errno.ts';
+import { hello, LaneClient } from '../host/ioctl/client.ts';
 import { Client } from '../host/nbd/client.ts';
 import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
@@ -87,6 +89,36 @@ test('a second host on the same socket, or the same disks, is refused with the p
   client.destroy();
   await lab.stop();
   await lab.zdb('tank');
+});
+
+test('a client of another version, release or structure is told both sides, and closed; others are served', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start();
+  const witness = await LaneClient.open(lab.socket);
+  t.is(witness.reply.status, 0);
+  for (const [fields, says] of [
+    [{ version: 2 }, /host speaks version 1 .* the client version 2$/],
+    [{ version: 0xffffffff }, /version 1 .* version 4294967295$/],
+    [{ release: '2.3.2' }, /^the host is OpenZFS 2\.4\.3, the client 2\.3\.2$/],
+    [{ release: '' }, /^the host is OpenZFS 2\.4\.3, the client unnamed$/],
+    [{ release: '2.4.3'.padEnd(32, '3') }, /^the host is OpenZFS 2\.4\.3, the client 2\.4\.3333/],
+    [{ cmdSize: hello.cmdSize + 8 }, /^zfs_cmd_t has 13744 bytes in the host, 13752 in the client$/],
+  ] as const) {
+    const { raw, reply } = await LaneClient.open(lab.socket, fields);
+    t.is(reply.status, Errno.EPROTO, reply.message);
+    t.regex(reply.message, says);
+    t.is(reply.release, '2.4.3');
+    await raw.closed();
+  }
+  const poolConfigs = 0x5a04;
+  t.is(
+    (await witness.ioctl(poolConfigs, { dstRoom: 65536 })).errno,
+    Errno.EEXIST,
+    'no pool is newer than what it knows',
+  );
+  witness.close();
+  t.is(await lab.zpool('list'), 'no pools available\n');
+  await lab.stop();
 });
 
 /** Sends bytes to a socket and resolves when the other side has closed, or after a moment. */

@@ -292,6 +292,11 @@ export class Lab {
     }
   }
 
+  /** Opens of /dev/zfs that clients of the host have. */
+  get sessions(): number {
+    return this.#ioctls.sessions;
+  }
+
   /** Resident memory of the host, in bytes. */
   residentBytes(): number {
     return 1024 * Number(execFileSync('ps', ['-o', 'rss=', '-p', String(this.pid)]).toString());

@@ -22,6 +22,7 @@ export class IoctlWatch {
   readonly #file: string;
   #outcomes: Outcomes = {};
   #rest = '';
+  #sessions = 0;
 
   /** `file`: ava's `test.meta.file`. */
   constructor(file: string) {
@@ -31,6 +32,11 @@ export class IoctlWatch {
   /** The last line, as far as it was printed. */
   get rest(): string {
     return this.#rest;
+  }
+
+  /** Opens of /dev/zfs that have not ended. */
+  get sessions(): number {
+    return this.#sessions;
   }
 
   /** Takes what the host has printed; returns its whole lines without the traces. */
@@ -52,7 +58,9 @@ export class IoctlWatch {
   /** Whether a line is a trace of an ioctl. */
   #take(line: string): boolean {
     if (!line.includes('"trace":"ioctl"')) return false;
-    const { request, errno } = JSON.parse(line) as { request?: string; errno?: string };
+    const { msg, request, errno } = JSON.parse(line) as { msg: string; request?: string; errno?: string };
+    if (msg === 'session opened') this.#sessions++;
+    if (msg === 'session closed') this.#sessions--;
     if (request !== undefined && errno !== undefined) {
       this.#outcomes[request] ??= {};
       const counts = this.#outcomes[request];
