@@ -1,7 +1,7 @@
 import { Cmd } from '../../host/nbd/constants.ts';
 import type { ListenerAddress } from '../../host/nbd/listener.ts';
 import { Client } from '../host/nbd/client.ts';
-import { dice, noise } from './host.ts';
+import { pattern } from '../host/nbd/fixture.ts';
 
 export interface LoadOptions {
   readonly address: ListenerAddress;
@@ -29,12 +29,16 @@ export interface Tally {
 export async function load(options: LoadOptions): Promise<Tally> {
   const { address, volume, volumeBytes, connections, depth, sizes, seconds, writes = 50 } = options;
   const tally: Tally = { requests: 0, bytes: 0, errors: new Map() };
-  const data = noise(Math.max(...sizes));
+  const data = pattern(Math.max(...sizes));
   const open = () => Client.open(address, volume, 'structured');
   const clients = await Promise.all(Array.from({ length: connections }, open));
   const end = Date.now() + seconds * 1000;
   const run = async (client: Client, seed: number): Promise<void> => {
-    const roll = dice(seed);
+    let state = seed;
+    const roll = (sides: number) => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      return (state >>> 8) % sides;
+    };
     const lengths = new Map<bigint, number>();
     const next = () => {
       const length = sizes[roll(sizes.length)]!;
