@@ -36,9 +36,9 @@ lint:				## types, format and style of all TypeScript and C
 crash: wasm native		## explore 2,000 power cuts of each pool layout; L=mirror only of one, N=100 so many, S=7 with this seed
 	@$(NODE) test/crash/explore.ts $(or $(L),all) $(or $(N),2000) $(or $(S),1)
 
-bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, and the parts alone
+bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, streams, and the parts alone
 	@./build.sh test-tools
-	@for part in volumes nbd ioctl devices; do \
+	@for part in volumes streams nbd ioctl devices; do \
 		echo "== $$part"; $(NODE) test/bench/$$part.ts || exit 1; done
 
 clean:				## remove what was built

@@ -294,6 +294,7 @@ export class ZowHost implements AsyncDisposable {
 const noStreams: StreamChannel = {
   read: () => Promise.reject(new ErrnoError(Errno.EBADF)),
   readRecords: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  gather: () => false,
   write: () => Promise.reject(new ErrnoError(Errno.EBADF)),
   drain: () => Promise.resolve(),
 };

@@ -55,7 +55,9 @@ export class CoreSessions {
       'stream-records': (fiber, id, fd, buffer, length, left) =>
         this.#stream(fiber, id, (streams) => streams.readRecords(fd, memory.view(buffer, length), left)),
       'stream-write': (fiber, id, fd, buffer, length) =>
-        this.#stream(fiber, id, (streams) => streams.write(fd, memory.view(buffer, length)).then(() => 0)),
+        this.#ioctls.get(id)?.request.streams.gather(fd, memory.view(buffer, length)) === true
+          ? 0
+          : this.#stream(fiber, id, (streams) => streams.write(fd, memory.view(buffer, length)).then(() => 0)),
     };
   }
 

@@ -32,6 +32,11 @@ export interface StreamChannel {
    * the client wrote it: an error of an earlier write is reported by a later one. Rejects with ErrnoError.
    */
   write(fd: number, buffer: Uint8Array): Promise<void>;
+  /**
+   * Copies a small write, which goes out with the next one, and soon without; its errors are reported as those of
+   * `write`. False: not that small, or not now, use `write`.
+   */
+  gather(fd: number, buffer: Uint8Array): boolean;
   /** Waits until the client has written everything. Rejects with the first error not yet reported. */
   drain(): Promise<void>;
 }

@@ -1,9 +1,13 @@
-import { Errno, ErrnoError } from '../errno.ts';
+import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import type { StreamChannel } from './core.ts';
 import { encodeStreamRead, encodeStreamRecords, encodeStreamWriteHead, limits, ProtocolError } from './protocol.ts';
 
 /** Hands parts to the socket as they are, without copying; resolves when all of them left. */
 export type SendParts = (parts: Uint8Array[]) => Promise<void>;
+
+/** Writes up to this size are gathered: the header of a record costs the client as much as its data. */
+const gatherBytesMax = 4096;
+const nothing = Buffer.alloc(0);
 
 interface PendingRead {
   readonly kind: 'read';
@@ -39,6 +43,8 @@ export class LaneStreams implements StreamChannel {
   #readTurn: Promise<unknown> = Promise.resolve();
   #writeTurn: Promise<unknown> = Promise.resolve();
   #wake: (() => void) | undefined;
+  /** Small writes to one descriptor that go out with what follows, at the latest when the event loop has its turn. */
+  #gathered: { readonly fd: number; bytes: Buffer } | undefined;
 
   constructor(send: SendParts) {
     this.#send = send;
@@ -68,20 +74,56 @@ export class LaneStreams implements StreamChannel {
     });
   }
 
+  gather(fd: number, buffer: Uint8Array): boolean {
+    const gathered = this.#gathered;
+    if (this.#ended || this.#unreported !== 0 || buffer.length > gatherBytesMax) return false;
+    if (gathered === undefined) {
+      this.#gathered = { fd, bytes: Buffer.from(buffer) };
+      setImmediate(() => this.#flush());
+      return true;
+    }
+    if (gathered.fd !== fd || gathered.bytes.length + buffer.length > gatherBytesMax) return false;
+    gathered.bytes = Buffer.concat([gathered.bytes, buffer]);
+    return true;
+  }
+
+  #flush(): void {
+    const gathered = this.#takeGathered();
+    if (gathered === undefined) return;
+    this.#writeInTurn(gathered.fd, gathered.bytes).catch((error: unknown) => {
+      if (!this.#ended && this.#unreported === 0) this.#unreported = errnoOf(error);
+    });
+  }
+
+  #takeGathered(): { readonly fd: number; readonly bytes: Buffer } | undefined {
+    const gathered = this.#gathered;
+    this.#gathered = undefined;
+    return gathered;
+  }
+
   write(fd: number, buffer: Uint8Array): Promise<void> {
-    const turn = this.#writeTurn.then(() => this.#write(fd, buffer));
+    if (this.#gathered?.fd !== fd) this.#flush();
+    return this.#writeInTurn(fd, buffer, this.#takeGathered()?.bytes);
+  }
+
+  #writeInTurn(fd: number, buffer: Uint8Array, before?: Buffer): Promise<void> {
+    const turn = this.#writeTurn.then(() => this.#write(fd, buffer, before));
     this.#writeTurn = turn.catch(() => undefined);
     return turn;
   }
 
-  async #write(fd: number, buffer: Uint8Array): Promise<void> {
-    for (let offset = 0; offset < buffer.length; offset += limits.streamBytes) {
-      const part = buffer.subarray(offset, offset + limits.streamBytes);
-      while (!this.#ended && this.#unreported === 0 && !this.#fits(part.length)) await this.#progress();
+  async #write(fd: number, buffer: Uint8Array, before: Buffer = nothing): Promise<void> {
+    let room = limits.streamBytes - before.length;
+    for (let offset = 0; offset < buffer.length; room = limits.streamBytes) {
+      const part = buffer.subarray(offset, offset + room);
+      const parts = offset === 0 && before.length > 0 ? [before, part] : [part];
+      const bytes = parts.length === 2 ? before.length + part.length : part.length;
+      offset += part.length;
+      while (!this.#ended && this.#unreported === 0 && !this.#fits(bytes)) await this.#progress();
       this.#report();
-      this.#windowBytes += part.length;
-      this.#pending.push({ kind: 'write', bytes: part.length });
-      await this.#send([encodeStreamWriteHead(fd, part.length), part]);
+      this.#windowBytes += bytes;
+      this.#pending.push({ kind: 'write', bytes });
+      await this.#send([encodeStreamWriteHead(fd, bytes), ...parts]);
     }
   }
 
@@ -92,6 +134,8 @@ export class LaneStreams implements StreamChannel {
 
   /** Waits until the client answered everything, and reports nothing. */
   async settle(): Promise<void> {
+    this.#flush();
+    await this.#writeTurn;
     while (!this.#ended && this.#pending.length > 0) await this.#progress();
   }
 

@@ -30,6 +30,7 @@ const nothing = new Uint8Array(0);
 const noStreams = {
   read: () => Promise.reject(new ErrnoError(Errno.EBADF)),
   readRecords: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  gather: () => false,
   write: () => Promise.reject(new ErrnoError(Errno.EBADF)),
   drain: () => Promise.resolve(),
 };

@@ -404,6 +404,40 @@ test.serial('writes stop at the window when the client does not answer', async (
   await until(() => core.closed === 1);
 });
 
+test.serial('small stream writes go out with the next, or alone, in order', async (t) => {
+  const { core, path } = await setup(t);
+  core.table.set(0x5a20, async ({ streams }) => {
+    t.true(streams.gather(1, Buffer.from('a')));
+    t.true(streams.gather(1, Buffer.from('b')));
+    t.false(streams.gather(1, Buffer.alloc(5000)));
+    await streams.write(1, Buffer.from('c'));
+    t.true(streams.gather(1, Buffer.from('d')));
+    t.false(streams.gather(2, Buffer.from('e')));
+    await streams.write(2, Buffer.from('e'));
+    t.true(streams.gather(1, Buffer.from('f')));
+    return {};
+  });
+  const client = await LaneClient.open(path);
+  const written: [number, string][] = [];
+  const answer = await client.ioctl(
+    0x5a20,
+    {},
+    {
+      write: (fd, data) => {
+        written.push([fd, data.toString()]);
+        return written.length === 4 ? Errno.ENOSPC : 0;
+      },
+    },
+  );
+  t.deepEqual(written, [
+    [1, 'abc'],
+    [1, 'd'],
+    [2, 'e'],
+    [1, 'f'],
+  ]);
+  t.is(answer.errno, Errno.ENOSPC);
+});
+
 test.serial('an error of a stream write is reported by a later one', async (t) => {
   const { path } = await setup(t);
   const client = await LaneClient.open(path);
