@@ -45,7 +45,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
         memoryBytes: options.memoryBytes,
         args: ['zow', ...tunables.map(({ name, value }) => `${name}=${value}`)],
         trace: tracer('wasi'),
-        env: { HOSTNAME: hostname(), ZFS_STACK_SIZE: '131072' },
+        env: { HOSTNAME: hostname(), ZFS_STACK_SIZE: '131072', ...hostid() },
         exit: (code) => {
           end({ message: `exit ${code}` });
           throw new CoreEnded();
@@ -98,6 +98,12 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     );
     module.start();
   });
+
+/** Upstream's own variable for the hostid, where /etc/hostid is not to be taken. */
+function hostid(): { ZFS_HOSTID?: string } {
+  const { ZFS_HOSTID } = process.env;
+  return ZFS_HOSTID === undefined ? {} : { ZFS_HOSTID };
+}
 
 /** The module's own functions of a stack, innermost first. */
 function wasmFrames(stack: string | undefined): readonly string[] {

@@ -13,6 +13,9 @@ import { type RangeCall, rangeCalls, syscalls } from './syscalls.ts';
  */
 const SYNC_BYTES_MAX = 256 * 1024;
 
+/** ZFS has two labels at each end of a disk; those at the end are aligned (vdev_label_t). */
+const LABEL_BYTES = 256 * 1024;
+
 /** An open descriptor and what its opener found out about it. */
 export interface Descriptor {
   readonly name: string;
@@ -96,10 +99,20 @@ export class DescriptorDevice implements Device {
     const length = buffer.byteLength;
     checkOffset(this.name, offset, length);
     if (length === 0) return 0;
+    this.#forgetLabels(offset, length);
     const done = this.#readNow(buffer, offset, length);
     if (done === length || done === 0) return done;
     if (done === undefined) return this.#readLater(buffer, offset);
     return this.#readLater(buffer.subarray(done), offset + done).then((more) => done + more);
+  }
+
+  /** Labels tell whether another machine uses the disk: what this one knows of them from before does not count. */
+  #forgetLabels(offset: number, length: number): void {
+    const tail = this.#sizeBytes - (this.#sizeBytes % LABEL_BYTES) - 2 * LABEL_BYTES;
+    if (offset >= 2 * LABEL_BYTES && offset + length <= tail) return;
+    const { fd } = this.#descriptor;
+    syscalls?.forget(fd, 0, 2 * LABEL_BYTES);
+    if (tail > 0) syscalls?.forget(fd, tail, this.#sizeBytes - tail);
   }
 
   /** Bytes read without waiting, 0 at the end; undefined when it would wait. */

@@ -10,6 +10,8 @@ import { LOCK_EX_NB, linuxFfi } from './ffi.ts';
 export interface Syscalls {
   /** preadv2(2) with RWF_NOWAIT: bytes read, or minus an errno: EAGAIN where it would wait for the disk. */
   readNoWait(fd: number, buffer: Uint8Array, offset: number): number;
+  /** posix_fadvise(2) with POSIX_FADV_DONTNEED: what is cached of the range is forgotten, unless it is not written yet. */
+  forget(fd: number, offset: number, length: number): void;
   /** flock(2) with LOCK_EX | LOCK_NB: 0 or an errno, EAGAIN when another holds it. */
   tryLock(fd: number): number;
   /** fallocate(2), for probing; see `RangeCalls` for real work. 0 or an errno. */
@@ -21,6 +23,7 @@ export const PUNCH_HOLE = 0x01 | 0x02;
 /** FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE. */
 export const ZERO_RANGE = 0x01 | 0x10;
 const RWF_NOWAIT = 0x08;
+const POSIX_FADV_DONTNEED = 4;
 
 export const syscalls: Syscalls | undefined = load();
 
@@ -29,6 +32,7 @@ function load(): Syscalls | undefined {
   if (ffi === undefined) return undefined;
   const { functions: libc } = ffi.dlopen(null, {
     preadv2: { arguments: ['i32', 'pointer', 'i32', 'i64', 'i32'], return: 'i64' },
+    posix_fadvise: { arguments: ['i32', 'i64', 'i64', 'i32'], return: 'i32' },
     flock: { arguments: ['i32', 'i32'], return: 'i32' },
     fallocate: { arguments: ['i32', 'i32', 'i64', 'i64'], return: 'i32' },
     __errno_location: { arguments: [], return: 'pointer' },
@@ -44,6 +48,9 @@ function load(): Syscalls | undefined {
       iovec[1] = BigInt(buffer.byteLength);
       const bytes = Number(libc.preadv2(fd, iovecAt, 1, BigInt(offset), RWF_NOWAIT));
       return bytes < 0 ? -errno() : bytes;
+    },
+    forget(fd, offset, length) {
+      libc.posix_fadvise(fd, BigInt(offset), BigInt(length), POSIX_FADV_DONTNEED);
     },
     tryLock: (fd) => (libc.flock(fd, LOCK_EX_NB) === 0 ? 0 : errno()),
     fallocate: (fd, mode, offset, length) =>

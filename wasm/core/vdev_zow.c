@@ -65,6 +65,7 @@ typedef struct device_io {
 	zio_t			*io_zio;
 	void			*io_buf;	/* borrowed from the ABD */
 	int			io_error;
+	boolean_t		io_flush;	/* before it is over */
 	struct device_io	*io_next;
 } device_io_t;
 
@@ -74,6 +75,34 @@ static fiber_queue_t interrupt_wait;
 
 static uint_t vdev_file_logical_ashift = SPA_MINBLOCKSHIFT;
 static uint_t vdev_file_physical_ashift = SPA_MINBLOCKSHIFT;
+
+/*
+ * In a pool with multihost=on, labels are how other machines see that it is in
+ * use: they must not wait in this one's cache.
+ */
+static boolean_t
+device_io_is_sign_of_life(const zio_t *zio)
+{
+	return (zio->io_type == ZIO_TYPE_WRITE && spa_multihost(zio->io_spa) &&
+	    VDEV_OFFSET_IS_LABEL(zio->io_vd, zio->io_offset));
+}
+
+/* Whether a write goes on with a flush, whose end is then its own. */
+static boolean_t
+device_io_flushes(device_io_t *io)
+{
+	vdev_zow_t *vz = io->io_zio->io_vd->vdev_tsd;
+	int error;
+
+	if (!io->io_flush || io->io_error != 0 || vz == NULL)
+		return (B_FALSE);
+	io->io_flush = B_FALSE;
+	error = zow_device_flush(io, vz->vz_handle);
+	if (error == IO_PENDING)
+		return (B_TRUE);
+	io->io_error = -error;
+	return (B_FALSE);
+}
 
 static void
 device_io_finish(device_io_t *io)
@@ -110,6 +139,8 @@ interrupt_fiber(void *arg)
 		interrupt_head = io->io_next;
 		if (interrupt_head == NULL)
 			interrupt_tail = &interrupt_head;
+		if (device_io_flushes(io))
+			continue;
 		zio = io->io_zio;
 		device_io_finish(io);
 		zio_delay_interrupt(zio);
@@ -368,10 +399,12 @@ vdev_zow_io_start(zio_t *zio)
 	io = calloc(1, sizeof (*io));
 	VERIFY3P(io, !=, NULL);
 	io->io_zio = zio;
+	io->io_flush = device_io_is_sign_of_life(zio);
 	error = device_io_issue(io, vz->vz_handle);
 	if (error == IO_PENDING)
 		return;
-	if (self->f_io_depth > 0 || zio->io_target_timestamp != 0) {
+	if (self->f_io_depth > 0 || zio->io_target_timestamp != 0 ||
+	    io->io_flush) {
 		interrupt_post(io, -error);
 		return;
 	}
