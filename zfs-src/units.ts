@@ -124,6 +124,7 @@ export const MACHINE_CODE = /_(aesni|x86-64|pclmulqdq|intel|sse\w*|ssse3|avx\w*|
 /** What single upstream files need beside their unit's flags, by the start of their path. */
 export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed.c': ['-Dgeteuid=zow_administrator'],
+  'cmd/zed/zed_conf.c': ['-Dfdatasync=zow_no_sync'],
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
   'module/lua/': ['-I{tree}/module/lua'],

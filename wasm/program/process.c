@@ -69,6 +69,17 @@ zow_administrator(void)
 	return (0);
 }
 
+/*
+ * zed's state is of use to the next zed of the same host only: it has to
+ * outlive the process, not the machine, and is written at every event.
+ */
+int
+zow_no_sync(int fd)
+{
+	(void) fd;
+	return (0);
+}
+
 /* There is no fork to be told of. */
 int
 pthread_atfork(void (*prepare)(void), void (*parent)(void),
