@@ -54,7 +54,7 @@ export interface ZowHostOptions {
   readonly programs?: (socket: string) => RunProgram;
 }
 
-/** How long ioctls that were interrupted are waited for at the end, milliseconds: one on a suspended pool does not end. */
+/** How long ioctls that were interrupted are waited for at the end, milliseconds. */
 const IOCTLS_MS = 5_000;
 
 /**
@@ -238,7 +238,12 @@ export class ZowHost implements AsyncDisposable {
 
   async #stopZed(): Promise<void> {
     await this.#zed?.daemon.stop();
-    await this.#zed?.entrance.close();
+    await this.#waitForIoctls(this.#zed?.entrance.close());
+  }
+
+  /** One on a suspended pool does not end. */
+  async #waitForIoctls(closed: Promise<void> | undefined): Promise<void> {
+    await Promise.race([closed, delay(IOCTLS_MS, undefined, { ref: false })]);
   }
 
   async #close(): Promise<void> {
@@ -246,8 +251,7 @@ export class ZowHost implements AsyncDisposable {
     // First: the others going away is nothing it should mend.
     await this.#stopZed();
     await this.#nbd?.close();
-    const closed = this.#public?.close('the host is shutting down');
-    await Promise.race([closed, delay(IOCTLS_MS, undefined, { ref: false })]);
+    await this.#waitForIoctls(this.#public?.close('the host is shutting down'));
     try {
       if (panic === undefined) await this.#exportPools();
     } catch (error) {
