@@ -3,7 +3,7 @@
  * disks that a cut at any moment could leave, imports each in a core of its own, and compares with what was promised.
  *
  *   node test/crash/explore.ts [LAYOUT|all] [STATES, default 2000] [SEED, default 1]
- *   node test/crash/explore.ts again RECORDING MOMENT SURVIVAL SEED [FOLDER for the disks]
+ *   node test/crash/explore.ts again RECORDING MOMENT SURVIVAL SEED once|twice [FOLDER for the disks]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -130,8 +130,10 @@ class Slots {
 const slots = new Slots();
 
 export function describe({ state, losses }: Verdict): string {
-  const { moment, survival, seed } = state;
-  return [`moment ${moment}, survival ${survival}, seed ${seed}:`, ...losses.map((line) => `  ${line}`)].join('\n');
+  const { moment, survival, seed, twice } = state;
+  return [`${moment} ${survival} ${seed} ${twice ? 'twice' : 'once'}:`, ...losses.map((line) => `  ${line}`)].join(
+    '\n',
+  );
 }
 
 async function main(layout: LayoutName, count: number, seed: number): Promise<number> {
@@ -182,8 +184,14 @@ if (import.meta.main) {
   const [what = 'all', ...rest] = process.argv.slice(2);
   let lost = 0;
   if (what === 'again') {
-    const [file = '', moment, survival, seed, images] = rest;
-    lost = await again(file, { moment: Number(moment), survival: survival as Survival, seed: Number(seed) }, images);
+    const [file = '', moment, survival, seed, times, images] = rest;
+    const state = {
+      moment: Number(moment),
+      survival: survival as Survival,
+      seed: Number(seed),
+      twice: times === 'twice',
+    };
+    lost = await again(file, state, images);
   } else {
     const names = what === 'all' ? Object.keys(layouts).filter(isLayoutName) : [what].filter(isLayoutName);
     if (names.length === 0) throw new Error(`${what} is none of ${Object.keys(layouts).join(', ')}`);

@@ -58,18 +58,52 @@ export class Image {
   /** The disk after a power cut at `moment`, to which it has advanced. */
   cut(moment: number, survival: Survival, random: () => number): Overlay {
     const overlay = new Overlay(this.base);
-    const flying = this.inFlight(moment).map((event) => ({
-      event,
-      effect: event.issued + random() * (Math.min(moment, completion(event)) - event.issued),
-    }));
-    flying.sort((a, b) => a.effect - b.effect);
-    const turning = random() * flying.length;
-    for (const [i, { event }] of flying.entries()) {
-      for (const { offset, length } of survival === 'torn' ? sectors(event) : [event]) {
-        if (survives(survival, i, turning, random)) apply(overlay, event, offset, length, random);
-      }
-    }
+    land(overlay, this.inFlight(moment), moment, survival, random);
     return overlay;
+  }
+}
+
+/** A disk that had `before` when the recording of `events` began, after a power cut at `moment`. */
+export function cutAgain(
+  before: Overlay,
+  events: readonly DiskEvent[],
+  moment: number,
+  survival: Survival,
+  random: () => number,
+): Overlay {
+  const overlay = before.clone();
+  const flushes = events.filter(({ operation }) => operation === 'flush');
+  const changes = events.filter(({ operation, issued }) => operation !== 'flush' && issued < moment);
+  const isCertain = (event: DiskEvent) => certainty(event, flushes, 0) < moment;
+  land(overlay, changes.filter(isCertain), moment, 'all', random);
+  land(
+    overlay,
+    changes.filter((event) => !isCertain(event)),
+    moment,
+    survival,
+    random,
+  );
+  return overlay;
+}
+
+/** Applies what survives of the changes in flight at `moment`. */
+function land(
+  overlay: Overlay,
+  inFlight: readonly DiskEvent[],
+  moment: number,
+  survival: Survival,
+  random: () => number,
+): void {
+  const flying = inFlight.map((event) => ({
+    event,
+    effect: event.issued + random() * (Math.min(moment, completion(event)) - event.issued),
+  }));
+  flying.sort((a, b) => a.effect - b.effect);
+  const turning = random() * flying.length;
+  for (const [i, { event }] of flying.entries()) {
+    for (const { offset, length } of survival === 'torn' ? sectors(event) : [event]) {
+      if (survives(survival, i, turning, random)) apply(overlay, event, offset, length, random);
+    }
   }
 }
 
@@ -130,6 +164,8 @@ export interface State {
   readonly moment: number;
   readonly survival: Survival;
   readonly seed: number;
+  /** The power is cut a second time, in the middle of the import. */
+  readonly twice: boolean;
 }
 
 /**
@@ -146,7 +182,12 @@ export function states({ events, from, to }: Recording, count: number, seed: num
     const end = i < atFlushes ? ends[Math.floor((i * ends.length) / atFlushes)] : undefined;
     const moment = end === undefined ? from + Math.floor(random() * (to - from)) : end - ((i + seed) % 2);
     // Between two moments of the clock.
-    return { moment: moment + 0.5, survival: survivals[Math.floor(random() * survivals.length)]!, seed: seed + i };
+    return {
+      moment: moment + 0.5,
+      survival: survivals[Math.floor(random() * survivals.length)]!,
+      seed: seed + i,
+      twice: i % 4 === 3,
+    };
   });
   return chosen.sort((a, b) => a.moment - b.moment);
 }

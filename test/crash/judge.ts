@@ -1,13 +1,16 @@
 import { basename } from 'node:path';
 import type { Core } from '../../host/core/api.ts';
 import { loadCore } from '../../host/core/load.ts';
+import type { Device } from '../../host/devices/device.ts';
+import { Recorder } from '../../host/devices/record.ts';
 import { Errno, ErrnoError } from '../../host/errno.ts';
 import { blockBytes, versionOf } from './block.ts';
+import { cutAgain, type Survival } from './images.ts';
 import { layouts } from './layouts.ts';
 import { type Overlay, OverlayDevice } from './overlay.ts';
 import { Admin } from './pool.ts';
 import { type Existence, Expectation, type VolumePromises } from './promises.ts';
-import type { Recording } from './record.ts';
+import { eventsOf, type Recording } from './record.ts';
 
 const memoryBytes = 192 * 1024 ** 2;
 /** More of one state say nothing new. */
@@ -28,20 +31,56 @@ export async function judge(
   moment: number,
   { withoutReplay = false }: JudgeOptions = {},
 ): Promise<string[]> {
-  const core = await loadCore({
-    memoryBytes,
-    openDevice: async (path, { readOnly = false } = {}) => {
-      const content = disks.get(basename(path));
-      if (content === undefined) throw new ErrnoError(Errno.ENOENT, path);
-      return new OverlayDevice(path, content, readOnly);
-    },
-  });
+  const core = await start(disks);
   const lost = core.lost.then((panic) => [`the core ended: ${panic.message}`]);
   try {
     return await Promise.race([lost, judgeIn(core, recording, moment, withoutReplay)]);
   } finally {
     await core.close();
   }
+}
+
+/** A core that finds the disks by their paths' last parts. */
+function start(disks: ReadonlyMap<string, Overlay>, wrap = (device: Device): Device => device): Promise<Core> {
+  return loadCore({
+    memoryBytes,
+    openDevice: async (path, { readOnly = false } = {}) => {
+      const content = disks.get(basename(path));
+      if (content === undefined) throw new ErrnoError(Errno.ENOENT, path);
+      return wrap(new OverlayDevice(path, content, readOnly));
+    },
+  });
+}
+
+/** The disks after another power cut, at any moment of the import. They stay as they are when it fails. */
+export async function interruptImport(
+  recording: Recording,
+  disks: ReadonlyMap<string, Overlay>,
+  survival: Survival,
+  random: () => number,
+): Promise<ReadonlyMap<string, Overlay>> {
+  const recorder = new Recorder();
+  const changed = new Map([...disks].map(([name, disk]) => [name, disk.clone()]));
+  const core = await start(changed, (device) => recorder.wrap(device));
+  const { parent, encrypted } = layouts[recording.layout];
+  try {
+    const admin = await Admin.open(core);
+    await admin.import('tank', recording.config);
+    if (encrypted) await admin.loadKey(parent, recording.key);
+  } catch {
+    // The judge will say so.
+    return disks;
+  } finally {
+    await core.close();
+  }
+  const moment = Math.floor(random() * recorder.now()) + 0.5;
+  const events = eventsOf(recorder);
+  return new Map(
+    [...disks].map(([name, disk]) => {
+      const own = events.filter((event) => event.disk === name);
+      return [name, cutAgain(disk, own, moment, survival, random)];
+    }),
+  );
 }
 
 async function judgeIn(core: Core, recording: Recording, moment: number, readOnly: boolean): Promise<string[]> {

@@ -44,6 +44,13 @@ export class Overlay {
     this.write(new Uint8Array(length).fill(value), offset);
   }
 
+  /** The same content, to be changed independently. */
+  clone(): Overlay {
+    const copy = new Overlay(this.base);
+    for (const [at, page] of this.#pages) copy.#pages.set(at, page.slice());
+    return copy;
+  }
+
   /** Writes the content to a new sparse file. */
   save(file: string): void {
     const fd = fs.openSync(file, 'wx');

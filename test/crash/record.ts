@@ -93,10 +93,7 @@ async function recordIn(folder: string, name: LayoutName, seed: number, work: Wo
   } finally {
     await host.close();
   }
-  const events = recorder.events.map(({ device, operation, offset, length, data, issued, completed, failed }) => {
-    if (failed) throw new Error(`${operation} of ${device.name} failed`);
-    return { disk: basename(device.name), operation, offset, length, data, issued, completed };
-  });
+  const events = eventsOf(recorder);
   for (const disk of disksOf(layout)) {
     const image = new Image(disk, diskBytes, events);
     image.advance(Number.POSITIVE_INFINITY);
@@ -104,6 +101,14 @@ async function recordIn(folder: string, name: LayoutName, seed: number, work: Wo
       throw new Error(`the record of disk ${disk} is not complete`);
   }
   return { layout: name, seed, diskBytes, events, key, ...made };
+}
+
+/** What a Recorder has seen, by the disks' file names. Throws when something failed. */
+export function eventsOf(recorder: Recorder): DiskEvent[] {
+  return recorder.events.map(({ device, operation, offset, length, data, issued, completed, failed }) => {
+    if (failed) throw new Error(`${operation} of ${device.name} failed`);
+    return { disk: basename(device.name), operation, offset, length, data, issued, completed };
+  });
 }
 
 async function run(host: ZowHost, program: string, ...args: string[]): Promise<void> {

@@ -5,7 +5,7 @@ import { seededRandom } from '../../host/devices/faults.ts';
 import { print } from '../../host/print.ts';
 import { nativePrograms } from '../host/serve/native.ts';
 import { Image, type State } from './images.ts';
-import { judge } from './judge.ts';
+import { interruptImport, judge } from './judge.ts';
 import { disksOf, layouts } from './layouts.ts';
 import type { Overlay } from './overlay.ts';
 import { load } from './record.ts';
@@ -41,11 +41,8 @@ async function run(job: Job, answer: (verdict: Verdict) => void): Promise<void> 
   const pending: Promise<void>[] = [];
   for (const state of job.states) {
     const random = seededRandom(state.seed);
-    const disks = new Map<string, Overlay>();
-    for (const image of images) {
-      image.advance(state.moment);
-      disks.set(image.disk, image.cut(state.moment, state.survival, random));
-    }
+    let disks: ReadonlyMap<string, Overlay> = cutAll(images, state, random);
+    if (state.twice && !job.withoutReplay) disks = await interruptImport(recording, disks, state.survival, random);
     if (job.images !== undefined) saveImages(disks, job.images);
     const losses = await judge(recording, disks, state.moment, { withoutReplay: job.withoutReplay });
     const zdb = job.zdbEvery > 0 && state.seed % job.zdbEvery === 0;
@@ -54,6 +51,15 @@ async function run(job: Job, answer: (verdict: Verdict) => void): Promise<void> 
     else answer({ state, losses, zdb });
   }
   await Promise.all(pending);
+}
+
+function cutAll(images: readonly Image[], { moment, survival }: State, random: () => number): Map<string, Overlay> {
+  const disks = new Map<string, Overlay>();
+  for (const image of images) {
+    image.advance(moment);
+    disks.set(image.disk, image.cut(moment, survival, random));
+  }
+  return disks;
 }
 
 function saveImages(disks: ReadonlyMap<string, Overlay>, folder: string): void {
