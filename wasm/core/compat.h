@@ -37,6 +37,7 @@
 #define	zow_zil_commit(zilog, object)	(zil_commit(zilog, object), 0)
 #define	ZOW_VDEV_SIZE_OPS	.vdev_op_asize = vdev_default_asize
 #define	spa_namespace_enter(tag)	mutex_enter(&spa_namespace_lock)
+#define	spa_namespace_tryenter(tag)	mutex_tryenter(&spa_namespace_lock)
 #define	spa_namespace_exit(tag)		mutex_exit(&spa_namespace_lock)
 #define	zvol_os_remove_minor		zvol_os_clear_private
 #endif

@@ -41,6 +41,8 @@ typedef struct session {
 	int		s_running;	/* ioctls under way */
 	fiber_queue_t	s_idle;		/* who waits for s_running == 0 */
 	int		s_closing;
+	/* Pool that its last ioctl was about; "": none yet. */
+	char		s_pool[ZFS_MAX_DATASET_NAME_LEN];
 } session_t;
 
 /*

@@ -47,8 +47,13 @@
 /* Not the ioctls' queue: closing a session ends ioctls that wait. */
 #define	SESSION_QUEUE	"#session"
 
+/* How long a closing session is waited for: a disk may hang for ever. */
+#define	CLOSING_SECONDS_MAX	30
+
 static list_t sessions;
 static list_t processes;
+static kmutex_t closing_lock;
+static kcondvar_t closing_cv;	/* a session has closed */
 
 ioctl_request_t *
 ioctl_current(void)
@@ -287,7 +292,6 @@ session_close_work(void *arg)
 	session_work_t *sw = arg;
 	session_t *s = sw->sw_session;
 
-	s->s_closing = 1;
 	fiber_each(interrupt_session, s);
 	while (s->s_running > 0)
 		(void) fiber_wait(&s->s_idle, 0);
@@ -295,8 +299,58 @@ session_close_work(void *arg)
 	list_remove(&sessions, s);
 	process_rele(s->s_process);
 	kmem_free(s, sizeof (*s));
+	cv_broadcast(&closing_cv);
 	zow_session_done(sw->sw_request, NULL, 0);
 	free(sw);
+}
+
+static boolean_t
+pool_closing(const char *pool)
+{
+	for (session_t *s = list_head(&sessions); s != NULL;
+	    s = list_next(&sessions, s)) {
+		if (s->s_closing && strcmp(s->s_pool, pool) == 0)
+			return (B_TRUE);
+	}
+	return (B_FALSE);
+}
+
+static boolean_t
+pool_suspended(const char *pool)
+{
+	spa_t *spa = NULL;
+
+	if (!spa_namespace_tryenter(FTAG))
+		return (B_FALSE);
+	while ((spa = spa_next(spa)) != NULL) {
+		if (strcmp(spa_name(spa), pool) == 0)
+			break;
+	}
+	spa_namespace_exit(FTAG);
+	return (spa != NULL && spa_suspended(spa));
+}
+
+/*
+ * A process ends for its parent when the kernel has ended its ioctls and
+ * released what its /dev/zfs held: whoever waited for a killed receive finds
+ * its resume state written and the dataset free.  A client of ours is gone
+ * before that, so the next ioctl about the same pool waits instead; not while
+ * the pool is suspended, for then it takes another ioctl to go on.
+ */
+static int
+wait_for_closing(const char *pool)
+{
+	int error = 0;
+
+	mutex_enter(&closing_lock);
+	for (int i = 0; i < 10 * CLOSING_SECONDS_MAX && error == 0 &&
+	    pool_closing(pool) && !pool_suspended(pool); i++) {
+		if (cv_timedwait_sig(&closing_cv, &closing_lock,
+		    ddi_get_lbolt() + hz / 10) == 0)
+			error = SET_ERROR(EINTR);
+	}
+	mutex_exit(&closing_lock);
+	return (error);
 }
 
 /* Opens a session for descriptor `fd` of the host's `process`. */
@@ -324,6 +378,7 @@ session_close(int request, session_t *s)
 		return (-ENOMEM);
 	sw->sw_request = request;
 	sw->sw_session = s;
+	s->s_closing = 1;
 	return (-zow_work(zow_work_queue(SESSION_QUEUE), "session",
 	    session_close_work, sw));
 }
@@ -379,14 +434,25 @@ ioctl_work(void *arg)
 	ioctl_request_t *r = arg;
 	session_t *s = r->r_session;
 	zfs_cmd_t *zc = r->r_cmd;
-	int error;
+	int error = 0;
 
 	r->r_fiber = fiber_current;
 	fiber_current->f_context = r;
+	zc->zc_name[sizeof (zc->zc_name) - 1] = '\0';
+	if (zc->zc_name[0] != '\0') {
+		size_t len = strcspn(zc->zc_name, "/@#");
+
+		strlcpy(s->s_pool, zc->zc_name,
+		    MIN(len + 1, sizeof (s->s_pool)));
+		error = wait_for_closing(s->s_pool);
+	}
 	/* The value lives as long as the client's process, not this fiber. */
 	(void) tsd_set(zfs_allow_log_key, s->s_process->cp_allow_log);
 
-	error = s->s_closing ? EINTR : ioctl_run(r->r_number, zc);
+	if (s->s_closing)
+		error = SET_ERROR(EINTR);
+	if (error == 0)
+		error = ioctl_run(r->r_number, zc);
 
 	s->s_process->cp_allow_log = tsd_get(zfs_allow_log_key);
 	(void) tsd_set(zfs_allow_log_key, NULL);
@@ -452,12 +518,16 @@ zfsdev_attach(void)
 	    offsetof(session_t, s_node));
 	list_create(&processes, sizeof (client_process_t),
 	    offsetof(client_process_t, cp_node));
+	mutex_init(&closing_lock, NULL, MUTEX_DEFAULT, NULL);
+	cv_init(&closing_cv, NULL, CV_DEFAULT, NULL);
 	return (0);
 }
 
 void
 zfsdev_detach(void)
 {
+	cv_destroy(&closing_cv);
+	mutex_destroy(&closing_lock);
 	list_destroy(&sessions);
 	list_destroy(&processes);
 }
