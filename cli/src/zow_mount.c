@@ -14,6 +14,7 @@
  */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <libzfs.h>
 #include <libshare.h>
@@ -30,12 +31,41 @@ int __wrap_zfs_share(zfs_handle_t *, const enum sa_protocol *);
 void __wrap_sa_commit_shares(enum sa_protocol);
 void __wrap_sa_truncate_shares(enum sa_protocol);
 
+/*
+ * Subcommands that work on what only a kernel has. Theirs would be the errno
+ * of a system call on a file that is not ZFS's.
+ */
+static void
+zow_refuse_subcommand(void)
+{
+	static const char *const on_files[] = { "project", "rewrite" };
+	static const char *const on_kernels[] = { "zone", "unzone" };
+
+	for (int i = 0; i < 2; i++) {
+		if (zow_subcommand_is(on_files[i])) {
+			(void) fprintf(stderr, "cannot %s: it works on the "
+			    "files of a mounted file system, and ZoW mounts "
+			    "none\n", on_files[i]);
+			exit(1);
+		}
+		if (zow_subcommand_is(on_kernels[i])) {
+			(void) fprintf(stderr, "cannot %s: ZoW has no kernel "
+			    "whose namespaces could own a dataset\n",
+			    on_kernels[i]);
+			exit(1);
+		}
+	}
+}
+
 /* zfs and zpool note their command line for the history; so do we. */
 void
 __wrap_zfs_save_arguments(int argc, char **argv, char *string, int len)
 {
 	if (argc > 1)
 		zow_set_subcommand(argv[1]);
+	/* Without arguments they print their usage. */
+	if (argc > 2)
+		zow_refuse_subcommand();
 	__real_zfs_save_arguments(argc, argv, string, len);
 }
 
