@@ -1,0 +1,83 @@
+import type { ExecutionContext } from 'ava';
+import { Lab, MiB, type RunOptions } from '../e2e/host.ts';
+
+/** What `zfs create` and `zfs clone` say of every filesystem that has a mount point. */
+const notMounted = 'filesystem successfully created, but not mounted: ZoW mounts no file systems\n';
+
+/** A host with pools on one disk each, and its programs as a manual page writes them: one line each. */
+export class Manual {
+  readonly t: ExecutionContext<unknown>;
+  readonly lab: Lab;
+
+  static async open(t: ExecutionContext<unknown>, ...pools: string[]): Promise<Manual> {
+    const lab = await Lab.open(t);
+    await lab.start();
+    for (const pool of pools) await lab.zpool('create', pool, lab.disk(pool, 384 * MiB));
+    return new Manual(t, lab);
+  }
+
+  private constructor(t: ExecutionContext<unknown>, lab: Lab) {
+    this.t = t;
+    this.lab = lab;
+  }
+
+  /** Runs `zfs LINE` (words at blanks) and wants it to succeed and say no more on stderr. Its stdout. */
+  async zfs(line: string, options?: RunOptions): Promise<string> {
+    const { code, stdout, stderr } = await this.lab.run('zfs', line.split(' '), options);
+    if (code !== 0 || stderr.replace(notMounted, '') !== '')
+      throw new Error(`zfs ${line} -> ${code}\n${stdout}${stderr}`);
+    return stdout;
+  }
+
+  /** Runs several lines in turn. */
+  async each(...lines: string[]): Promise<void> {
+    for (const line of lines) await this.zfs(line);
+  }
+
+  /** Runs `zfs LINE`, which has to fail with this on stderr, and with 1, or 255 where upstream returns -1, or with `code`. */
+  async refuses(line: string, message: RegExp, code?: number): Promise<void> {
+    const result = await this.lab.run('zfs', line.split(' '));
+    const expected = code ?? (result.code === 255 ? 255 : 1);
+    this.t.is(result.code, expected, `zfs ${line}\n${result.stderr}`);
+    this.t.regex(result.stderr, message, `zfs ${line}`);
+  }
+
+  /** Lines of stdout, without the last newline. */
+  async lines(line: string): Promise<string[]> {
+    const text = (await this.zfs(line)).trimEnd();
+    return text === '' ? [] : text.split('\n');
+  }
+
+  /** Names of all that is below a dataset, without its own name before them. */
+  async below(dataset: string): Promise<string> {
+    const names = await this.lines(`list -Ho name -t all -s createtxg -s name -r ${dataset}`);
+    return names.map((name) => name.slice(dataset.length)).join(' ');
+  }
+
+  async shell(script: string): Promise<string> {
+    const { code, stdout, stderr } = await this.lab.shell(script);
+    if (code !== 0) throw new Error(`${script} -> ${code}\n${stderr}`);
+    return stdout;
+  }
+
+  /** Writes to a volume, flushed. */
+  async write(volume: string, offset: number, data: Buffer): Promise<void> {
+    const client = await this.lab.open(volume);
+    for (let at = 0; at < data.length; at += MiB) {
+      const { errno } = await client.writeAt(offset + at, data.subarray(at, at + MiB));
+      if (errno !== 0) throw new Error(`write to ${volume}: ${errno}`);
+    }
+    await client.request({ type: 3 });
+    client.destroy();
+  }
+
+  async read(name: string, length: number, offset = 0): Promise<Buffer> {
+    const client = await this.lab.open(name);
+    const parts: Buffer[] = [];
+    for (let at = 0; at < length; at += 8 * MiB) {
+      parts.push(await client.readAt(offset + at, Math.min(8 * MiB, length - at)));
+    }
+    client.destroy();
+    return Buffer.concat(parts);
+  }
+}
