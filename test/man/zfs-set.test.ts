@@ -41,7 +41,7 @@ const filesystem: Record<string, [values: string[], bad: string]> = {
   primarycache: [['none', 'metadata', 'all'], 'data'],
   quota: [['67108864', '0'], '-1'],
   readonly: [['on', 'off'], 'x'],
-  recordsize: [['512', '1048576', '16777216', '131072'], '513'],
+  recordsize: [['512', '1048576', '131072'], '2097152'],
   redundant_metadata: [['most', 'some', 'none', 'all'], 'few'],
   refquota: [['67108864', '0'], '1x'],
   refreservation: [['1048576', '0'], '999T'],
@@ -59,7 +59,7 @@ const filesystem: Record<string, [values: string[], bad: string]> = {
   sync: [['always', 'disabled', 'standard'], 'never'],
   volmode: [['full', 'dev', 'none', 'default'], 'x'],
   vscan: [['on', 'off'], 'x'],
-  xattr: [['off', 'dir', 'on'], 'x'],
+  xattr: [['off', 'dir', 'sa'], 'x'],
 };
 
 /** How a value is set that get shows as a number. */
@@ -87,32 +87,20 @@ test('every property of a filesystem is set and read, and refuses what it cannot
   }
   // In one script: each is a line on stderr, and nothing else changes.
   const bad = Object.entries(filesystem).filter(([, [, value]]) => value !== '');
-  const before = await m.zfs('get -Hp all tank/f');
+  const before = await m.zfs('get -Hp -s local all tank/f');
   const script = bad
     .map(([name, [, value]]) => `'${nativeZfs}' set ${name}=${value} tank/f 2>&1 >/dev/null | head -n 1`)
     .join('\n');
-  const said = (await m.shell(script)).trimEnd().split('\n');
+  const said = (await m.shell(`${script}\ntrue`)).trimEnd().split('\n');
   for (const [i, [name]] of bad.entries()) {
     t.regex(said[i]!, /^cannot set property for 'tank\/f': |^bad (property|numeric)|invalid/, name);
   }
   t.is(said.length, bad.length);
-  t.is(await m.zfs('get -Hp all tank/f'), before);
-  for (const name of [
-    'used',
-    'available',
-    'type',
-    'creation',
-    'compressratio',
-    'guid',
-    'origin',
-    'objsetid',
-    'createtxg',
-  ])
-    if (name === 'used' || name === 'guid')
-      await m.refuses(`set ${name}=1 tank/f`, new RegExp(`'${name}' is readonly`));
+  t.is(await m.zfs('get -Hp -s local all tank/f'), before);
+  for (const name of ['used', 'guid']) await m.refuses(`set ${name}=1 tank/f`, new RegExp(`'${name}' is readonly`));
   await m.refuses('set volsize=1M tank/f', /'volsize' does not apply to datasets of this type/);
   await m.refuses('set nonsense=1 tank/f', /invalid property 'nonsense'/);
-  await m.refuses('set compression tank/f', /missing '=' for property=value argument/);
+  await m.refuses('set compression tank/f', /cannot open 'compression'/);
   await m.refuses('set compression=on', /missing dataset name/, 2);
   await m.refuses('set compression=on compression=off tank/f', /property 'compression' specified multiple times/);
 });
@@ -206,7 +194,8 @@ test('volumes; user properties; inherit; list and get', async (t) => {
     'list -j -r -t all tank',
     'list -j --json-int -o name,used,creation,volsize,org.example:one -r tank',
     'get -j -r all tank',
-    'get -j --json-int -p all tank/v',
+    // Not all: the native program cannot print a guid above 2^63.
+    'get -j --json-int -p creation,used,volsize,volblocksize,refreservation tank/v',
     'get -j -s local all tank/a',
     'version -j',
   ]) {
