@@ -2,6 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
+import { zfsCmdBytes } from '../../host/ioctl/zfs-cmd.ts';
+import { LaneClient } from '../host/ioctl/client.ts';
+import { packNvlist } from '../host/ioctl/nvlist.ts';
 import { dice, execute, Lab, long, MiB, noise, type Result, root, sleep, until } from './host.ts';
 
 /** Many programs at once: none waits for ever, none fails that should not, and nothing of them stays in the host. */
@@ -170,4 +173,29 @@ test('32 programs at a time: each ends as it should, and they leave neither sess
   t.is((await lab.zfs('list', '-Ho', 'name')).trim(), 'tank\ntank/seed');
   await until('the scrub is over', async () => !/in progress/.test(await lab.zpool('status', 'tank')), 60_000);
   await lab.finish('tank');
+});
+
+// As zpool import -a, which has a thread for each pool. Upstream keeps the name of the last pool a thread changed.
+test('threads of one program change several pools at once', async (t) => {
+  const lab = await Lab.open(t);
+  const pools = ['a', 'middling', 'a-pool-with-a-long-name'];
+  await lab.start();
+  for (const pool of pools) await lab.zpool('create', pool, lab.disk(pool, 64 * MiB));
+  const setProperty = 0x5a16;
+  const srcSizeOffset = 4104; // zc_nvlist_src_size
+  const threads = Array.from({ length: 12 }, async (_, thread) => {
+    const lane = await LaneClient.open(lab.socket);
+    for (let i = 0; i < 25; i++) {
+      const cmd = Buffer.alloc(zfsCmdBytes);
+      const src = Buffer.from(packNvlist({ 'org.example:thread': `${thread}` }));
+      cmd.write(pools[(thread + i) % pools.length]!);
+      cmd.writeBigUInt64LE(BigInt(src.length), srcSizeOffset);
+      lane.request(setProperty, { src }, cmd);
+      t.is((await lane.answer()).errno, 0);
+    }
+    lane.close();
+  });
+  await Promise.all(threads);
+  t.is((await lab.zpool('list', '-Ho', 'name')).trim().split('\n').sort().join(), [...pools].sort().join());
+  await lab.stop();
 });

@@ -428,12 +428,47 @@ ioctl_run(unsigned int number, zfs_cmd_t *zc)
 /*
  * ioctls.
  */
+/*
+ * The pool that the history of the next ioctl is for lives as long as the
+ * client's thread in a kernel, as its process here.  Ioctls of several threads
+ * run at once, so each has a copy for upstream to free, and what it leaves
+ * counts if it has changed that.
+ */
+static void
+allow_log_enter(client_process_t *cp, char *before)
+{
+	const char *pool = cp->cp_allow_log;
+
+	before[0] = '\0';
+	if (pool != NULL)
+		(void) strlcpy(before, pool, ZFS_MAX_DATASET_NAME_LEN);
+	(void) tsd_set(zfs_allow_log_key,
+	    pool != NULL ? kmem_strdup(pool) : NULL);
+}
+
+static void
+allow_log_exit(client_process_t *cp, const char *before)
+{
+	char *after = tsd_get(zfs_allow_log_key);
+
+	(void) tsd_set(zfs_allow_log_key, NULL);
+	if (strcmp(after != NULL ? after : "", before) != 0) {
+		char *old = cp->cp_allow_log;
+
+		cp->cp_allow_log = after;
+		after = old;
+	}
+	if (after != NULL)
+		kmem_strfree(after);
+}
+
 static void
 ioctl_work(void *arg)
 {
 	ioctl_request_t *r = arg;
 	session_t *s = r->r_session;
 	zfs_cmd_t *zc = r->r_cmd;
+	char allow_log[ZFS_MAX_DATASET_NAME_LEN];
 	int error = 0;
 
 	r->r_fiber = fiber_current;
@@ -446,16 +481,14 @@ ioctl_work(void *arg)
 		    MIN(len + 1, sizeof (s->s_pool)));
 		error = wait_for_closing(s->s_pool);
 	}
-	/* The value lives as long as the client's process, not this fiber. */
-	(void) tsd_set(zfs_allow_log_key, s->s_process->cp_allow_log);
+	allow_log_enter(s->s_process, allow_log);
 
 	if (s->s_closing)
 		error = SET_ERROR(EINTR);
 	if (error == 0)
 		error = ioctl_run(r->r_number, zc);
 
-	s->s_process->cp_allow_log = tsd_get(zfs_allow_log_key);
-	(void) tsd_set(zfs_allow_log_key, NULL);
+	allow_log_exit(s->s_process, allow_log);
 	fiber_current->f_context = NULL;
 	zow_ioctl_done(r->r_id, error, zc, r->r_dst, r->r_dst_len,
 	    r->r_out_history, r->r_out_history_len);

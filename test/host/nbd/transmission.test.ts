@@ -554,7 +554,7 @@ test('a volume that grows and shrinks under its clients', async (t) => {
 });
 
 test('close() answers what is in flight, cuts who does not read, and is the end', async (t) => {
-  const { unix, provider, server } = await serve(t, { limits: { shutdownMs: 300 } });
+  const { unix, provider, server } = await serve(t, { limits: { shutdownMs: 3000 } });
   const volume = provider.volumes.get('tank/vm0')!;
   const deaf = await Client.open(unix, 'tank/vm0');
   deaf.socket.pause();
