@@ -38,8 +38,10 @@ while time.time() < end:
         at = shown.find(script[0][0].encode(), seen)
         if at >= 0:
             seen = at + len(script[0][0])
-            # A prompt comes before the echo is turned off.
-            time.sleep(0.3)
+            # A prompt (it ends with a colon) comes before the echo is turned off.
+            until = time.time() + (10 if script[0][0].endswith(":") else 0.3)
+            while time.time() < until and echoes(fd):
+                time.sleep(0.05)
             echo.append(echoes(fd))
             os.write(fd, script.pop(0)[1].encode())
     ended, status = os.waitpid(pid, os.WNOHANG)
