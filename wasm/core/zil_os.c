@@ -29,7 +29,6 @@
 #include <sys/dsl_pool.h>
 #include <sys/zil_impl.h>
 
-#if ZFS_META_VERSION_NUMBER >= 20400
 extern void __real_zil_clean(zilog_t *, uint64_t);
 extern void __wrap_zil_clean(zilog_t *, uint64_t);
 
@@ -37,6 +36,7 @@ extern void __wrap_zil_clean(zilog_t *, uint64_t);
 void
 __wrap_zil_clean(zilog_t *zilog, uint64_t synced_txg)
 {
+#if ZFS_META_VERSION_NUMBER >= 20400
 	if (zilog->zl_restart_txg > 0) {
 		/* The txg in which the blocks are freed. */
 		dmu_tx_t *tx = dmu_tx_create_assigned(zilog->zl_dmu_pool,
@@ -45,6 +45,6 @@ __wrap_zil_clean(zilog_t *zilog, uint64_t synced_txg)
 		dsl_dataset_dirty(dmu_objset_ds(zilog->zl_os), tx);
 		dmu_tx_commit(tx);
 	}
+#endif
 	__real_zil_clean(zilog, synced_txg);
 }
-#endif
