@@ -177,34 +177,44 @@ test('kill -9 loses nothing that fio has flushed', async (t) => {
 });
 
 // Upstream cuts a record at any eight bytes where a log block is full, and replays the first part without the second.
-test('every record of the intent log ends where a sector ends', async (t) => {
-  const lab = await Lab.open(t);
-  const disks = [lab.disk('a', 192 * MiB), lab.disk('log', 192 * MiB)] as const;
-  await lab.start();
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disks[0], 'log', disks[1]);
-  await lab.zfs('create', '-V', '16M', 'tank/v');
-  const client = await lab.open('tank/v');
-  for (let i = 0; i < 3; i++) {
-    // So much that the log takes its largest blocks, and fills them.
-    for (let k = 0; k < 50; k++) {
-      const payload = noise(24576 + 4096 * (k % 3), i + k);
-      await client.request({ type: Cmd.WRITE, offset: (50 * i + k) * 65536, length: payload.length, payload });
+for (const logBlock of [128 << 10, 16 << 10, 4 << 10]) {
+  test(`every record of an intent log with blocks of ${logBlock >> 10} KiB ends where a sector ends`, async (t) => {
+    const lab = await Lab.open(t);
+    const disks = [lab.disk('a', 192 * MiB), lab.disk('log', 192 * MiB)] as const;
+    await lab.start({ config: { tunables: { zil_maxblocksize: logBlock } } });
+    await lab.zpool('create', '-o', 'ashift=12', 'tank', disks[0], 'log', disks[1]);
+    await lab.zfs('create', '-V', '16M', 'tank/v');
+    const client = await lab.open('tank/v');
+    for (let i = 0; i < 3; i++) {
+      // So much that the log takes its largest blocks, and fills them.
+      for (let k = 0; k < 50; k++) {
+        const payload = noise(24576 + 4096 * (k % 3), i + k);
+        await client.request({ type: Cmd.WRITE, offset: (50 * i + k) * 65536, length: payload.length, payload });
+      }
+      await client.request({ type: Cmd.FLUSH });
     }
-    await client.request({ type: Cmd.FLUSH });
-  }
-  await lab.kill();
-  const log = await must(join(root, 'cli/native/bin/zdb'), ['-iiii', '-e', '-p', lab.disks, 'tank/v']);
-  const records = [...log.matchAll(/foid \d+, offset ([0-9a-f]+), length ([0-9a-f]+)/g)];
-  t.true(records.length > 0, log);
-  const ends = records.flatMap(([, offset = '', length = '']) => [
-    parseInt(offset, 16),
-    parseInt(offset, 16) + parseInt(length, 16),
-  ]);
-  t.deepEqual(
-    ends.filter((end) => end % 4096 !== 0),
-    [],
-  );
-});
+    await lab.kill();
+    const log = await must(join(root, 'cli/native/bin/zdb'), ['-iiii', '-e', '-p', lab.disks, 'tank/v']);
+    const records = [...log.matchAll(/foid \d+, offset ([0-9a-f]+), length ([0-9a-f]+)/g)];
+    t.true(records.length > 0, log);
+    const ends = records.flatMap(([, offset = '', length = '']) => [
+      parseInt(offset, 16),
+      parseInt(offset, 16) + parseInt(length, 16),
+    ]);
+    t.deepEqual(
+      ends.filter((end) => end % (logBlock > 4096 ? 4096 : 512) !== 0),
+      [],
+    );
+    await lab.start({ config: { pools: { tank: { vdevs: ['disks/a', 'log', 'disks/log'] } } } });
+    const reader = await lab.open('tank/v');
+    for (let i = 0; i < 3; i++) {
+      for (let k = 0; k < 50; k++) {
+        const payload = noise(24576 + 4096 * (k % 3), i + k);
+        t.true((await reader.readAt((50 * i + k) * 65536, payload.length)).equals(payload), `write ${k} of ${i}`);
+      }
+    }
+  });
+}
 
 // It ends with the first loss; on a busy machine a round may promise too little to lose.
 test('the test can fail: disks that lie about flushes lose what was promised', async (t) => {

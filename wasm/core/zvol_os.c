@@ -144,10 +144,31 @@ zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
  * one. A power cut in between, and replay makes a block of half a sector. So
  * what could be cut (what is larger than the space the log is willing to waste
  * at the end of a block) is copied into the record at once: such a record is
- * in one block or in none. Blocks that the log only points to are whole.
+ * in one block or in none, and must fit into the largest block that the log
+ * uses (zil_maxblocksize). Blocks that the log only points to are whole.
  */
-#define	ZVOL_LOG_SMALL	7680		/* never cut; zil_maxcopied */
+#define	ZVOL_LOG_SMALL	7680		/* zil_maxcopied */
 #define	ZVOL_LOG_PIECE	(16 * 1024)	/* the default volblocksize */
+
+/* The largest write that is never cut: as zil_lwb_assign(). */
+static uint64_t
+zvol_log_small(zilog_t *zilog)
+{
+	uint64_t waste = zil_max_log_data(zilog, sizeof (lr_write_t)) / 16;
+
+	return (waste <= sizeof (lr_write_t) ? 0 :
+	    MIN(ZVOL_LOG_SMALL, waste - sizeof (lr_write_t)));
+}
+
+/* Bytes of a copied record: whole sectors of 4 KiB, or 512 in small blocks. */
+static uint64_t
+zvol_log_piece(zilog_t *zilog)
+{
+	uint64_t room = zil_max_log_data(zilog, sizeof (lr_write_t));
+
+	return (MIN(ZVOL_LOG_PIECE, P2ALIGN_TYPED(room,
+	    room >= 4096 ? 4096 : SPA_MINBLOCKSIZE, uint64_t)));
+}
 
 /* Whether the log will point to the blocks of a write: as zvol_log_write(). */
 static boolean_t
@@ -191,16 +212,19 @@ static void
 zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
     const char *buf, boolean_t sync)
 {
+	uint64_t piece = zvol_log_piece(zv->zv_zilog);
+
 	/* Or with sync=disabled. */
 	if (zil_replaying(zv->zv_zilog, tx))
 		return;
-	if (size <= ZVOL_LOG_SMALL || zvol_log_indirect(zv, size, sync)) {
+	if (size <= zvol_log_small(zv->zv_zilog) ||
+	    zvol_log_indirect(zv, size, sync)) {
 		zvol_log_write(zv, tx, offset, size, sync);
 		return;
 	}
 	for (uint64_t done = 0; done < size; ) {
 		uint64_t bytes = MIN(size - done,
-		    ZVOL_LOG_PIECE - (offset + done) % ZVOL_LOG_PIECE);
+		    piece - (offset + done) % piece);
 
 		zvol_log_copied(zv, tx, offset + done, bytes, buf + done);
 		done += bytes;
