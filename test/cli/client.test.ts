@@ -397,7 +397,7 @@ test('without a host there is one line that says so, and how to start one', asyn
   t.regex(long.stderr, /^\/x+: too long for a unix socket's path, which has at most 107 bytes\n$/);
 });
 
-// Only root can become somebody else.
+// Skipped for other users, because only root can run a program as somebody else and give files away.
 const asRoot = process.geteuid!() === 0 ? test : test.skip;
 const nobody = 65534;
 

@@ -1,7 +1,8 @@
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Lab, MiB, must, noise, sleep, until } from './host.ts';
+import { Cmd } from '../../host/nbd/constants.ts';
+import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** Full pools, pools without disks, and a core that panics: who notices, and who does not. */
 const ENOSPC = 28;
@@ -265,3 +266,56 @@ test('failmode=panic: the host ends with 70, clients get an error and do not han
   await lab.zpool('import', '-d', lab.disks, 'tank');
   await lab.finish('tank', 'calm');
 });
+
+for (const end of ['zpool clear', 'kill -9']) {
+  test(`the file system below a disk is full: the pool waits, and what was flushed is there after room and ${end}`, async (t) => {
+    const lab = await Lab.open(t);
+    const below = join(lab.directory, 'below');
+    mkdirSync(below);
+    const mounted = await execute('mount', ['-t', 'tmpfs', '-o', 'size=96M', 'none', below]);
+    if (mounted.code !== 0) {
+      t.log(`no mount here: ${mounted.stderr}`);
+      return t.pass();
+    }
+    try {
+      const config = { pools: { tank: { vdevs: ['below/disk'], create: { size: '512M' } } } };
+      await lab.start({ config });
+      await lab.zfs('create', '-s', '-V', '256M', 'tank/v');
+      const client = await lab.open('tank/v');
+      const data = (i: number) => noise(MiB, 900 + i);
+      let flushed = 0;
+      const writing = (async () => {
+        for (let i = 0; i < 200; i++) {
+          const written = await client.writeAt(i * MiB, data(i));
+          const { errno } = await client.request({ type: Cmd.FLUSH });
+          if (written.errno !== 0 || errno !== 0) throw new Error(`errors ${written.errno} and ${errno} at ${i}`);
+          flushed = i + 1;
+        }
+      })();
+      writing.catch(() => undefined);
+      await until('the pool is suspended', async () =>
+        (await lab.zpool('status', 'tank')).includes('state: SUSPENDED'),
+      );
+      t.true(flushed > 0);
+      const promised = flushed;
+      await sleep(500);
+      t.is(flushed, promised, 'nothing is acknowledged that is on no disk');
+      if (end === 'kill -9') await lab.kill();
+      await must('mount', ['-o', 'remount,size=640M', below]);
+      if (end === 'kill -9') await lab.start({ config });
+      else await lab.zpool('clear', 'tank');
+      if (end === 'kill -9') await t.throwsAsync(writing, { message: /connection ended/ });
+      else await writing;
+      const reader = await lab.open('tank/v');
+      for (let i = 0; i < flushed; i++) t.true((await reader.readAt(i * MiB, MiB)).equals(data(i)), `block ${i}`);
+      reader.destroy();
+      client.destroy();
+      await lab.zpool('scrub', '-w', 'tank');
+      t.regex(await lab.zpool('status', 'tank'), /state: ONLINE[\s\S]*repaired 0B in \S+ with 0 errors/);
+      await lab.stop();
+    } finally {
+      await lab.kill().catch(() => undefined);
+      await must('umount', [below]);
+    }
+  });
+}

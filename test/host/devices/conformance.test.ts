@@ -103,5 +103,6 @@ if (canLoop()) {
     };
   });
 } else {
+  // Skipped, because only root can make a loop device, and a container may have none; the other backends run the same suite.
   test.skip('block device: needs root and loop devices', () => {});
 }

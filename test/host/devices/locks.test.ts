@@ -99,6 +99,7 @@ test('of many that come at once, one wins', async (t) => {
   fs.rmSync(folder, { recursive: true });
 });
 
+// Skipped where there is no block device to lock: only root can make a loop device, and a container may have none.
 (canLoop() ? test : test.skip)(
   'a block device: refused with the pid, taken over, and never taken from a mount',
   async (t) => {
