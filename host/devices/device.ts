@@ -13,8 +13,8 @@
  *
  * Order: operations in flight together have none, and overlapping ones may mix. One that is over is seen by all later.
  *
- * Errors are thrown (or rejected with) as ErrnoError; ENXIO and ENODEV say that the disk is gone for good. After an error the content of the range is undefined for a read
- * and either old or new, sector by sector, for a write.
+ * Errors are thrown (or rejected with) as ErrnoError; ENXIO and ENODEV say that the disk is gone for good. After an error
+ * the content of the range is undefined for a read and either old or new, sector by sector, for a write.
  */
 export type MaybePromise<T> = T | Promise<T>;
 

@@ -1,6 +1,6 @@
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { execute, Lab, root } from './host.ts';
 
 /** Who may do what: the socket's owner everything, others nothing; `zfs allow` is kept and shown as zfs-allow(8) does. */
@@ -10,14 +10,6 @@ const nobody = 65534;
 const user = 'games';
 const group = 'staff';
 
-async function withPool(t: ExecutionContext<unknown>): Promise<Lab> {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a');
-  await lab.start();
-  await lab.zpool('create', 'tank', disk);
-  return lab;
-}
-
 const cindys = `---- Permissions on tank/cindys --------------------------------------
 Local+Descendent permissions:
 	user ${user} create,destroy,mount,snapshot
@@ -26,7 +18,7 @@ Local+Descendent permissions:
 const line = '---- Permissions on tank/users ---------------------------------------\n';
 
 test("the manual's examples: permissions are shown as it prints them, after a restart too", async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/cindys');
   await lab.zfs('create', 'tank/users');
   const users = () => lab.zfs('allow', 'tank/users');
@@ -76,7 +68,7 @@ test('who may not connect is told so, and permissions do not open the socket', a
     t.log('only root can be somebody else');
     return t.pass();
   }
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/fs');
   await lab.zfs('allow', '-e', 'create,destroy,mount,snapshot', 'tank/fs');
   for (const folder of [lab.directory, join(lab.socket, '..')]) chmodSync(folder, 0o755);
@@ -90,7 +82,7 @@ test('who may not connect is told so, and permissions do not open the socket', a
 });
 
 test('everything is done as root: so says the history, and files belong to it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/fs');
   t.regex(await lab.zpool('history', '-l', 'tank'), /zfs create tank\/fs \[user 0 \(root\) on .+:zow\]/);
   t.regex(await lab.zfs('userspace', '-Hp', 'tank/fs'), /^POSIX User\troot\t/);

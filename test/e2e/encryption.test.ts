@@ -1,20 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Lab, MiB } from './host.ts';
 
 /** Native encryption: keys come and go, streams carry ciphertext, and the disks hold none of the data. */
 
 const marker = Buffer.from('ZoW end-to-end: this line must not be on a disk. ');
-
-async function withPool(t: ExecutionContext<unknown>): Promise<Lab> {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a');
-  await lab.start();
-  await lab.zpool('create', '-O', 'compression=off', 'tank', disk);
-  return lab;
-}
 
 /** A file with a key; its URI for keylocation. */
 function keyFile(lab: Lab, name: string, content: string | Buffer): string {
@@ -28,7 +20,7 @@ function holds(lab: Lab, disk: string): boolean {
 }
 
 test('a volume is ciphertext on disk, and unavailable without its key', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-O', 'compression=off');
   const location = keyFile(lab, 'raw', randomBytes(32));
   const key = ['-o', 'encryption=on', '-o', 'keyformat=raw', '-o', `keylocation=${location}`];
   await lab.zfs('create', ...key, '-V', '32M', 'tank/secret');
@@ -59,7 +51,7 @@ test('a volume is ciphertext on disk, and unavailable without its key', async (t
 });
 
 test('a volume has its content again once its key is loaded', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-O', 'compression=off');
   const location = keyFile(lab, 'phrase', 'correct horse battery\n');
   await lab.zfs(
     'create',
@@ -88,7 +80,7 @@ test('a volume has its content again once its key is loaded', async (t) => {
 });
 
 test('filesystems: keys are loaded, unloaded, changed and inherited', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-O', 'compression=off');
   const phrase = keyFile(lab, 'phrase', 'correct horse battery\n');
   await lab.zfs('create', '-o', 'encryption=on', '-o', 'keyformat=passphrase', '-o', `keylocation=${phrase}`, 'tank/e');
   await lab.zfs('create', 'tank/e/child');
@@ -116,7 +108,7 @@ test('filesystems: keys are loaded, unloaded, changed and inherited', async (t) 
 });
 
 test('raw send | receive: the other pool gets ciphertext, and the key opens it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-O', 'compression=off');
   await lab.zpool('create', '-O', 'compression=off', 'backup', lab.disk('b'));
   const location = keyFile(lab, 'raw', randomBytes(32));
   await lab.zfs('create', '-o', 'encryption=on', '-o', 'keyformat=raw', '-o', `keylocation=${location}`, 'tank/e');

@@ -1,6 +1,6 @@
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Lab, MiB, must, root, until } from './host.ts';
 
 /**
@@ -9,14 +9,6 @@ import { Lab, MiB, must, root, until } from './host.ts';
  */
 const zdbProgram = join(root, 'cli/native/bin/zdb');
 const samples = join(root, 'zfs-src/upstream/2.4.3/tests/zfs-tests/tests/functional');
-
-async function withPool(t: ExecutionContext<unknown>): Promise<Lab> {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a');
-  await lab.start();
-  await lab.zpool('create', 'tank', disk);
-  return lab;
-}
 
 /** What zdb says about a dataset of an exported pool, or about some of its objects. */
 function dump(lab: Lab, dataset: string, ...objects: number[]): Promise<string> {
@@ -38,7 +30,7 @@ async function dnode(lab: Lab, dataset: string, object: number): Promise<Buffer>
 }
 
 test('a filesystem has on disk what a kernel makes', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/fs');
   await lab.finish('tank');
 
@@ -65,7 +57,7 @@ test('a filesystem has on disk what a kernel makes', async (t) => {
 });
 
 test('the root directory of a filesystem is to the byte as Linux makes it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/fs');
   // testpool_zstd/x86_64 was made on Linux in 2021; a file was put into its root directory later.
   await must('tar', ['xzf', join(samples, 'compression/testpool_zstd.tar.gz'), '-C', lab.disks]);
@@ -82,7 +74,7 @@ test('the root directory of a filesystem is to the byte as Linux makes it', asyn
 });
 
 test('nested, with parents and properties; nothing is mounted, and that is said once', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   const created = await lab.run('zfs', [
     'create',
     '-p',
@@ -149,7 +141,7 @@ test('nested, with parents and properties; nothing is mounted, and that is said 
 });
 
 test('names: case, normalization and UTF-8 are kept, inherited and not changed', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   const names = ['casesensitivity=insensitive', 'normalization=formD', 'utf8only=on'].flatMap((value) => ['-o', value]);
   await lab.zfs('create', ...names, 'tank/names');
   await lab.zfs('create', 'tank/names/child');
@@ -191,7 +183,7 @@ test('the root filesystem takes its properties and its key from zpool create', a
 });
 
 test('filesystems of every version, and zfs upgrade', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   for (const version of [1, 2, 3, 4]) await lab.zfs('create', '-o', `version=${version}`, `tank/v${version}`);
   t.is(await lab.get('tank/v2', 'version'), '2');
   t.regex(await lab.fails('zfs', 'set', 'version=3', 'tank/v4'), /downgrade; already at version 4/);
@@ -211,7 +203,7 @@ test('filesystems of every version, and zfs upgrade', async (t) => {
 });
 
 test('space and quotas of users, groups and projects', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/fs');
   t.regex(await lab.zfs('userspace', '-n', 'tank/fs'), /POSIX User\s+0\s+\d+B?\s+none\s+1\s+none/);
   t.regex(await lab.zfs('groupspace', '-n', 'tank/fs'), /POSIX Group\s+0\s/);
@@ -242,7 +234,7 @@ test('space and quotas of users, groups and projects', async (t) => {
 });
 
 test('requests about one filesystem at the same time take turns; a receive is not waited for', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/fs');
   const results = await Promise.all(
     Array.from({ length: 8 }, (_, i) =>
@@ -264,7 +256,7 @@ test('requests about one filesystem at the same time take turns; a receive is no
 });
 
 test('snapshots, clones, promote, rename, rollback, destroy', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', '-p', 'tank/a/b');
   await lab.zfs('snapshot', '-r', 'tank@1');
   await lab.zfs('clone', 'tank/a@1', 'tank/clone');
@@ -289,7 +281,7 @@ test('snapshots, clones, promote, rename, rollback, destroy', async (t) => {
 });
 
 test('send | receive between two pools, full, incremental and replicated', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zpool('create', 'backup', lab.disk('b'));
   await lab.zfs('create', '-p', '-o', 'org.example:note=kept', 'tank/a/b');
   await lab.zfs('set', 'userquota@1000=10M', 'tank/a');
@@ -344,7 +336,7 @@ test('pools that kernels made are imported, used, upgraded, and stay sound', asy
 });
 
 test('channel programs list, answer, destroy, and are stopped', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t);
   await lab.zfs('create', 'tank/a');
   for (const name of ['one', 'two']) await lab.zfs('snapshot', '-r', `tank@${name}`);
   const program = (lua: string, ...flags: string[]) =>

@@ -199,6 +199,15 @@ export class Lab {
     });
   }
 
+  /** A host with the pool `tank` on one disk; `options` are those of zpool create. */
+  static async withPool(t: ExecutionContext<unknown>, sizeBytes?: number, ...options: string[]): Promise<Lab> {
+    const lab = await Lab.open(t);
+    const disk = lab.disk('a', sizeBytes);
+    await lab.start();
+    await lab.zpool('create', ...options, 'tank', disk);
+    return lab;
+  }
+
   /** Creates a sparse file in the disks' directory; its path. */
   disk(name: string, sizeBytes = 256 * MiB): string {
     const path = join(this.disks, name);
@@ -211,6 +220,12 @@ export class Lab {
 
   manyDisks(count: number, sizeBytes?: number, prefix = 'd'): string[] {
     return Array.from({ length: count }, (_, i) => this.disk(`${prefix}${i}`, sizeBytes));
+  }
+
+  /** What `nbdinfo --list` shows, sorted. */
+  async exports(): Promise<string[]> {
+    const json = JSON.parse(await must('nbdinfo', ['--list', '--json', this.uri('')]));
+    return json.exports.map((entry: Record<string, unknown>) => entry['export-name']).sort();
   }
 
   get hostLog(): string {

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Errno } from '../../host/errno.ts';
 import { readIoctls } from '../../zfs-src/ioctls.ts';
 import { unavailable } from '../ioctls/unavailable.ts';
@@ -26,14 +26,6 @@ test.before('raw-ioctl is compiled', (t) => {
 });
 
 test.after.always(() => rmSync(scratch, { recursive: true }));
-
-async function withPool(t: ExecutionContext<unknown>): Promise<Lab> {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a');
-  await lab.start();
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
-  return lab;
-}
 
 /** An ioctl and fields of its zfs_cmd_t, as raw-ioctl.c takes them. */
 type Call = readonly [name: string, fields: Record<string, string | number>];
@@ -71,7 +63,7 @@ async function succeed(lab: Lab, name: string, fields: Call[1], redirect = ''): 
 }
 
 test("upstream's libzfs_input_check passes", async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   const check = join(root, 'cli/native/bin/libzfs_input_check');
   const { code, stdout, stderr } = await execute(check, ['tank'], { vars: { ZOW_SOCKET: lab.socket } });
   t.is(code, 0, stderr);
@@ -86,7 +78,7 @@ test("upstream's libzfs_input_check passes", async (t) => {
 });
 
 test('devices are initialized, trimmed, reopened and described; a pool gets another guid', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   const vdev = join(lab.disks, 'a');
   await lab.zpool('initialize', '-w', 'tank');
   t.regex(await lab.zpool('status', '-i', 'tank'), /100% initialized, completed/);
@@ -104,7 +96,7 @@ test('devices are initialized, trimmed, reopened and described; a pool gets anot
 });
 
 test('the table of deduplicated blocks forgets those that are there once', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '32M', '-o', 'dedup=on', 'tank/v');
   const client = await lab.open('tank/v');
   await client.writeAt(0, noise(4 * MiB));
@@ -143,7 +135,7 @@ test('a mirror is split into two pools', async (t) => {
 });
 
 test('bookmarks, holds and space between snapshots', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '32M', 'tank/v');
   const client = await lab.open('tank/v');
   await lab.zfs('snapshot', 'tank/v@one');
@@ -171,7 +163,7 @@ test('bookmarks, holds and space between snapshots', async (t) => {
 });
 
 test('received properties are kept beside local ones, and come back', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', '-o', 'compression=gzip-2', 'tank/v');
   await lab.zfs('snapshot', 'tank/v@one');
   const result = await lab.shell('zfs send -p tank/v@one | zfs receive -o compression=off tank/copy');
@@ -187,7 +179,7 @@ test('received properties are kept beside local ones, and come back', async (t) 
 });
 
 test('zfs send -v says how far it is while its reader takes its time', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '64M', 'tank/v');
   const client = await lab.open('tank/v');
   await client.writeAt(0, noise(16 * MiB));
@@ -207,7 +199,7 @@ test('zfs send -v says how far it is while its reader takes its time', async (t)
 });
 
 test('zfs wait ends when nothing is left to be done', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', 'tank/fs');
   const { code, stdout } = await lab.run('zfs', ['wait', '-t', 'deleteq', 'tank/fs']);
   t.deepEqual([code, stdout], [0, '']);
@@ -215,7 +207,7 @@ test('zfs wait ends when nothing is left to be done', async (t) => {
 });
 
 test('a frozen pool syncs no more; what was flushed comes back from its intent log', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/v');
   const client = await lab.open('tank/v');
   const flush = () => client.request({ type: 3, offset: 0, length: 0 });
@@ -238,7 +230,7 @@ test('a frozen pool syncs no more; what was flushed comes back from its intent l
 });
 
 test('raw: a scrub as older programs start it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   const scrub = 1;
   await succeed(lab, 'ZFS_IOC_POOL_SCAN', { name: 'tank', cookie: scrub });
   await lab.zpool('wait', '-t', 'scrub', 'tank');
@@ -247,7 +239,7 @@ test('raw: a scrub as older programs start it', async (t) => {
 });
 
 test('raw: the path and the FRU of a device are recorded', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   const guid = (await lab.zpool('get', '-Hpo', 'value', 'guid', 'tank', join(lab.disks, 'a'))).trim();
   renameSync(join(lab.disks, 'a'), join(lab.disks, 'b'));
   await succeed(lab, 'ZFS_IOC_VDEV_SETPATH', { name: 'tank', guid, value: join(lab.disks, 'b') });
@@ -260,7 +252,7 @@ test('raw: the path and the FRU of a device are recorded', async (t) => {
 });
 
 test('raw: events are read from where one seeks to', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   const next: Call = ['ZFS_IOC_EVENTS_NEXT', { self: 1, dst: 65536 }];
   const [, first, second] = await raw(lab, [['ZFS_IOC_EVENTS_SEEK', { self: 1, guid: 0 }], next, next]);
   t.deepEqual([first!.errno, second!.errno], [0, 0]);
@@ -275,7 +267,7 @@ test('raw: events are read from where one seeks to', async (t) => {
 });
 
 test("raw: a boot environment's data is stored in the pool's labels", async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await succeed(lab, 'ZFS_IOC_SET_BOOTENV', { name: 'tank', 'uint64.version': 1, 'string.grub:envmap': 'next=zow' });
   await lab.zpool('export', 'tank');
   await lab.zpool('import', '-d', lab.disks, 'tank');
@@ -339,7 +331,7 @@ test('raw: the space that users take is accounted for in a filesystem of an old 
 });
 
 test('raw: streams as older programs send and receive them', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/v');
   const client = await lab.open('tank/v');
   await client.writeAt(0, noise(MiB));
@@ -363,7 +355,7 @@ test('raw: streams as older programs send and receive them', async (t) => {
 });
 
 test('what needs mounted filesystems, or another system, fails with a clear errno', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, undefined, '-o', 'ashift=12');
   await lab.zfs('create', 'tank/fs');
   for (const [name, { errno }] of Object.entries(unavailable)) {
     const [reply] = await raw(lab, [[name, { name: 'tank/fs' }]]);

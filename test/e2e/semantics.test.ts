@@ -1,36 +1,23 @@
-import test, { type ExecutionContext } from 'ava';
-import { Lab, MiB, must, noise, until } from './host.ts';
+import test from 'ava';
+import { Lab, MiB, noise, until } from './host.ts';
 
 /** What ZFS's properties and commands mean for the clients of volumes. */
 const ENOSPC = 28;
 
-async function withPool(t: ExecutionContext<unknown>, sizeBytes: number): Promise<Lab> {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a', sizeBytes);
-  await lab.start();
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
-  return lab;
-}
-
-async function exports(lab: Lab): Promise<string[]> {
-  const json = JSON.parse(await must('nbdinfo', ['--list', '--json', lab.uri('')]));
-  return json.exports.map((entry: Record<string, unknown>) => entry['export-name']).sort();
-}
-
 test('volmode hides a volume only with none; snapdev decides whether snapshots are listed', async (t) => {
-  const lab = await withPool(t, 256 * MiB);
+  const lab = await Lab.withPool(t, 256 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-s', '-V', '16M', '-o', 'volmode=none', 'tank/v');
   await lab.zfs('create', '-s', '-V', '16M', 'tank/w');
   await lab.zfs('snapshot', 'tank/v@s');
-  t.deepEqual(await exports(lab), ['tank/w']);
+  t.deepEqual(await lab.exports(), ['tank/w']);
   for (const mode of ['full', 'none', 'dev', 'none', 'geom', 'none', 'default']) {
     await lab.zfs('set', `volmode=${mode}`, 'tank/v');
-    t.deepEqual(await exports(lab), mode === 'none' ? ['tank/w'] : ['tank/v', 'tank/w'], mode);
+    t.deepEqual(await lab.exports(), mode === 'none' ? ['tank/w'] : ['tank/v', 'tank/w'], mode);
   }
   await lab.zfs('set', 'snapdev=visible', 'tank/v');
-  t.deepEqual(await exports(lab), ['tank/v', 'tank/v@s', 'tank/w']);
+  t.deepEqual(await lab.exports(), ['tank/v', 'tank/v@s', 'tank/w']);
   await lab.zfs('set', 'snapdev=hidden', 'tank/v');
-  t.deepEqual(await exports(lab), ['tank/v', 'tank/w']);
+  t.deepEqual(await lab.exports(), ['tank/v', 'tank/w']);
   // What nothing lists can be read by its name.
   t.is((await lab.open('tank/v@s')).size, 16 * MiB);
   await lab.zfs('set', 'volthreading=off', 'sync=disabled', 'logbias=throughput', 'tank/w');
@@ -43,7 +30,7 @@ test('volmode hides a volume only with none; snapdev decides whether snapshots a
 });
 
 test('receive onto a volume that a client has open: it goes on, on the new content', async (t) => {
-  const lab = await withPool(t, 512 * MiB);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-s', '-V', '32M', 'tank/from');
   const from = await lab.open('tank/from');
   const [first, second] = [noise(4 * MiB, 1), noise(4 * MiB, 2)];
@@ -80,7 +67,7 @@ test('receive onto a volume that a client has open: it goes on, on the new conte
 });
 
 test('a pool that many clients fill to the brim: each gets ENOSPC and nothing else, freeing heals', async (t) => {
-  const lab = await withPool(t, 128 * MiB);
+  const lab = await Lab.withPool(t, 128 * MiB, '-o', 'ashift=12');
   const names = Array.from({ length: 8 }, (_, i) => `tank/v${i}`);
   for (const name of names) await lab.zfs('create', '-s', '-V', '256M', name);
   const filled = await Promise.all(
@@ -111,7 +98,7 @@ test('a pool that many clients fill to the brim: each gets ENOSPC and nothing el
 });
 
 test('a reservation holds what it promises: no snapshot takes it, and its writer never runs out of space', async (t) => {
-  const lab = await withPool(t, 160 * MiB);
+  const lab = await Lab.withPool(t, 160 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '32M', 'tank/v');
   const client = await lab.open('tank/v');
   const fill = async (seed: number) => {

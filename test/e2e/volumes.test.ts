@@ -1,30 +1,17 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { CmdFlag } from '../../host/nbd/constants.ts';
 import { dice, execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 import { errorsOf, load } from './load.ts';
 
 /** Volumes: made and changed with zfs, read and written over NBD, by our own client and by those of others. */
 
-async function withPool(t: ExecutionContext<unknown>, sizeBytes = 512 * MiB): Promise<Lab> {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a', sizeBytes);
-  await lab.start();
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
-  return lab;
-}
-
-async function exports(lab: Lab): Promise<string[]> {
-  const json = JSON.parse(await must('nbdinfo', ['--list', '--json', lab.uri('')]));
-  return json.exports.map((entry: Record<string, unknown>) => entry['export-name']).sort();
-}
-
 test('snapshots, clones, promote, rollback: each is an export with the right content', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '32M', 'tank/v');
   await lab.zfs('create', '-s', '-V', '1T', 'tank/sparse');
-  t.deepEqual(await exports(lab), ['tank/sparse', 'tank/v']);
+  t.deepEqual(await lab.exports(), ['tank/sparse', 'tank/v']);
   const first = noise(4 * MiB, 1);
   const second = noise(4 * MiB, 2);
   await lab.zfs('set', 'snapdev=visible', 'tank');
@@ -64,7 +51,7 @@ test('snapshots, clones, promote, rollback: each is an export with the right con
 });
 
 test('a renamed volume goes on serving the client that has it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/old');
   const client = await lab.open('tank/old');
   const data = noise(MiB, 4);
@@ -72,7 +59,7 @@ test('a renamed volume goes on serving the client that has it', async (t) => {
   await lab.zfs('rename', 'tank/old', 'tank/new');
   t.true((await client.readAt(0, data.length)).equals(data));
   t.is((await client.writeAt(MiB, data)).errno, 0);
-  t.deepEqual(await exports(lab), ['tank/new']);
+  t.deepEqual(await lab.exports(), ['tank/new']);
   client.destroy();
   const again = await lab.open('tank/new');
   t.true((await again.readAt(MiB, data.length)).equals(data));
@@ -81,7 +68,7 @@ test('a renamed volume goes on serving the client that has it', async (t) => {
 });
 
 test('a volume in use is not destroyed, and is when its client has gone', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/v');
   await lab.zfs('snapshot', 'tank/v@s');
   const client = await lab.open('tank/v');
@@ -93,13 +80,13 @@ test('a volume in use is not destroyed, and is when its client has gone', async 
   await until('the volume can be destroyed', async () => {
     return (await lab.run('zfs', ['destroy', '-r', 'tank/v'])).code === 0;
   });
-  t.deepEqual(await exports(lab), []);
+  t.deepEqual(await lab.exports(), []);
   await t.throwsAsync(() => lab.open('tank/v'));
   await lab.finish('tank');
 });
 
 test('volsize grows and shrinks, seen by whoever connects', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/v');
   const before = await lab.open('tank/v');
   const data = noise(MiB, 5);
@@ -121,7 +108,7 @@ test('volsize grows and shrinks, seen by whoever connects', async (t) => {
 });
 
 test('a readonly volume refuses writes, volmode=none hides it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/v');
   await lab.zfs('set', 'readonly=on', 'tank/v');
   const info = JSON.parse(await must('nbdinfo', ['--json', lab.uri('tank/v')])).exports[0];
@@ -136,7 +123,7 @@ test('a readonly volume refuses writes, volmode=none hides it', async (t) => {
 });
 
 test('zeroes and trims give their space back', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-s', '-V', '64M', '-o', 'volblocksize=16K', 'tank/v');
   const uri = lab.uri('tank/v');
   // nbdsh is for the distribution's Python, which need not be the first on the PATH.
@@ -159,7 +146,7 @@ test('zeroes and trims give their space back', async (t) => {
 });
 
 test('partial, unaligned and 512-byte requests agree with a model', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '8M', '-o', 'volblocksize=16K', 'tank/v');
   const client = await lab.open('tank/v');
   const model = Buffer.alloc(8 * MiB);
@@ -187,7 +174,7 @@ test('partial, unaligned and 512-byte requests agree with a model', async (t) =>
 });
 
 test('requests of 32 MiB', async (t) => {
-  const lab = await withPool(t, 1024 * MiB);
+  const lab = await Lab.withPool(t, 1024 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '128M', 'tank/v');
   const client = await lab.open('tank/v');
   const data = noise(32 * MiB, 8);
@@ -226,7 +213,7 @@ test('more clients and requests than a small host has memory for: they wait, non
 });
 
 test('a snapshot taken under a stream of writes is one moment of it', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', '-o', 'volblocksize=4K', '-o', 'snapdev=visible', 'tank/v');
   const client = await lab.open('tank/v');
   let round = 0;
@@ -264,7 +251,7 @@ function numbered(value: number): Buffer {
 }
 
 test('nbdinfo: sizes and flags of a real volume', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', '-o', 'volblocksize=8K', 'tank/v');
   const info = JSON.parse(await must('nbdinfo', ['--json', lab.uri('tank/v')])).exports[0];
   t.like(info, {
@@ -283,7 +270,7 @@ test('nbdinfo: sizes and flags of a real volume', async (t) => {
 });
 
 test('qemu-img convert of an image, and compare finds no difference', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   const image = join(lab.directory, 'image.qcow2');
   const raw = join(lab.directory, 'image.raw');
   await must('truncate', ['-s', '64M', raw]);
@@ -304,7 +291,7 @@ test('qemu-img convert of an image, and compare finds no difference', async (t) 
 });
 
 test('nbdcopy both ways, several connections: equal checksums', async (t) => {
-  const lab = await withPool(t);
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   const image = join(lab.directory, 'image');
   const back = join(lab.directory, 'back');
   writeFileSync(image, Buffer.concat([noise(40 * MiB, 9), Buffer.alloc(8 * MiB), noise(16 * MiB, 10)]));

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { Lab, MiB, noise, until } from '../e2e/host.ts';
-import { natively, promises } from './man.ts';
+import { natively, promises } from './manual.ts';
 
 /** zinject(8): every kind of fault, listed, at work, and cancelled. */
 

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Lab } from '../e2e/host.ts';
-import { natively, promises } from './man.ts';
+import { natively, promises } from './manual.ts';
 
 /** zpool-create(8), zpool-destroy(8), zpool-labelclear(8), and the compatibility of zpool-features(7). */
 

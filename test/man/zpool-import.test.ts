@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { Lab, MiB, must, noise, root } from '../e2e/host.ts';
-import { natively, type Promised, promises, refused } from './man.ts';
+import { natively, type Promised, promises, refused } from './manual.ts';
 
 /** zpool-import(8), zpool-export(8), and the cachefile of zpoolprops(7). */
 

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Lab, MiB } from '../e2e/host.ts';
-import { natively } from './man.ts';
+import { natively } from './manual.ts';
 
 /** zpool-status(8), zpool-list(8), zpool-iostat(8), zpool-get(8), zpool-wait(8): what is shown, as the native programs show it. */
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execute, Lab, root } from '../e2e/host.ts';
-import { promises } from './man.ts';
+import { promises } from './manual.ts';
 
 /** zpool-upgrade(8), on the pools of old versions that upstream keeps for its own tests. */
 

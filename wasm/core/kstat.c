@@ -330,9 +330,7 @@ libzpool_snprintf(char *buf, size_t size, const char *fmt, ...)
 static void
 text_to_nvlist(text_t *t, nvlist_t *nvl)
 {
-	if (text_room(t, 0))
-		t->t_buf[t->t_len] = '\0';
-	else if (t->t_buf != NULL)
+	if (text_room(t, 0) || t->t_buf != NULL)
 		t->t_buf[t->t_len] = '\0';
 	fnvlist_add_string(nvl, "text", t->t_buf != NULL ? t->t_buf : "");
 	if (t->t_full)

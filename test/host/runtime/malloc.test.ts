@@ -125,17 +125,19 @@ test('whatever is allocated, resized and freed: blocks are aligned, apart, and k
   t.pass();
 });
 
+/** Allocates until there is no memory. */
+function most(exports: HeapExports, bytes: number): number[] {
+  const addresses: number[] = [];
+  for (let p = exports['test-malloc'](bytes); p !== 0; p = exports['test-malloc'](bytes)) addresses.push(p);
+  return addresses;
+}
+
 test('when there is no memory, malloc says so; what is freed can be had again', (t) => {
   const { module } = load<HeapExports>(file, [], 64 * MiB);
   const { exports } = module;
-  const most = (bytes: number): number[] => {
-    const addresses: number[] = [];
-    for (let p = exports['test-malloc'](bytes); p !== 0; p = exports['test-malloc'](bytes)) addresses.push(p);
-    return addresses;
-  };
   // The sizes of freed memory differ from what is asked for next: caches of one must not starve the other.
   for (const bytes of [128 * 1024, 4096, 48, 100_000, 16384, 600, MiB, 8192, 200, 20_000, 4 * MiB]) {
-    const addresses = most(bytes);
+    const addresses = most(exports, bytes);
     t.true(addresses.length * bytes > 40 * MiB, `${addresses.length} blocks of ${bytes}`);
     for (const address of addresses) exports.free(address);
   }
@@ -151,8 +153,7 @@ test('a few small objects that stay everywhere do not keep large blocks from mem
   const { module } = load<HeapExports>(file, [], 64 * MiB);
   const { exports } = module;
   exports['test-slab-bytes-max'](40 * MiB);
-  const small: number[] = [];
-  for (let p = exports['test-malloc'](smallMax); p !== 0; p = exports['test-malloc'](smallMax)) small.push(p);
+  const small = most(exports, smallMax);
   t.true(small.length * smallMax > 30 * MiB, `${small.length} small objects`);
   // One in each MiB stays.
   for (const [index, address] of small.entries()) if (index % 60 !== 0) exports.free(address);
@@ -164,22 +165,17 @@ test('a few small objects that stay everywhere do not keep large blocks from mem
 test('slabs that are free side by side serve as large blocks when there is nothing else', (t) => {
   const { module } = load<HeapExports>(file, [], 64 * MiB);
   const { exports } = module;
-  const most = (bytes: number): number[] => {
-    const addresses: number[] = [];
-    for (let p = exports['test-malloc'](bytes); p !== 0; p = exports['test-malloc'](bytes)) addresses.push(p);
-    return addresses;
-  };
   // One object in each MiB stays, so no chunk is given back; nine tenths of the memory are free.
-  const small = most(smallMax);
+  const small = most(exports, smallMax);
   for (const [index, address] of small.entries()) if (index % 60 !== 0) exports.free(address);
-  const large = most(128 * 1024);
+  const large = most(exports, 128 * 1024);
   t.true(large.length * 128 * 1024 > 40 * MiB, `${large.length} large blocks`);
   for (const address of large) {
     t.true(exports['test-usable'](address) >= 128 * 1024);
     module.memory.bytes.fill(0xaa, address >>> 0, (address >>> 0) + 128 * 1024);
   }
   for (const address of large) exports.free(address);
-  t.true(most(4096).length * 4096 > 40 * MiB, 'what was a large block serves small objects again');
+  t.true(most(exports, 4096).length * 4096 > 40 * MiB, 'what was a large block serves small objects again');
 });
 
 test('a heap of 3 GiB can be used to its end', (t) => {
