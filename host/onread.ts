@@ -2,6 +2,7 @@ import net from 'node:net';
 
 /** The part of libuv's stream handle that Node keeps to itself. */
 interface StreamHandle {
+  readonly fd?: number;
   useUserBuffer?: (buffer: Uint8Array) => void;
   /** Bytes the kernel has not taken yet. */
   writeQueueSize?: number;

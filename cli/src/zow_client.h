@@ -36,7 +36,7 @@ typedef struct zow_hello {
 	uint32_t	zh_pid;
 	int32_t		zh_fd;
 	uint32_t	zh_attach_minor;
-	uint32_t	zh_reserved;
+	uint32_t	zh_stdio;
 	char		zh_program[32];
 } zow_hello_t;
 

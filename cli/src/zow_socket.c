@@ -8,7 +8,7 @@
 /*
  * Finding the host, the greeting, and whole messages over its socket. Asks
  * for little of libc, because in WebAssembly each of these calls is an
- * import: socket, connect, read, write(v), close, geteuid, getpid.
+ * import: socket, connect, read, write(v), close, fstat, geteuid, getpid.
  */
 
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <sys/zfs_ioctl.h>
@@ -163,6 +164,23 @@ zow_explain(int error)
 	}
 }
 
+/*
+ * What the inodes of standard input and output are: by them a host on this
+ * machine makes sure that it has found this very process (pipe.ts).
+ */
+static uint32_t
+zow_stdio(void)
+{
+	uint64_t inodes[2] = { 0 };
+	struct stat st;
+
+	for (int fd = 0; fd < 2; fd++) {
+		if (fstat(fd, &st) == 0)
+			inodes[fd] = st.st_ino;
+	}
+	return ((uint32_t)(31 * inodes[0] + inodes[1]));
+}
+
 /* Says hello on a connected socket. Returns 0 or an errno. */
 static int
 zow_greet(int fd, uint32_t attach_minor, zow_hello_reply_t *reply)
@@ -174,6 +192,7 @@ zow_greet(int fd, uint32_t attach_minor, zow_hello_reply_t *reply)
 		.zh_pid = getpid(),
 		.zh_fd = fd,
 		.zh_attach_minor = attach_minor,
+		.zh_stdio = zow_stdio(),
 	};
 	struct iovec iov = { &hello, sizeof (hello) };
 	int error;

@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../devices/device.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../ioctl/core.ts';
 import type { WasmModule } from '../runtime/module.ts';
@@ -55,9 +56,10 @@ export class CoreSessions {
       'stream-records': (fiber, id, fd, buffer, length, left) =>
         this.#stream(fiber, id, (streams) => streams.readRecords(fd, memory.view(buffer, length), left)),
       'stream-write': (fiber, id, fd, buffer, length) =>
-        this.#ioctls.get(id)?.request.streams.gather(fd, memory.view(buffer, length)) === true
-          ? 0
-          : this.#stream(fiber, id, (streams) => streams.write(fd, memory.view(buffer, length)).then(() => 0)),
+        this.#stream(fiber, id, (streams) => {
+          const bytes = memory.view(buffer, length);
+          return streams.gather(fd, bytes) ? 0 : (streams.write(fd, bytes)?.then(() => 0) ?? 0);
+        }),
     };
   }
 
@@ -139,10 +141,12 @@ export class CoreSessions {
     return -exports['ioctl-submit'](id, session, request.request, address, ...lengths);
   }
 
-  #stream(fiber: number, id: number, run: (streams: IoctlRequest['streams']) => Promise<number>): number {
+  #stream(fiber: number, id: number, run: (streams: IoctlRequest['streams']) => MaybePromise<number>): number {
     const running = this.#ioctls.get(id);
     if (running === undefined) return -Errno.EBADF;
-    run(running.request.streams).then(
+    const done = run(running.request.streams);
+    if (typeof done === 'number') return done;
+    done.then(
       (value) => this.#module.scheduler.complete(fiber, value),
       (error: unknown) => this.#module.scheduler.complete(fiber, -errnoOf(error)),
     );

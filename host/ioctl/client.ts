@@ -74,6 +74,7 @@ export class HostClient implements Disposable {
         pid: process.pid,
         fd: client.fd,
         attachMinor: 0,
+        stdio: 0,
         program,
       }),
     );

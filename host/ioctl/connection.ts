@@ -3,6 +3,7 @@ import { Errno, ErrnoError, errnoName, errnoOf } from '../errno.ts';
 import { log, tracer } from '../log.ts';
 import { type Inlet, readInto } from '../onread.ts';
 import type { IoctlRequest, IoctlResult } from './core.ts';
+import { openPipe, type Peer, type Pipe, peerPid } from './pipe.ts';
 import {
   decodeFrameHeader,
   decodeHello,
@@ -124,6 +125,8 @@ export class Lane {
   /** The window that the socket reads into is `#target` itself, from `#filled` on. */
   #direct = false;
   #who: { pid: number; program: string } | undefined;
+  /** The process at the other end, when it is on this machine. */
+  #peer: Peer | undefined;
 
   /** `accepted` is paused. */
   constructor(accepted: Socket, owner: LaneOwner) {
@@ -244,6 +247,8 @@ export class Lane {
     clearTimeout(this.#helloTimer);
     const hello = decodeHello(bytes);
     this.#who = { pid: hello.pid, program: hello.program };
+    // Another process's socket that forwards, of another machine for one, has pids of its own.
+    if (peerPid(this.#socket) === hello.pid) this.#peer = hello;
     this.#enter('opening');
     this.#owner.admit(this, hello).then(
       (session) => this.#guard(() => this.#welcome(session)),
@@ -354,15 +359,18 @@ export class Lane {
     const history = payload.subarray(historyAt);
     this.#enter('running');
     this.#expectHeader();
-    const streams = new LaneStreams((parts) => this.#send(parts));
+    const streams = new LaneStreams(
+      (parts) => this.#send(parts),
+      (fd, mode) => this.#openPipe(fd, mode),
+    );
     this.#streams = streams;
     const { request, dstRoom, historyRoom } = head;
     const began = performance.now();
     trace?.({ ...this.#who, request: hex(request), src: src.length, dstRoom }, 'ioctl');
     this.#session!.ioctl({ request, cmd, src, conf, history, dstRoom, historyRoom, streams })
       .then(async (result) => {
-        // The client answers what it was asked before it reads the result, so nothing is left in flight behind it.
-        await streams.settle();
+        // Before it reads the result the client answers what it was asked, and its pipes are its own again.
+        await streams.finish();
         const errno = result.errno === 0 ? streams.takeUnreported() : result.errno;
         trace?.({ request: hex(request), errno: errnoName(errno), ms: performance.now() - began }, 'ioctl done');
         this.#reply({ ...result, errno }, head);
@@ -371,6 +379,12 @@ export class Lane {
         trace?.({ request: hex(request), error: String(error) }, 'ioctl failed');
         this.fail(errnoOf(error), error instanceof Error ? error.message : String(error));
       });
+  }
+
+  #openPipe(fd: number, mode: 'read' | 'write'): Pipe | undefined {
+    const pipe = this.#peer && openPipe(this.#peer, fd, mode);
+    if (pipe !== undefined) trace?.({ ...this.#who, fd, mode }, 'pipe of the client opened');
+    return pipe;
   }
 
   #reply(result: IoctlResult, head: IoctlHead): void {

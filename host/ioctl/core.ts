@@ -3,6 +3,8 @@
  * the server's own tests implement it with a table.
  */
 
+import type { MaybePromise } from '../devices/device.ts';
+
 /** Who opened the device. Sessions of one process know each other's file descriptors (`zc_cleanup_fd`, send progress). */
 export interface IoctlClient {
   /** Random identity the client chose at start, hex: the same for all its opens. */
@@ -20,18 +22,18 @@ export interface StreamChannel {
    * Reads once from the client's descriptor into `buffer`, as read(2): at least one byte, 0 at end of file.
    * Rejects with ErrnoError.
    */
-  read(fd: number, buffer: Uint8Array): Promise<number>;
+  read(fd: number, buffer: Uint8Array): MaybePromise<number>;
   /**
    * Reads what follows in a send stream: `left` bytes of a record, then as many records, headers whole, as the buffer has
-   * room for, and nothing behind the last. Waits until it is full, or the stream is at its end, where the count is
-   * short, or 0. Rejects with ErrnoError.
+   * room for, and nothing behind the last. It may come with less, but with whole headers, of which only the end of the
+   * file cuts one; 0 is the end. Rejects with ErrnoError.
    */
-  readRecords(fd: number, buffer: Uint8Array, left: number): Promise<number>;
+  readRecords(fd: number, buffer: Uint8Array, left: number): MaybePromise<number>;
   /**
    * Writes the whole buffer to the client's descriptor. Resolves when the buffer may be reused, which can be before
    * the client wrote it: an error of an earlier write is reported by a later one. Rejects with ErrnoError.
    */
-  write(fd: number, buffer: Uint8Array): Promise<void>;
+  write(fd: number, buffer: Uint8Array): MaybePromise<void>;
   /**
    * Copies a small write, which goes out with the next one, and soon without; its errors are reported as those of
    * `write`. False: not that small, or not now, use `write`.

@@ -84,6 +84,8 @@ export interface Hello {
   readonly fd: number;
   /** 0: a new session; else one more lane of that session. */
   readonly attachMinor: number;
+  /** By which the client's standard input and output are known again (pipe.ts); 0: not said. */
+  readonly stdio: number;
   readonly program: string;
 }
 
@@ -151,6 +153,7 @@ export function encodeHello(hello: Hello): Buffer {
   bytes.writeUInt32LE(hello.pid, 64);
   bytes.writeInt32LE(hello.fd, 68);
   bytes.writeUInt32LE(hello.attachMinor, 72);
+  bytes.writeUInt32LE(hello.stdio, 76);
   writeText(bytes, hello.program, 80, 112);
   return bytes;
 }
@@ -166,6 +169,7 @@ export function decodeHello(bytes: Buffer): Hello {
     pid: bytes.readUInt32LE(64),
     fd: bytes.readInt32LE(68),
     attachMinor: bytes.readUInt32LE(72),
+    stdio: bytes.readUInt32LE(76),
     program: readText(bytes, 80, 112),
   };
 }

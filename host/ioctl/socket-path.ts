@@ -69,6 +69,7 @@ export function probeSocket(path: string): Promise<SocketHolder | undefined> {
           pid: process.pid,
           fd: -1,
           attachMinor: 0,
+          stdio: 0,
           program: 'zow',
         }),
       );

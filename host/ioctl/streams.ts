@@ -1,9 +1,15 @@
+import type { MaybePromise } from '../devices/device.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import type { StreamChannel } from './core.ts';
+import type { Pipe } from './pipe.ts';
 import { encodeStreamRead, encodeStreamRecords, encodeStreamWriteHead, limits, ProtocolError } from './protocol.ts';
+import { RecordWalk } from './records.ts';
 
 /** Hands parts to the socket as they are, without copying; resolves when all of them left. */
 export type SendParts = (parts: Uint8Array[]) => Promise<void>;
+
+/** Opens a descriptor of the client; undefined: the client has to read and write it. */
+export type OpenPipe = (fd: number, mode: 'read' | 'write') => Pipe | undefined;
 
 /** Writes up to this size are gathered: the header of a record costs the client as much as its data. */
 const gatherBytesMax = 4096;
@@ -22,8 +28,9 @@ interface PendingWrite {
 }
 
 /**
- * The stream channel of one ioctl. A client answers in the order it was asked, so a queue of what was asked is all the
- * bookkeeping:
+ * The stream channel of one ioctl. Pipes are read and written here, where the host can open them (pipe.ts). For other
+ * descriptors, and after an error of a pipe, the client is asked to. It answers in the order it was asked, so a queue of
+ * what was asked is all the bookkeeping:
  *
  *   core ── read ──▶ STREAM_READ ──▶ ┌──────────────┐ ◀── STREAM_DATA ────── client
  *        ── write ─▶ STREAM_WRITE ─▶ │ pending (≤17)│ ◀── STREAM_WRITTEN ───
@@ -34,6 +41,9 @@ interface PendingWrite {
  */
 export class LaneStreams implements StreamChannel {
   readonly #send: SendParts;
+  readonly #openPipe: OpenPipe;
+  /** By descriptor and mode: `1 write`. Undefined: the client's own affair, until the ioctl is over. */
+  readonly #pipes = new Map<string, Pipe | undefined>();
   readonly #pending: (PendingRead | PendingWrite)[] = [];
   #windowBytes = 0;
   /** Errno of a write that the core has not been told of yet. */
@@ -42,25 +52,63 @@ export class LaneStreams implements StreamChannel {
   /** Reads one after the other, and writes too: a buffer larger than a frame must not be interleaved with another. */
   #readTurn: Promise<unknown> = Promise.resolve();
   #writeTurn: Promise<unknown> = Promise.resolve();
+  #readers = 0;
+  #writers = 0;
   #wake: (() => void) | undefined;
   /** Small writes to one descriptor that go out with what follows, at the latest when the event loop has its turn. */
   #gathered: { readonly fd: number; bytes: Buffer } | undefined;
 
-  constructor(send: SendParts) {
+  constructor(send: SendParts, openPipe: OpenPipe) {
     this.#send = send;
+    this.#openPipe = openPipe;
   }
 
-  read(fd: number, buffer: Uint8Array): Promise<number> {
-    return this.#inTurn(buffer, (max) => encodeStreamRead(fd, max));
+  read(fd: number, buffer: Uint8Array): MaybePromise<number> {
+    const now = this.#readers === 0 ? this.#pipe(fd, 'read')?.readNow(buffer) : undefined;
+    if (now !== undefined && now >= 0) return now;
+    return this.#readInTurn(async () => {
+      const pipe = this.#pipe(fd, 'read');
+      const ask = () => this.#read(buffer, (max) => encodeStreamRead(fd, max));
+      return pipe === undefined ? ask() : this.#orElse(pipe.readLater(buffer), fd, 'read', ask);
+    });
   }
 
-  readRecords(fd: number, buffer: Uint8Array, left: number): Promise<number> {
-    return this.#inTurn(buffer, (max) => encodeStreamRecords(fd, max, left));
+  readRecords(fd: number, buffer: Uint8Array, left: number): MaybePromise<number> {
+    const walk = new RecordWalk(buffer, left);
+    if (this.#readers === 0) {
+      const pipe = this.#pipe(fd, 'read');
+      if (pipe !== undefined && (readNow(pipe, walk) || walk.isWhole)) return walk.bytes;
+    }
+    return this.#readInTurn(async () => {
+      const pipe = this.#pipe(fd, 'read');
+      const ask = () => this.#read(buffer, (max) => encodeStreamRecords(fd, max, left));
+      return pipe === undefined ? ask() : this.#orElse(readLater(pipe, walk), fd, 'read', ask);
+    });
   }
 
-  #inTurn(buffer: Uint8Array, ask: (max: number) => Buffer): Promise<number> {
-    const turn = this.#readTurn.then(() => this.#read(buffer, ask));
-    this.#readTurn = turn.catch(() => undefined);
+  /** The pipe of a descriptor, opened when it is used first. */
+  #pipe(fd: number, mode: 'read' | 'write'): Pipe | undefined {
+    if (this.#ended) return undefined;
+    const key = `${fd} ${mode}`;
+    if (!this.#pipes.has(key)) this.#pipes.set(key, this.#openPipe(fd, mode));
+    return this.#pipes.get(key);
+  }
+
+  /** After an error of a pipe its client does the same, and everything after it: it gets the error, and the signal. */
+  async #orElse<T>(operation: Promise<T>, fd: number, mode: 'read' | 'write', ask: () => Promise<T>): Promise<T> {
+    try {
+      return await operation;
+    } catch {
+      this.#pipes.get(`${fd} ${mode}`)?.close();
+      this.#pipes.set(`${fd} ${mode}`, undefined);
+    }
+    return ask();
+  }
+
+  #readInTurn(read: () => Promise<number>): Promise<number> {
+    this.#readers++;
+    const turn = this.#readTurn.then(read);
+    this.#readTurn = turn.catch(() => undefined).then(() => this.#readers--);
     return turn;
   }
 
@@ -90,7 +138,7 @@ export class LaneStreams implements StreamChannel {
   #flush(): void {
     const gathered = this.#takeGathered();
     if (gathered === undefined) return;
-    this.#writeInTurn(gathered.fd, gathered.bytes).catch((error: unknown) => {
+    this.#writeInTurn(gathered.fd, [gathered.bytes])?.catch((error: unknown) => {
       if (!this.#ended && this.#unreported === 0) this.#unreported = errnoOf(error);
     });
   }
@@ -101,18 +149,32 @@ export class LaneStreams implements StreamChannel {
     return gathered;
   }
 
-  write(fd: number, buffer: Uint8Array): Promise<void> {
+  write(fd: number, buffer: Uint8Array): MaybePromise<void> {
     if (this.#gathered?.fd !== fd) this.#flush();
-    return this.#writeInTurn(fd, buffer, this.#takeGathered()?.bytes);
+    const before = this.#takeGathered()?.bytes;
+    return this.#writeInTurn(fd, before === undefined ? [buffer] : [before, buffer]);
   }
 
-  #writeInTurn(fd: number, buffer: Uint8Array, before?: Buffer): Promise<void> {
-    const turn = this.#writeTurn.then(() => this.#write(fd, buffer, before));
-    this.#writeTurn = turn.catch(() => undefined);
+  #writeInTurn(fd: number, parts: readonly Uint8Array[]): MaybePromise<void> {
+    const pipe = this.#writers === 0 ? this.#pipe(fd, 'write') : undefined;
+    const rest = pipe === undefined ? parts : behind(parts, pipe.writeNow(parts));
+    if (rest.length === 0) return undefined;
+    this.#writers++;
+    const turn = this.#writeTurn.then(() => this.#write(fd, rest));
+    this.#writeTurn = turn.catch(() => undefined).then(() => this.#writers--);
     return turn;
   }
 
-  async #write(fd: number, buffer: Uint8Array, before: Buffer = nothing): Promise<void> {
+  async #write(fd: number, parts: readonly Uint8Array[]): Promise<void> {
+    const pipe = this.#pipe(fd, 'write');
+    const ask = () => this.#askToWrite(fd, parts);
+    return pipe === undefined ? ask() : this.#orElse(pipe.writeLater(parts), fd, 'write', ask);
+  }
+
+  /** One or two parts, of which the first of two is small. */
+  async #askToWrite(fd: number, written: readonly Uint8Array[]): Promise<void> {
+    const buffer = written.at(-1)!;
+    const before = written.length === 2 ? written[0]! : nothing;
     let room = limits.streamBytes - before.length;
     for (let offset = 0; offset < buffer.length; room = limits.streamBytes) {
       const part = buffer.subarray(offset, offset + room);
@@ -139,6 +201,17 @@ export class LaneStreams implements StreamChannel {
     while (!this.#ended && this.#pending.length > 0) await this.#progress();
   }
 
+  /** The ioctl is over: its pipes are the client's alone again. */
+  async finish(): Promise<void> {
+    await this.settle();
+    this.#closePipes();
+  }
+
+  #closePipes(): void {
+    for (const pipe of this.#pipes.values()) pipe?.close();
+    this.#pipes.clear();
+  }
+
   /** The error of a write that nobody was told of, 0 if there is none; it counts as reported from here on. */
   takeUnreported(): number {
     const errno = this.#unreported;
@@ -149,6 +222,7 @@ export class LaneStreams implements StreamChannel {
   /** The client is gone: whatever waits fails with EINTR, as a system call would. */
   end(): void {
     this.#ended = true;
+    this.#closePipes();
     for (const pending of this.#pending.splice(0)) {
       if (pending.kind === 'read') pending.reject(interrupted());
     }
@@ -218,6 +292,37 @@ export class LaneStreams implements StreamChannel {
     this.#wake = undefined;
     wake?.();
   }
+}
+
+/** Reads what is there. True: the buffer is as full as it gets, or the stream is at its end. */
+function readNow(pipe: Pipe, walk: RecordWalk): boolean {
+  for (let window = walk.window(); window !== undefined; window = walk.window()) {
+    const count = pipe.readNow(window);
+    if (count < 0) return false;
+    if (count === 0) return true;
+    walk.took(count);
+  }
+  return true;
+}
+
+/** Waits until there is something to hand on; an error behind it is left to the next read. */
+async function readLater(pipe: Pipe, walk: RecordWalk): Promise<number> {
+  do {
+    const count = await pipe.readLater(walk.window()!);
+    if (count === 0) break;
+    walk.took(count);
+  } while (!readNow(pipe, walk) && !walk.isWhole);
+  return walk.bytes;
+}
+
+/** What is left of the parts behind the first `count` bytes. */
+function behind(parts: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  for (const part of parts) {
+    if (count < part.byteLength) rest.push(part.subarray(count));
+    count = Math.max(0, count - part.byteLength);
+  }
+  return rest;
 }
 
 function interrupted(): ErrnoError {

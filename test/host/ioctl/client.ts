@@ -100,6 +100,7 @@ export const hello: Hello = {
   pid: 4242,
   fd: 3,
   attachMinor: 0,
+  stdio: 0,
   program: 'test',
 };
 

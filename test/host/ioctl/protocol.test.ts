@@ -33,10 +33,11 @@ test('a hello survives the wire', (t) => {
       u32,
       i32,
       u32,
+      u32,
       printable(31),
-      (version, cmdSize, release, identity, pid, fd, attachMinor, program) => {
+      (version, cmdSize, release, identity, pid, fd, attachMinor, stdio, program) => {
         const process = Buffer.from(identity).toString('hex');
-        const hello = { version, cmdSize, release, process, pid, fd, attachMinor, program };
+        const hello = { version, cmdSize, release, process, pid, fd, attachMinor, stdio, program };
         const bytes = encodeHello(hello);
         t.is(bytes.length, helloBytes);
         t.deepEqual(decodeHello(bytes), hello);
@@ -59,7 +60,16 @@ test('a hello reply survives the wire', (t) => {
 });
 
 test('text is cut to its field between characters, and control characters do not reach the logs', (t) => {
-  const hello = { version: 1, cmdSize: 1, release: '', process: '00'.repeat(16), pid: 1, fd: 1, attachMinor: 0 };
+  const hello = {
+    version: 1,
+    cmdSize: 1,
+    release: '',
+    process: '00'.repeat(16),
+    pid: 1,
+    fd: 1,
+    attachMinor: 0,
+    stdio: 0,
+  };
   t.is(decodeHello(encodeHello({ ...hello, program: 'é'.repeat(40) })).program, 'é'.repeat(15));
   t.is(decodeHello(encodeHello({ ...hello, program: 'a\nb\u001b[31m\u2028' })).program, 'a?b?[31m?');
 });
