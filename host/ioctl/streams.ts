@@ -81,7 +81,11 @@ export class LaneStreams implements StreamChannel {
     }
     return this.#readInTurn(async () => {
       const pipe = this.#pipe(fd, 'read');
-      const ask = () => this.#read(buffer, (max) => encodeStreamRecords(fd, max, left));
+      const ask = async () => {
+        // What the pipe gave is gone from it, and the client would go on behind it.
+        if (walk.bytes > 0) throw new ErrnoError(Errno.EIO, 'read of the pipe');
+        return this.#read(buffer, (max) => encodeStreamRecords(fd, max, left));
+      };
       return pipe === undefined ? ask() : this.#orElse(readLater(pipe, walk), fd, 'read', ask);
     });
   }
@@ -305,7 +309,7 @@ function readNow(pipe: Pipe, walk: RecordWalk): boolean {
   return true;
 }
 
-/** Waits until there is something to hand on; an error behind it is left to the next read. */
+/** Waits until there is something to hand on. */
 async function readLater(pipe: Pipe, walk: RecordWalk): Promise<number> {
   do {
     const count = await pipe.readLater(walk.window()!);
