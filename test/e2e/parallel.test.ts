@@ -199,3 +199,28 @@ test('threads of one program change several pools at once', async (t) => {
   t.is((await lab.zpool('list', '-Ho', 'name')).trim().split('\n').sort().join(), [...pools].sort().join());
   await lab.stop();
 });
+
+test('every search lists every pool, and imports succeed, while others look at the same pools', async (t) => {
+  const lab = await Lab.open(t);
+  const pools = ['one', 'two', 'three'];
+  await lab.start();
+  for (const pool of pools) await lab.zpool('create', pool, lab.disk(pool, 64 * MiB));
+  await lab.zpool('export', '-a');
+  const zpool = (...args: string[]) =>
+    execute(join(root, 'cli/native/bin/zpool'), args, { vars: { ZOW_SOCKET: lab.socket } });
+  const searches = await Promise.all(Array.from({ length: 16 }, () => zpool('import', '-d', lab.disks)));
+  const found = searches.map(({ stdout }) => [...stdout.matchAll(/pool: (\S+)/g)].map(([, name]) => name).sort());
+  t.deepEqual(
+    found,
+    Array.from(searches, () => [...pools].sort()),
+  );
+  const [imports] = await Promise.all([
+    Promise.all(pools.map((pool) => zpool('import', '-d', lab.disks, pool))),
+    Promise.all(Array.from({ length: 8 }, () => zpool('import', '-d', lab.disks))),
+  ]);
+  t.deepEqual(
+    imports.map(({ code, stderr }) => ({ code, stderr })),
+    pools.map(() => ({ code: 0, stderr: '' })),
+  );
+  await lab.stop();
+});

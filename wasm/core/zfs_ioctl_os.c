@@ -54,6 +54,9 @@ static list_t sessions;
 static list_t processes;
 static kmutex_t closing_lock;
 static kcondvar_t closing_cv;	/* a session has closed */
+static list_t loading;		/* pools that ioctls import or look into */
+static kmutex_t loading_lock;
+static kcondvar_t loading_cv;	/* one of them is through */
 
 ioctl_request_t *
 ioctl_current(void)
@@ -414,15 +417,81 @@ pool_can_leave(const char *name)
 	return (error);
 }
 
-static int
-ioctl_run(unsigned int number, zfs_cmd_t *zc)
+typedef struct loading {
+	list_node_t	ld_node;
+	uint64_t	ld_guid;	/* of the pool */
+} loading_t;
+
+static boolean_t
+is_loading(uint64_t guid)
 {
+	for (loading_t *ld = list_head(&loading); ld != NULL;
+	    ld = list_next(&loading, ld)) {
+		if (ld->ld_guid == guid)
+			return (B_TRUE);
+	}
+	return (B_FALSE);
+}
+
+/* The pool that an ioctl imports or looks into; 0: none. */
+static uint64_t
+pool_to_load(const ioctl_request_t *r)
+{
+	nvlist_t *config;
+	uint64_t guid = 0;
+
+	if (r->r_number == ZFS_IOC_POOL_IMPORT)
+		return (r->r_cmd->zc_guid);
+	if (r->r_number != ZFS_IOC_POOL_TRYIMPORT || nvlist_unpack(
+	    (char *)r->r_conf, r->r_conf_len, &config, KM_SLEEP) != 0)
+		return (0);
+	(void) nvlist_lookup_uint64(config, ZPOOL_CONFIG_POOL_GUID, &guid);
+	nvlist_free(config);
+	return (guid);
+}
+
+/*
+ * While a search looks into a pool, upstream has that open under another name:
+ * for all others, searches and imports, it is in use already, so that they
+ * miss it or fail. Here they wait.
+ */
+static int
+load_run(ioctl_request_t *r, uint64_t guid)
+{
+	loading_t self = { .ld_guid = guid };
+
+	mutex_enter(&loading_lock);
+	while (is_loading(guid)) {
+		if (cv_wait_sig(&loading_cv, &loading_lock) == 0) {
+			mutex_exit(&loading_lock);
+			return (SET_ERROR(EINTR));
+		}
+	}
+	list_insert_tail(&loading, &self);
+	mutex_exit(&loading_lock);
+	int error = zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST,
+	    r->r_cmd, 0);
+	mutex_enter(&loading_lock);
+	list_remove(&loading, &self);
+	cv_broadcast(&loading_cv);
+	mutex_exit(&loading_lock);
+	return (error);
+}
+
+static int
+ioctl_run(ioctl_request_t *r)
+{
+	zfs_cmd_t *zc = r->r_cmd;
+	uint64_t guid = pool_to_load(r);
 	int error = 0;
 
-	if (number == ZFS_IOC_POOL_EXPORT || number == ZFS_IOC_POOL_DESTROY)
+	if (guid != 0)
+		return (load_run(r, guid));
+	if (r->r_number == ZFS_IOC_POOL_EXPORT ||
+	    r->r_number == ZFS_IOC_POOL_DESTROY)
 		error = pool_can_leave(zc->zc_name);
 	return (error != 0 ? error :
-	    zfsdev_ioctl_common(number - ZFS_IOC_FIRST, zc, 0));
+	    zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST, zc, 0));
 }
 
 /*
@@ -486,7 +555,7 @@ ioctl_work(void *arg)
 	if (s->s_closing)
 		error = SET_ERROR(EINTR);
 	if (error == 0)
-		error = ioctl_run(r->r_number, zc);
+		error = ioctl_run(r);
 
 	allow_log_exit(s->s_process, allow_log);
 	fiber_current->f_context = NULL;
@@ -553,12 +622,18 @@ zfsdev_attach(void)
 	    offsetof(client_process_t, cp_node));
 	mutex_init(&closing_lock, NULL, MUTEX_DEFAULT, NULL);
 	cv_init(&closing_cv, NULL, CV_DEFAULT, NULL);
+	list_create(&loading, sizeof (loading_t), offsetof(loading_t, ld_node));
+	mutex_init(&loading_lock, NULL, MUTEX_DEFAULT, NULL);
+	cv_init(&loading_cv, NULL, CV_DEFAULT, NULL);
 	return (0);
 }
 
 void
 zfsdev_detach(void)
 {
+	cv_destroy(&loading_cv);
+	mutex_destroy(&loading_lock);
+	list_destroy(&loading);
 	cv_destroy(&closing_cv);
 	mutex_destroy(&closing_lock);
 	list_destroy(&sessions);
