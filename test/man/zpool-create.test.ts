@@ -69,6 +69,8 @@ test('zpool create refuses what the page forbids: 1 for what cannot be, 2 for wh
     [['create', '-m', 'none', 'x'.repeat(300), a], 1, /name is too long/],
     [['create', 'tank', a], 1, /pool already exists/],
     [['create', '-t', 'tank', 'x', a], 1, /pool already exists/],
+    [['create', '-t', '9x', 'x', a], 1, /cannot create 'x': invalid argument for this pool operation/],
+    [['create', '-t', 'mirror', 'x', a], 1, /cannot create 'x': invalid argument for this pool operation/],
     [['create', 'tmp', a], 1, /mountpoint '\/tmp' exists and is not empty\n\s*use '-m' option/],
     [['create', 'x', '/nowhere/disk'], 1, /cannot resolve path '\/nowhere\/disk'/],
     [['create', 'x', 'nodisk'], 1, /cannot open 'nodisk': no such device in \/dev/],

@@ -27,6 +27,7 @@
 #include <sys/nvpair.h>
 #include <sys/spa_impl.h>
 #include <sys/txg.h>
+#include <zfs_namecheck.h>
 
 #include "compat.h"
 #include "seam.h"
@@ -478,6 +479,27 @@ load_run(ioctl_request_t *r, uint64_t guid)
 	return (error);
 }
 
+/*
+ * Upstream checks a new pool's name, not its temporary one: a pool whose name
+ * no program takes is in use for ever.
+ */
+static int
+temporary_name_check(const ioctl_request_t *r)
+{
+	nvlist_t *props;
+	const char *name;
+	int error = 0;
+
+	if (nvlist_unpack((char *)r->r_src, r->r_src_len, &props,
+	    KM_SLEEP) != 0)
+		return (0);
+	if (nvlist_lookup_string(props, zpool_prop_to_name(ZPOOL_PROP_TNAME),
+	    &name) == 0 && pool_namecheck(name, NULL, NULL) != 0)
+		error = SET_ERROR(EINVAL);
+	nvlist_free(props);
+	return (error);
+}
+
 static int
 ioctl_run(ioctl_request_t *r)
 {
@@ -490,6 +512,8 @@ ioctl_run(ioctl_request_t *r)
 	if (r->r_number == ZFS_IOC_POOL_EXPORT ||
 	    r->r_number == ZFS_IOC_POOL_DESTROY)
 		error = pool_can_leave(zc->zc_name);
+	else if (r->r_number == ZFS_IOC_POOL_CREATE && r->r_src_len != 0)
+		error = temporary_name_check(r);
 	return (error != 0 ? error :
 	    zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST, zc, 0));
 }
