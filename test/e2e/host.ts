@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { stringify } from 'yaml';
 import type { ListenerAddress } from '../../host/nbd/listener.ts';
+import releases from '../../zfs-src/releases.json' with { type: 'json' };
 import { Client } from '../host/nbd/client.ts';
 import { IoctlWatch } from '../ioctls/record.ts';
 
@@ -158,6 +159,8 @@ export interface HostOptions {
   /** Parts of the configuration beside the sockets. */
   readonly config?: object;
   readonly vars?: NodeJS.ProcessEnv;
+  /** Another release of OpenZFS than the default: the host, and the programs from then on, run from the checkout. */
+  readonly release?: string;
 }
 
 /** Directory, disks and host of one test. */
@@ -168,6 +171,7 @@ export class Lab {
   readonly nbdSocket: string;
   #host: ChildProcess | undefined;
   #hostLog = '';
+  #release: string | undefined;
   readonly #ioctls = new IoctlWatch(test.meta.file);
   #ended: Promise<number | null> | undefined;
   readonly #clients: Client[] = [];
@@ -248,7 +252,8 @@ export class Lab {
   }
 
   /** Starts a host and resolves with its exit code. */
-  launch({ config = {}, vars = {} }: HostOptions = {}): Promise<number | null> {
+  launch({ config = {}, vars = {}, release }: HostOptions = {}): Promise<number | null> {
+    this.#release = release === releases.default ? undefined : release;
     const file = join(this.directory, 'pool.yaml');
     const whole = { socket: 'run/zow.sock', memory: '512M', pools: {}, nbd: [{ unix: 'run/nbd.sock' }], ...config };
     writeFileSync(file, stringify(whole));
@@ -257,11 +262,10 @@ export class Lab {
 
   /** Starts `zow serve FILE` and resolves with its exit code. */
   serve(file: string, vars: NodeJS.ProcessEnv = {}): Promise<number | null> {
-    const command = native ? process.execPath : join(root, 'cli/bin/zow');
-    const args = native ? [join(import.meta.dirname, 'serve-native.ts'), file] : ['serve', '--no-hints', file];
-    const child = spawn(command, args, {
+    const [command, ...args] = this.#serveCommand;
+    const child = spawn(command!, [...args, file], {
       cwd: this.directory,
-      env: { ...process.env, TMPDIR: this.directory, ...IoctlWatch.vars, ...vars },
+      env: { ...process.env, TMPDIR: this.directory, ...IoctlWatch.vars, ...this.#releaseVars, ...vars },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#host = child;
@@ -277,6 +281,23 @@ export class Lab {
     });
     this.#ended = new Promise((resolve) => child.on('close', resolve));
     return this.#ended;
+  }
+
+  get #serveCommand(): string[] {
+    if (this.#release !== undefined) return [process.execPath, join(root, 'cli/main.ts'), 'serve', '--no-hints'];
+    if (native) return [process.execPath, join(import.meta.dirname, 'serve-native.ts')];
+    return [zowCommand, 'serve', '--no-hints'];
+  }
+
+  /** Chooses the release, where the checkout's sources run. */
+  get #releaseVars(): NodeJS.ProcessEnv {
+    return this.#release === undefined ? {} : { ZOW_RELEASE: this.#release };
+  }
+
+  /** The command of one of the programs. */
+  #program(program: string): [string, ...string[]] {
+    if (this.#release !== undefined) return [process.execPath, join(root, 'cli/program.ts'), program];
+    return [join(programFolder, program)];
   }
 
   /** Ends the host as an operator does. Rejects unless it exits with 0 and leaves no socket behind. */
@@ -322,13 +343,15 @@ export class Lab {
 
   /** Runs one of the programs against the host, whatever its exit code. */
   run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
-    const vars = { ZOW_SOCKET: this.socket, ...options.vars };
-    return execute(join(programFolder, program), args, { ...options, vars });
+    const vars = { ZOW_SOCKET: this.socket, ...this.#releaseVars, ...options.vars };
+    const [command, ...first] = this.#program(program);
+    return execute(command, [...first, ...args], { ...options, vars });
   }
 
   /** Runs a program that must exit with 0. Its stdout. */
   #must(program: string, args: readonly string[]): Promise<string> {
-    return must(join(programFolder, program), args, { vars: { ZOW_SOCKET: this.socket } });
+    const [command, ...first] = this.#program(program);
+    return must(command, [...first, ...args], { vars: { ZOW_SOCKET: this.socket, ...this.#releaseVars } });
   }
 
   zpool(...args: string[]): Promise<string> {
