@@ -246,7 +246,10 @@ ready('block devices are looked at as by the native ones', async (t) => {
     t.regex(refused.stderr, /contains a filesystem of type 'ext4'/);
     t.deepEqual(refused, await natively(`zpool create block ${device}`));
     await ok(`zpool create -f block ${device} && zpool export block`);
-    for (const line of ['zpool import', 'zpool import -s', `zpool import -d ${device}`, `zdb -l ${device}`]) {
+    for (const line of [
+      ...['zpool import', 'zpool import -s', 'zpool import -d /dev'],
+      ...[`zpool import -d ${device}`, `zpool import -s -d ${device}`, `zdb -l ${device}`],
+    ]) {
       const found = await sh(line);
       t.regex(found.stdout, /block/);
       t.deepEqual(found, await natively(line), line);
