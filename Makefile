@@ -27,6 +27,7 @@ test: test-ready		## lint, then run all tests; T="test/host/nbd/*" runs some
 	@$(NODE) test/run.ts $(T)
 
 test-ready: bundle native
+	@./build.sh $(if $(filter 1,$(ZOW_LONG)),wasm,check) --release 2.3.2
 	@./build.sh test-tools
 
 lint:				## types, format and style of all TypeScript and C

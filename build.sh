@@ -11,6 +11,7 @@ targets:
   fetch       bring, verify and unpack the sources of the release
   wasm        compile the core and the programs to WebAssembly (the default)
   core        only the core, zow.wasm
+  check       whether the core compiles and links, without optimising it
   native      compile zpool, zfs, zdb, zstream, zinject, ztest and test programs of upstream's for this
               machine: cli/native/bin for the default release, else build/RELEASE/native/bin
   all         wasm and native
@@ -138,7 +139,7 @@ targets=()
 options=()
 while [ $# -gt 0 ]; do
 	case $1 in
-	fetch | wasm | core | native | test-tools) targets+=("$1") ;;
+	fetch | wasm | core | check | native | test-tools) targets+=("$1") ;;
 	all) targets+=(wasm native) ;;
 	clean)
 		rm -rf build dist cli/native/bin
@@ -165,7 +166,7 @@ if [ "${targets[*]}" = test-tools ]; then
 	bring_test_tools
 	exit 0
 fi
-case " ${targets[*]} " in *' wasm '* | *' core '*) bring_wasm_tools ;; esac
+case " ${targets[*]} " in *' wasm '* | *' core '* | *' check '*) bring_wasm_tools ;; esac
 case " ${targets[*]} " in *' native '*) bring_native_tools ;; esac
 
 exec "$(node_binary)" zfs-src/build.ts "${targets[@]}" "${options[@]}"

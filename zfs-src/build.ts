@@ -19,6 +19,7 @@ const TARGETS: Readonly<Record<string, { plan: (context: Context) => Plan; only?
   native: { plan: nativePlan },
   wasm: { plan: wasmPlan },
   core: { plan: wasmPlan, only: CORE.output },
+  check: { plan: wasmPlan, only: CORE.output },
 };
 
 /** Runs make on a plan. What compilers print is passed on, except that a full disk becomes one line. */
@@ -72,6 +73,7 @@ async function main(signal: AbortSignal): Promise<void> {
       tree,
       musl: 'zfs-src/upstream/libc/libc-top-half/musl',
       debug: values.debug,
+      check: target === 'check',
       tools: findTools(target === 'native' ? 'native' : 'wasm'),
     });
     await make(

@@ -26,6 +26,8 @@ export interface Context {
   /** Where musl is unpacked. */
   readonly musl: string;
   readonly debug: boolean;
+  /** Whether it only has to compile and link, as fast as that goes: without optimising, in a folder of its own. */
+  readonly check: boolean;
   readonly tools: Toolchain;
 }
 

@@ -40,7 +40,7 @@ class Wasm {
 
   constructor(context: Context) {
     this.context = context;
-    this.folder = `build/${context.release}/${context.debug ? 'wasm-debug' : 'wasm'}`;
+    this.folder = `build/${context.release}/${context.check ? 'check' : context.debug ? 'wasm-debug' : 'wasm'}`;
     this.#musl = context.musl;
     this.upstream = readUpstream(context.root, context.tree, {
       cpu: 'none',
@@ -63,6 +63,7 @@ class Wasm {
     ];
     return [
       ...units.WASM_FLAGS,
+      this.context.check ? '-O0' : '-O2',
       this.context.debug ? '-g' : '-g0',
       `-ffile-prefix-map=${tree}/=`,
       ...system.flatMap((path) => ['-isystem', path]),
