@@ -127,6 +127,7 @@ export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed_conf.c': ['-Dfdatasync=zow_no_sync'],
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
+  'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/preempt.h'],
   'module/lua/': ['-I{tree}/module/lua'],
   'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],
   'stdio/__stdio_seek.c': ['-D__lseek=lseek', '-include', 'unistd.h'],
@@ -134,7 +135,7 @@ export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
 
 /** Features of wasm that every engine with JSPI has. */
 export const WASM_FLAGS = [
-  ...['--target=wasm32-unknown-unknown', '-O2', '-nostdlibinc', '-fno-strict-aliasing', '-ffile-compilation-dir=.'],
+  ...['--target=wasm32-unknown-unknown', '-nostdlibinc', '-fno-strict-aliasing', '-ffile-compilation-dir=.'],
   ...['-mbulk-memory', '-msimd128', '-mnontrapping-fptoint', '-msign-ext', '-mmutable-globals', '-mmultivalue'],
   ...['-mllvm', '-wasm-enable-sjlj', '-D__linux__', '-D__wasilibc_unmodified_upstream=1'],
   ...['-D_WASI_EMULATED_PROCESS_CLOCKS', '-D_WASI_EMULATED_SIGNAL', '-D_WASI_EMULATED_MMAN', '-D_WASI_EMULATED_GETPID'],

@@ -1,6 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { HostClient } from '../../host/ioctl/client.ts';
+import { QueryKind } from '../../host/ioctl/protocol.ts';
+import { decodeKstat, kstatText } from '../../host/kstats.ts';
 import { Lab, MiB, noise, root } from './host.ts';
 
 /** What a host tells of itself: `zow kstat` and `zow tunable`, for people and for programs. */
@@ -133,6 +136,30 @@ test('everything can be read at once, while pools come and go', async (t) => {
   t.true(rest.length > 10);
   const closed = await lab.shell(`${join(root, 'cli/bin/zow')} kstat | head -n 1`);
   t.deepEqual([closed.code, closed.stderr], [0, '']);
+  await lab.stop();
+});
+
+test('checksums are measured for who asks, and others have their turn meanwhile', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start();
+  const all = JSON.parse(await says(lab, 'kstat', '-j')) as KstatJson[];
+  t.false(all.some(({ name }) => name === 'chksum_bench'));
+  const client = () => HostClient.connect(lab.socket, 'test');
+  using asking = await client();
+  using other = await client();
+  let measured = '';
+  let answers = 0;
+  const bench = (async () => {
+    for await (const packed of asking.query({ kind: QueryKind.kstats, text: 'zfs/chksum_bench' })) {
+      measured = kstatText(decodeKstat(packed));
+    }
+  })();
+  while (measured === '') {
+    for await (const _ of other.query({ kind: QueryKind.kstats, text: 'zfs/arcstats' })) answers++;
+  }
+  await bench;
+  t.regex(measured, /\nimplementation +1k +4k [\s\S]*\nblake3-\S+( +[1-9]\d*){8}\n/);
+  t.true(answers > 10, `${answers} answers`);
   await lab.stop();
 });
 

@@ -14,6 +14,9 @@ test('patterns are those of a shell, part by part', (t) => {
     ['zfs/tank/txgs', 'zfs/t?nk/[st]xg*', true],
     ['zfs/tank/txgs', 'zfs/tank/[!t]*', false],
     ['zfs/a:b/txgs', 'zfs/a:b/txgs', true],
+    ['zfs/chksum_bench', '', false],
+    ['zfs/chksum_bench', 'zfs/*', false],
+    ['zfs/chksum_bench', 'zfs/chksum_bench', true],
   ];
   for (const [path, pattern, expected] of cases)
     t.is(parseKstatPattern(pattern).matches(path), expected, `${path} ${pattern}`);

@@ -358,6 +358,9 @@ raw_call(kstat_entry_t *ke, text_t *t, char **buf, size_t *size, void *data)
 		text_add(t, *buf);
 }
 
+/* preempt.h */
+int kstat_raw_reads;
+
 static void
 read_raw(kstat_entry_t *ke, nvlist_t *nvl)
 {
@@ -372,6 +375,7 @@ read_raw(kstat_entry_t *ke, nvlist_t *nvl)
 		return;
 	}
 	buf = kmem_alloc(size, KM_SLEEP);
+	kstat_raw_reads++;
 	if (ke->ke_headers != NULL && !(ksp->ks_flags & KSTAT_FLAG_NO_HEADERS))
 		raw_call(ke, &t, &buf, &size, NULL);
 	else if (!(ksp->ks_flags & KSTAT_FLAG_NO_HEADERS))
@@ -386,6 +390,7 @@ read_raw(kstat_entry_t *ke, nvlist_t *nvl)
 		if (n % YIELD_ROWS == YIELD_ROWS - 1)
 			fiber_yield();
 	}
+	kstat_raw_reads--;
 	kmem_free(buf, size);
 	text_to_nvlist(&t, nvl);
 }
