@@ -116,12 +116,14 @@ function tunableLine({ name, value, type, writable, description }: Tunable, verb
 
 export interface EventsOptions {
   readonly follow?: boolean;
-  readonly after?: number;
+  /** An eid, and the seconds of its event's time. */
+  readonly after?: readonly [eid: number, seconds: number | undefined];
 }
 
 /** `zow events`: the pools' events, one JSON object a line. */
 export function eventsCommand(socket: string | undefined, { follow, after }: EventsOptions): Promise<number> {
   return withHost(socket, async (host) => {
-    for await (const event of poolEvents(host, { follow, after })) show(`${eventLine(event)}\n`);
+    for await (const event of poolEvents(host, { follow, after: after?.[0], afterSeconds: after?.[1] }))
+      show(`${eventLine(event)}\n`);
   });
 }

@@ -7,7 +7,14 @@ import { check } from '../host/serve/check.ts';
 import { ExitCode } from '../host/serve/errors.ts';
 import { explain, serve } from '../host/serve/serve.ts';
 import packageJson from '../package.json' with { type: 'json' };
-import { eventsCommand, type KstatOptions, kstatCommand, type TunableOptions, tunableCommand } from './inspect.ts';
+import {
+  type EventsOptions,
+  eventsCommand,
+  type KstatOptions,
+  kstatCommand,
+  type TunableOptions,
+  tunableCommand,
+} from './inspect.ts';
 import { PROGRAMS } from './programs.ts';
 
 const SERVE_HELP = `
@@ -57,8 +64,9 @@ sets it at each start.
 
 const EVENTS_HELP = `
 Each line has at least class, eid and time ([seconds, nanoseconds]). An integer above 2^53-1 is a string of its digits.
-A reader that comes back goes on with --after and the last eid it has seen. eids count from 1 at each start of the host;
-if the host does not have the event with this eid, all that it has are shown.`;
+A reader that comes back goes on with --after and the last eid it has seen, as 42@1795387691: behind the @ are the
+seconds of that event's time. eids count from 1 at each start of the host: if the host does not have the event with this
+eid, or that is of another time, all that it has are shown.`;
 
 /** `zow` except for its programs: parses the command line and runs it. Resolves with the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -118,9 +126,9 @@ export async function main(args: readonly string[]): Promise<number> {
     .command('events')
     .description("show the pools' events, one JSON object a line")
     .option('-f, --follow', 'go on with those to come')
-    .option('-a, --after <eid>', 'only events after the one with this eid', eventId)
+    .option('-a, --after <eid[@seconds]>', 'only events after the one with this eid', eventId)
     .addHelpText('after', EVENTS_HELP)
-    .action(async (options: { follow?: boolean; after?: number }) => {
+    .action(async (options: EventsOptions) => {
       code = await eventsCommand(socket(), options);
     });
   for (const [name, description] of Object.entries(PROGRAMS)) {
@@ -136,10 +144,10 @@ export async function main(args: readonly string[]): Promise<number> {
   return code;
 }
 
-function eventId(text: string): number {
-  const eid = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(eid)) throw new InvalidArgumentError('It is a number such as 42.');
-  return eid;
+function eventId(text: string): [eid: number, seconds: number | undefined] {
+  const [, eid, seconds] = /^(\d{1,15})(?:@(\d{1,15}))?$/.exec(text) ?? [];
+  if (eid === undefined) throw new InvalidArgumentError('It is a number such as 42, or 42@1795387691.');
+  return [Number(eid), seconds === undefined ? undefined : Number(seconds)];
 }
 
 async function checkCommand(file: string, socket: string | undefined): Promise<number> {

@@ -7,6 +7,8 @@ import { ZfsCmd, zfsCmdBytes } from './ioctl/zfs-cmd.ts';
 const eventsNext = 0x5a81;
 const eventsSeek = 0x5a83;
 const nonBlocking = 1n;
+/** ZEVENT_SEEK_START, in the place of an eid. */
+const seekStart = 0;
 
 /** Room for one event; upstream's largest, a checksum ereport with its histograms, has some 10 KiB. */
 const eventRoomBytes = 64 * 1024;
@@ -28,6 +30,8 @@ export interface PoolEvent {
 export interface EventOptions {
   /** Only events after the one with this eid; all, where the host does not have it (any more, or since its start). */
   readonly after?: number | undefined;
+  /** The first part of that event's `time`. Where the event with this eid is of another time, it is another host's: all are shown. */
+  readonly afterSeconds?: number | undefined;
   /** Waits for events to come, for ever; else ends after the last that is there. */
   readonly follow?: boolean | undefined;
 }
@@ -42,15 +46,25 @@ export interface EventSource {
 /** The pools' events, oldest first. Ends by itself only without `follow`. Rejects when the source is gone. */
 export async function* poolEvents(
   source: EventSource,
-  { after = 0, follow = false }: EventOptions = {},
+  { after = 0, afterSeconds, follow = false }: EventOptions = {},
 ): AsyncGenerator<PoolEvent> {
   // What the host does not have any more leaves the cursor before the oldest that it has: all of them are newer.
-  if (after > 0) await seek(source, after);
+  if (after > 0 && (await isOf(source, after, afterSeconds))) await seek(source, after);
   for (;;) {
     const event = await next(source, follow);
     if (event === undefined) return;
     yield event;
   }
+}
+
+/** Whether event `eid`, if it is there, is of that time; the cursor is at the start. */
+async function isOf(source: EventSource, eid: number, seconds: number | undefined): Promise<boolean> {
+  if (seconds === undefined) return true;
+  let event = await next(source, false);
+  while (event !== undefined && event.eid < eid) event = await next(source, false);
+  await seek(source, seekStart);
+  const [time] = event?.eid === eid ? (event.members.get('time') as readonly bigint[]) : [];
+  return time === undefined || Number(time) === seconds;
 }
 
 /** Moves the cursor behind event `eid`, if it is there. */

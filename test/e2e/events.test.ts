@@ -3,7 +3,7 @@ import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'ava';
-import { Lab, noise, root, until } from './host.ts';
+import { Lab, noise, root, sleep, until } from './host.ts';
 
 /** zpool events and zow events: what happened, as it happens, and errors as ereports. */
 
@@ -119,6 +119,34 @@ test('zow events follows as JSON lines, and a reader that comes back goes on whe
   await lab.zdb('tank');
 });
 
+test('a reader that comes back to another host misses nothing', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start();
+  await lab.zpool('create', 'tank', lab.disk('a'));
+  const read = async (...args: string[]) => {
+    const { code, stdout, stderr } = await lab.zow('events', ...args);
+    t.is(code, 0, stderr);
+    return stdout === ''
+      ? []
+      : stdout
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line) as EventJson);
+  };
+  const { eid, time } = (await read())[2]!;
+  const here = `${eid}@${time[0]}`;
+  t.is((await read('--after', here))[0]!.eid, eid + 1);
+  await lab.zpool('export', 'tank');
+  await lab.stop();
+  await sleep(1000);
+  await lab.start();
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  t.is((await read('--after', here))[0]!.eid, 1);
+  t.is((await read('--after', `100000@${time[0]}`))[0]!.eid, 1);
+  t.is((await read('--after', String(eid)))[0]!.eid, eid + 1, 'without the time it cannot know');
+  await lab.finish('tank');
+});
+
 test('zow events ends quietly when its reader goes away', async (t) => {
   const lab = await Lab.open(t);
   await lab.start();
@@ -129,6 +157,7 @@ test('zow events ends quietly when its reader goes away', async (t) => {
   for (const args of [
     ['--after', 'x'],
     ['--after', '-1'],
+    ['--after', '1@'],
     ['-f', 'more'],
   ]) {
     const { code, stderr } = await lab.zow('events', ...args);
