@@ -128,6 +128,14 @@ export function dice(seed: number): (n: number) => number {
   };
 }
 
+// The test runner was killed: so is this file's process, which would go on without it.
+process.once('disconnect', () => process.exit());
+
+/** A command that is killed when this process ends, however that ends: a host would go on for ever. */
+function endingWithUs(...command: string[]): [string, ...string[]] {
+  return ['setpriv', '--pdeathsig', 'KILL', ...command];
+}
+
 function once(act: () => void): () => void {
   let done = false;
   return () => {
@@ -262,8 +270,8 @@ export class Lab {
 
   /** Starts `zow serve FILE` and resolves with its exit code. */
   serve(file: string, vars: NodeJS.ProcessEnv = {}): Promise<number | null> {
-    const [command, ...args] = this.#serveCommand;
-    const child = spawn(command!, [...args, file], {
+    const [command, ...args] = endingWithUs(...this.#serveCommand, file);
+    const child = spawn(command, args, {
       cwd: this.directory,
       env: { ...process.env, TMPDIR: this.directory, ...IoctlWatch.vars, ...this.#releaseVars, ...vars },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -394,7 +402,8 @@ export class Lab {
     return this.#spawn(join(programFolder, program), args);
   }
 
-  #spawn(command: string, args: readonly string[]): ChildProcess {
+  #spawn(...line: [string, readonly string[]]): ChildProcess {
+    const [command, ...args] = endingWithUs(line[0], ...line[1]);
     const child = spawn(command, args, {
       env: { ...process.env, ZOW_SOCKET: this.socket },
       stdio: ['ignore', 'pipe', 'pipe'],
