@@ -49,7 +49,8 @@ typedef struct volume_handle {
 
 /* Made with the minor, gone with it: zv_zso. */
 struct zvol_state_os {
-	int	zso_unused;
+	/* txgs with a record of the log that does not only point to blocks. */
+	uint64_t	zso_logged_txg[TXG_SIZE];
 };
 
 typedef enum volume_op {
@@ -88,6 +89,72 @@ zvol_os_is_zvol(const char *path)
 }
 
 /*
+ * A block that dmu_sync() has written already, for an earlier record of the
+ * same txg: has this record point there, too. EAGAIN: the block has changed
+ * since.
+ */
+static int
+zvol_get_synced(zvol_state_t *zv, lr_write_t *lr, struct lwb *lwb)
+{
+	uint64_t bs = zv->zv_volblocksize;
+	uint64_t offset = P2ALIGN_TYPED(lr->lr_offset, bs, uint64_t);
+	zfs_locked_range_t *range;
+	dbuf_dirty_record_t *dr;
+	dmu_buf_impl_t *db;
+	dmu_buf_t *buf;
+	int error;
+
+	range = zfs_rangelock_enter(&zv->zv_rangelock, offset, bs, RL_READER);
+	error = dmu_buf_hold_noread_by_dnode(zv->zv_dn, offset, FTAG, &buf);
+	if (error != 0) {
+		zfs_rangelock_exit(range);
+		return (error);
+	}
+	db = (dmu_buf_impl_t *)buf;
+	mutex_enter(&db->db_mtx);
+	while ((dr = dbuf_find_dirty_eq(db, lr->lr_common.lrc_txg)) != NULL &&
+	    dr->dt.dl.dr_override_state == DR_IN_DMU_SYNC)
+		cv_wait(&db->db_changed, &db->db_mtx);
+	if (dr != NULL && dr->dt.dl.dr_override_state == DR_OVERRIDDEN) {
+		lr->lr_blkptr = dr->dt.dl.dr_overridden_by;
+		/* Replay learns from it how much is zero: dmu_sync_ready(). */
+		if (BP_IS_HOLE(&lr->lr_blkptr))
+			BP_SET_LSIZE(&lr->lr_blkptr, bs);
+	} else {
+		error = SET_ERROR(EAGAIN);
+	}
+	mutex_exit(&db->db_mtx);
+	dmu_buf_rele(buf, FTAG);
+	zfs_rangelock_exit(range);
+	if (error == 0)
+		zil_lwb_add_block(lwb, &lr->lr_blkptr);
+	return (error);
+}
+
+/*
+ * As zvol_get_data(), whose EALREADY means that the record is left out of the
+ * log: its block is there for an earlier one, and has the data of both. That
+ * loses them where a record between the two changes the block when it is
+ * replayed: one that has a copy of older data, or frees the block.
+ */
+static int
+zvol_os_get_data(void *arg, uint64_t arg2, lr_write_t *lr, char *buf,
+    struct lwb *lwb, zio_t *zio)
+{
+	zvol_state_t *zv = arg;
+	uint64_t txg = lr->lr_common.lrc_txg;
+	int error;
+
+	do {
+		error = zvol_get_data(arg, arg2, lr, buf, lwb, zio);
+		if (error == EALREADY &&
+		    zv->zv_zso->zso_logged_txg[txg & TXG_MASK] == txg)
+			error = zvol_get_synced(zv, lr, lwb);
+	} while (error == EAGAIN);
+	return (error);
+}
+
+/*
  * Enters zv_suspend_lock as reader with the intent log open.  As reader only:
  * the lock is left by whichever fiber finishes the request.
  */
@@ -101,7 +168,7 @@ zvol_enter_for_write(zvol_state_t *zv)
 		rw_exit(&zv->zv_suspend_lock);
 		rw_enter(&zv->zv_suspend_lock, RW_WRITER);
 		if (zv->zv_zilog == NULL) {
-			zv->zv_zilog = zil_open(zv->zv_objset, zvol_get_data,
+			zv->zv_zilog = zil_open(zv->zv_objset, zvol_os_get_data,
 			    &zv->zv_kstat.dk_zil_sums);
 			zv->zv_flags |= ZVOL_WRITTEN_TO;
 			/* replay / destroy done in zvol_os_create_minor() */
@@ -188,6 +255,13 @@ zvol_log_indirect(zvol_state_t *zv, uint64_t size, boolean_t sync)
 #endif
 }
 
+/* For zvol_os_get_data(). */
+static void
+zvol_log_mark(zvol_state_t *zv, dmu_tx_t *tx)
+{
+	zv->zv_zso->zso_logged_txg[tx->tx_txg & TXG_MASK] = tx->tx_txg;
+}
+
 static void
 zvol_log_copied(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset,
     uint64_t size, const char *buf)
@@ -213,12 +287,14 @@ zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
     const char *buf, boolean_t sync)
 {
 	uint64_t piece = zvol_log_piece(zv->zv_zilog);
+	boolean_t indirect = zvol_log_indirect(zv, size, sync);
 
 	/* Or with sync=disabled. */
 	if (zil_replaying(zv->zv_zilog, tx))
 		return;
-	if (size <= zvol_log_small(zv->zv_zilog) ||
-	    zvol_log_indirect(zv, size, sync)) {
+	if (!indirect)
+		zvol_log_mark(zv, tx);
+	if (indirect || size <= zvol_log_small(zv->zv_zilog)) {
 		zvol_log_write(zv, tx, offset, size, sync);
 		return;
 	}
@@ -294,7 +370,12 @@ zvol_flush(zvol_state_t *zv)
 	return (error);
 }
 
-/* Frees the whole blocks of the range, like zvol_discard() of Linux. */
+/*
+ * Frees the whole blocks of the range, like zvol_discard() of Linux, but logs
+ * that afterwards. A record in an earlier txg than the last of the blocks is
+ * not replayed once that txg is synced, and then the blocks come back, though
+ * a flush was acknowledged.
+ */
 static int
 zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
 {
@@ -304,16 +385,19 @@ zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
 
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, start, end - start,
 	    RL_WRITER);
-	tx = dmu_tx_create(zv->zv_objset);
-	dmu_tx_mark_netfree(tx);
-	error = dmu_tx_assign(tx, DMU_TX_WAIT);
-	if (error != 0) {
-		dmu_tx_abort(tx);
-	} else {
-		zvol_log_truncate(zv, tx, start, end - start);
-		dmu_tx_commit(tx);
-		error = dmu_free_long_range(zv->zv_objset, ZVOL_OBJ, start,
-		    end - start);
+	error = dmu_free_long_range(zv->zv_objset, ZVOL_OBJ, start,
+	    end - start);
+	if (error == 0) {
+		tx = dmu_tx_create(zv->zv_objset);
+		dmu_tx_mark_netfree(tx);
+		error = dmu_tx_assign(tx, DMU_TX_WAIT);
+		if (error != 0) {
+			dmu_tx_abort(tx);
+		} else {
+			zvol_log_mark(zv, tx);
+			zvol_log_truncate(zv, tx, start, end - start);
+			dmu_tx_commit(tx);
+		}
 	}
 	zfs_rangelock_exit(lr);
 	return (error);
@@ -705,7 +789,7 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 	zv->zv_objset = os;
 	error = dataset_kstats_create(&zv->zv_kstat, os);
 	if (error == 0) {
-		zv->zv_zilog = zil_open(os, zvol_get_data,
+		zv->zv_zilog = zil_open(os, zvol_os_get_data,
 		    &zv->zv_kstat.dk_zil_sums);
 		if (spa_writeable(dmu_objset_spa(os))) {
 			replayed = zil_replay_disable ?
