@@ -6,6 +6,11 @@ export interface NbdLimits {
   readonly requestsPerConnection: number;
   /** Data bytes those requests may hold. A larger request runs alone. */
   readonly bytesPerConnection: number;
+  /**
+   * What a connection starts with of `bytesPerConnection`. Each byte of a request whose reply the client took adds one: who
+   * never reads its replies does not get far.
+   */
+  readonly startBytes: number;
   /** Largest READ or WRITE in bytes, a power of two; the buffer pool's largest buffer may lower it. */
   readonly requestBytes: number;
   /** From accept to the transmission phase, milliseconds. */
@@ -31,6 +36,7 @@ export const defaultLimits: NbdLimits = {
   connections: 1024,
   requestsPerConnection: 128,
   bytesPerConnection: 16 << 20,
+  startBytes: 1 << 20,
   requestBytes: 32 << 20,
   handshakeMs: 10_000,
   idleMs: 0,

@@ -18,7 +18,9 @@ export class Request {
   readonly payloadLength: number;
   /** Data of READ and WRITE, until the reply is written. */
   buffer: IoBuffer | undefined = undefined;
-  /** What the request counts in its connection's budget. */
+  /** Data of READ and WRITE, in bytes; 0 when it is refused. */
+  dataBytes = 0;
+  /** What the request counts in its connection's budget: `dataBytes` while it has them. */
   heldBytes = 0;
 
   constructor(bytes: Buffer, at: number, extended: boolean) {

@@ -87,6 +87,8 @@ export class Transmission {
   #waitsForBudget = false;
   #inFlight = 0;
   #heldBytes = 0;
+  /** How much `#heldBytes` may be: what the client has shown to be good for. */
+  #budgetBytes: number;
   #closed = false;
   #drained = false;
 
@@ -99,6 +101,7 @@ export class Transmission {
       structured: negotiation.style !== 'simple',
       extended: negotiation.style === 'extended',
     };
+    this.#budgetBytes = Math.min(host.limits.startBytes, host.limits.bytesPerConnection);
     this.#headerBytes = headerBytes(this.#negotiated.extended);
     this.#carry = Buffer.alloc(this.#headerBytes);
     this.#replies = new ReplyQueue(host.wire, host.limits.requestsPerConnection, (request) => this.#finished(request));
@@ -247,7 +250,7 @@ export class Transmission {
     const limits = this.#host.limits;
     if (
       this.#inFlight >= limits.requestsPerConnection ||
-      (cost > 0 && this.#heldBytes > 0 && this.#heldBytes + cost > limits.bytesPerConnection)
+      (cost > 0 && this.#heldBytes > 0 && this.#heldBytes + cost > this.#budgetBytes)
     ) {
       this.#state = 'blocked';
       this.#waitsForBudget = true;
@@ -259,19 +262,23 @@ export class Transmission {
       this.#take(request);
       return;
     }
+    const { buffers } = this.#host;
+    const buffer = buffers.tryAcquire(cost, this.#heldBytes > 0);
+    request.dataBytes = cost;
     request.heldBytes = cost;
     this.#heldBytes += cost;
-    const buffer = this.#host.buffers.tryAcquire(cost);
     if (buffer !== undefined) {
       request.buffer = buffer;
       this.#take(request);
       return;
     }
     this.#state = 'blocked';
-    this.#host.buffers.acquire(cost, this.#abort.signal).then(
-      (late) => this.#gotMemory(request, late),
-      (error) => this.#noMemory(request, error),
-    );
+    buffers
+      .acquire(cost, this.#abort.signal, () => this.#heldBytes > cost)
+      .then(
+        (late) => this.#gotMemory(request, late),
+        (error) => this.#noMemory(request, error),
+      );
   }
 
   #gotMemory(request: Request, buffer: IoBuffer): void {
@@ -443,12 +450,13 @@ export class Transmission {
   }
 
   #releaseBuffer(request: Request): void {
+    // First the count: who gets the buffer's memory depends on it.
+    this.#heldBytes -= request.heldBytes;
+    request.heldBytes = 0;
     if (request.buffer !== undefined) {
       request.buffer.release();
       request.buffer = undefined;
     }
-    this.#heldBytes -= request.heldBytes;
-    request.heldBytes = 0;
   }
 
   /** The reply is written, or never will be. */
@@ -456,6 +464,7 @@ export class Transmission {
     this.#releaseBuffer(request);
     this.#inFlight--;
     this.#host.metrics.inFlight--;
+    this.#budgetBytes = Math.min(this.#budgetBytes + request.dataBytes, this.#host.limits.bytesPerConnection);
     if (this.#waitsForBudget && this.#state === 'blocked') {
       this.#waitsForBudget = false;
       this.#run(() => this.#admit(this.#current!));

@@ -18,10 +18,16 @@ export interface BufferPool {
   readonly maxBytes: number;
   /** What all buffers together can have, in bytes. */
   readonly limitBytes: number;
-  /** A buffer of `size` bytes with undefined content, first come first served; undefined when none is free at once. */
-  tryAcquire(size: number): IoBuffer | undefined;
-  /** As tryAcquire, but waits for memory. Rejects with the signal's reason when aborted. */
-  acquire(size: number, signal?: AbortSignal): Promise<IoBuffer>;
+  /**
+   * A buffer of `size` bytes with undefined content, first come first served; undefined when none is free at once.
+   * `holdsMore`: who asks has other buffers; a pool may keep a part for those who have none.
+   */
+  tryAcquire(size: number, holdsMore?: boolean): IoBuffer | undefined;
+  /**
+   * As tryAcquire, but waits for memory; meanwhile who asks may give its other buffers back. Rejects with the signal's
+   * reason when aborted.
+   */
+  acquire(size: number, signal?: AbortSignal, holdsMore?: () => boolean): Promise<IoBuffer>;
 }
 
 export interface VolumeInfo {

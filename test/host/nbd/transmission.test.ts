@@ -299,7 +299,7 @@ test('a client that does not read its replies holds its own budget and no more',
   const poolBytes = 32 * MiB;
   const { unix, provider, server } = await serve(t, {
     provider: { poolBytes },
-    limits: { bytesPerConnection: 8 * MiB },
+    limits: { bytesPerConnection: 8 * MiB, startBytes: 8 * MiB },
   });
   const stuck = await Client.open(unix, 'tank/vm0');
   stuck.socket.pause();
@@ -317,6 +317,56 @@ test('a client that does not read its replies holds its own budget and no more',
   stuck.destroy();
   await until(() => provider.buffers.leasedBytes === 0, 'its buffers came back');
   other.destroy();
+});
+
+test('a client gets more memory as it takes its replies', async (t) => {
+  const { unix, provider } = await serve(t, { limits: { bytesPerConnection: 8 * MiB, startBytes: MiB } });
+  const client = await Client.open(unix, 'tank/vm0');
+  const { buffers } = provider;
+  let most = 0;
+  const volume = provider.volumes.get('tank/vm0')!;
+  volume.hook = async () => {
+    most = Math.max(most, buffers.leasedBytes);
+  };
+  const round = async () => {
+    most = 0;
+    for (let i = 0; i < 64; i++) client.sendRequest({ type: Cmd.READ, offset: i * 65_536, length: MiB / 4 });
+    for (let i = 0; i < 64; i++) t.is((await client.reply(MiB / 4)).errno, 0);
+  };
+  client.socket.pause();
+  for (let i = 0; i < 64; i++) client.sendRequest({ type: Cmd.READ, length: MiB / 4 });
+  await until(() => volume.calls.read >= 4, 'first reads');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  // What its socket has taken it has earned.
+  t.true(buffers.leasedBytes <= 2 * MiB, `${buffers.leasedBytes}`);
+  client.socket.resume();
+  for (let i = 0; i < 64; i++) t.is((await client.reply(MiB / 4)).errno, 0);
+  await round();
+  t.true(most > 4 * MiB, `${most}`);
+  client.destroy();
+});
+
+test('clients that never read do not keep the others of their zpool waiting', async (t) => {
+  const { unix, provider, server } = await serve(t, {
+    provider: { poolBytes: 16 * MiB },
+    limits: { bytesPerConnection: 4 * MiB, startBytes: 4 * MiB, stallMs: 600_000 },
+  });
+  const stuck = await Promise.all(Array.from({ length: 3 }, () => Client.open(unix, 'tank/vm0')));
+  for (const client of stuck) {
+    client.socket.pause();
+    for (let i = 0; i < 100; i++) client.sendRequest({ type: Cmd.READ, offset: i * MiB, length: MiB / 2 });
+  }
+  await until(() => provider.buffers.leasedBytes >= 6 * MiB, 'they have three quarters of the share');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.true(provider.buffers.leasedBytes < 8 * MiB, 'and no more');
+  const other = await Client.open(unix, 'tank/vm0');
+  const cookies = Array.from({ length: 50 }, (_, i) => {
+    return other.sendRequest({ type: Cmd.READ, offset: i * 65_536, length: MiB / 4 });
+  });
+  for (const cookie of cookies) t.is((await other.reply(MiB / 4)).cookie, cookie);
+  t.is((await other.writeAt(MiB, pattern(MiB))).errno, 0);
+  t.is(server.metrics.connections.stalled, 0);
+  for (const client of [...stuck, other]) client.destroy();
 });
 
 test('a client that does not send the rest of its data is cut when others need the memory', async (t) => {

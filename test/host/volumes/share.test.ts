@@ -49,6 +49,27 @@ test('first the share, in turn, then the pool', async (t) => {
   t.is(pool.leases, 0);
 });
 
+test('a quarter is for those who hold nothing', async (t) => {
+  const { shares } = setup(1000, 400);
+  const [a] = shares as [Share];
+  t.is(a.tryAcquire(301, true), undefined);
+  const held = a.tryAcquire(300, true)!;
+  t.is(a.tryAcquire(1, true), undefined);
+  let holds = true;
+  const more = a.acquire(100, undefined, () => holds);
+  const first = a.acquire(50);
+  const second = a.acquire(50);
+  const buffers = await Promise.all([first, second]);
+  t.is(a.waiting, 1, 'whoever holds something waits, and is in nobody else’s way');
+  holds = false;
+  buffers[0]!.release();
+  t.is(a.waiting, 1);
+  buffers[1]!.release();
+  (await more).release();
+  held.release();
+  t.truthy(a.tryAcquire(400));
+});
+
 test('abort in either queue gives back what was taken', async (t) => {
   const { pool, shares } = setup(1000, 600, 600);
   const [a, b] = shares as [Share, Share];
