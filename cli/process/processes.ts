@@ -29,6 +29,9 @@ export class Processes {
         which === 4 ? process.pid : which === 5 ? process.ppid : (ids[which]?.call(process) ?? 1000),
       'process-exec': (path, argv, envp) => this.#exec(path, argv, envp),
       'process-run': (path, argv, envp, flags, output, length) => this.#run(path, argv, envp, flags, output, length),
+      'process-title': (title, length) => {
+        process.title = this.#process.memory.text(title, length);
+      },
       'process-lock': (fd) => -this.#lock(this.#process.wasi.nodeFd(fd)),
     };
   }

@@ -13,6 +13,7 @@
  * directories, calls mount(2) and rewrites /etc/exports.d, ever runs.
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ int __wrap_zfs_mount(zfs_handle_t *, const char *, int);
 int __wrap_zfs_mount_delegation_check(void);
 int __wrap_zpool_enable_datasets(zpool_handle_t *, const char *, int, uint_t);
 int __wrap_zfs_share(zfs_handle_t *, const enum sa_protocol *);
+int __wrap_umount2(const char *, int);
 void __wrap_sa_commit_shares(enum sa_protocol);
 void __wrap_sa_truncate_shares(enum sa_protocol);
 
@@ -102,6 +104,18 @@ __wrap_zfs_mount(zfs_handle_t *zhp, const char *options, int flags)
 		    "not mounted: ZoW mounts no file systems\n");
 	}
 	return (0);
+}
+
+/*
+ * `zfs unmount /path` tries, where the path is no dataset's mount point, and
+ * it could be one of this machine's own. To umount(2) it is none.
+ */
+int
+__wrap_umount2(const char *path, int flags)
+{
+	(void) path, (void) flags;
+	errno = EINVAL;
+	return (-1);
 }
 
 /* Anybody who may use the socket may create what is not mounted anyway. */

@@ -75,10 +75,13 @@ export class Manual {
   async read(name: string, length: number, offset = 0): Promise<Buffer> {
     const client = await this.lab.open(name);
     const parts: Buffer[] = [];
-    for (let at = 0; at < length; at += 8 * MiB) {
-      parts.push(await client.readAt(offset + at, Math.min(8 * MiB, length - at)));
+    try {
+      for (let at = 0; at < length; at += 8 * MiB) {
+        parts.push(await client.readAt(offset + at, Math.min(8 * MiB, length - at)));
+      }
+    } finally {
+      client.destroy();
     }
-    client.destroy();
     return Buffer.concat(parts);
   }
 }

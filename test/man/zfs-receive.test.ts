@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { dice, long, MiB, noise, root, until } from '../e2e/host.ts';
@@ -143,5 +143,83 @@ test('without -s an interrupted receive leaves nothing; -A gives a saved state u
   await m.zfs('receive -A back/v');
   await m.shell('zfs receive back/v < stream2');
   t.true((await m.read('back/v', 6 * MiB)).equals(noise(6 * MiB, 8)));
+  await m.lab.finish('tank', 'back');
+});
+
+/** Overwrites, on a disk of the lab's, the block that has these bytes of a stream, or some a little behind them. */
+function damage(m: Manual, disk: string, stream: Buffer, at: number): void {
+  const path = join(m.lab.disks, disk);
+  const image = readFileSync(path);
+  // The bytes at `at` may be a record's header, which is on no disk.
+  const places = [0, 4096, 8192].map((more) => image.indexOf(stream.subarray(at + more, at + more + 1024)));
+  const place = places.find((found) => found !== -1);
+  if (place === undefined) throw new Error(`no block of ${disk} has the stream's bytes at ${at}`);
+  const fd = openSync(path, 'r+');
+  writeSync(fd, Buffer.alloc(512, 0xee), 0, 512, place);
+  closeSync(fd);
+}
+
+test('receive -c heals what is damaged on the disk, and nothing else; -M', async (t) => {
+  const m = await Manual.open(t, 'tank');
+  m.lab.key();
+  const key = `-o encryption=on -o keyformat=raw -o keylocation=file://${m.lab.directory}/key`;
+  await m.each('create -o compression=off -V 8M tank/v', `create -o compression=off ${key} -V 8M tank/e`);
+  const data = noise(4 * MiB, 9);
+  for (const volume of ['tank/v', 'tank/e']) await m.write(volume, 0, data);
+  await m.zfs('snapshot -r tank@s');
+  await m.shell('zfs send tank/v@s > v; zfs send -w tank/e@s > e');
+  const [plain, raw] = ['v', 'e'].map((name) => readFileSync(join(m.lab.directory, name))) as [Buffer, Buffer];
+  await m.lab.zpool('export', 'tank');
+  for (const at of [MiB, 2 * MiB, 3 * MiB]) for (const stream of [plain, raw]) damage(m, 'tank', stream, at);
+  await m.lab.zpool('import', '-d', m.lab.disks, '-l', 'tank');
+  for (const volume of ['tank/v', 'tank/e']) await t.throwsAsync(m.read(volume, data.length), undefined, volume);
+  t.regex(await m.lab.zpool('status', '-v', 'tank'), /Permanent errors have been detected[\s\S]*tank\/v:<0x1>/);
+
+  const wrong = await m.lab.shell('zfs receive -c tank/v@s < e');
+  t.not(wrong.code, 0, 'the stream of another snapshot');
+  await t.throwsAsync(m.read('tank/v', data.length));
+  const forced = await m.lab.shell('zfs receive -cF tank/v@s < v');
+  t.regex(forced.stderr, /corrective recv can not be used when combined with this flag/);
+  const none = await m.lab.shell('zfs receive -c tank/v@none < v');
+  t.regex(none.stderr, /corrective recv must specify an existing snapshot to heal/);
+  await m.shell('zfs receive -c tank/v@s < v; zfs receive -c tank/e@s < e');
+  for (const volume of ['tank/v', 'tank/e']) t.true((await m.read(volume, data.length)).equals(data), volume);
+  // What a scrub finds is forgotten when the next one does not.
+  for (let i = 0; i < 2; i++) await m.lab.zpool('scrub', '-w', 'tank');
+  t.regex(await m.lab.zpool('status', '-v', 'tank'), /with 0 errors[\s\S]*errors: No known data errors/);
+
+  // Nothing is mounted here: -M has nothing to unmount, and receives as without it.
+  await m.shell('zfs receive -M tank/m < v; zfs receive -M -F tank/m < v && exit 1; true');
+  t.true((await m.read('tank/m', data.length)).equals(data));
+  await m.lab.finish('tank');
+});
+
+test('receive -F makes a copy of a tree alike: what was destroyed, renamed, promoted; inherit -S', async (t) => {
+  const m = await Manual.open(t, 'tank', 'back');
+  await m.each(
+    'create -u -o org.example:a=1 -o compression=gzip tank/t',
+    'create -u tank/t/goes',
+    'create -u tank/t/two',
+    'create -V 8M tank/t/v',
+  );
+  for (const name of ['a', 'b']) await m.zfs(`snapshot -r tank/t@${name}`);
+  const send = (what: string, flags = '') => m.shell(`zfs send -R ${what} | zfs receive -u ${flags} back/t`);
+  const origins = async (tree: string) =>
+    (await m.zfs(`list -Hro name,origin -t all ${tree}`)).replaceAll(tree.split('/')[0]!, '');
+  await send('tank/t@b');
+  const values = () => m.lines('get -Ho value,source,received compression,org.example:a back/t');
+  t.deepEqual(await values(), ['gzip\treceived\tgzip', '1\treceived\t1']);
+  await m.each('set compression=lz4 back/t', 'inherit org.example:a back/t');
+  t.deepEqual(await values(), ['lz4\tlocal\tgzip', '-\t-\t1']);
+  await m.each('inherit -S compression back/t', 'inherit -S org.example:a back/t');
+  t.deepEqual(await values(), ['gzip\treceived\tgzip', '1\treceived\t1']);
+
+  await m.each('destroy tank/t@a', 'destroy -r tank/t/goes', 'rename -u tank/t/two tank/t/2', 'snapshot -r tank/t@c');
+  await send('-I @b tank/t@c', '-F');
+  await m.each('clone tank/t/v@b tank/t/clone', 'snapshot -r tank/t@d');
+  await send('-I @c tank/t@d', '-F');
+  await m.each('promote tank/t/clone', 'snapshot -r tank/t@e');
+  await send('-I @d tank/t@e', '-F');
+  t.is(await origins('back/t'), await origins('tank/t'));
   await m.lab.finish('tank', 'back');
 });

@@ -1,7 +1,7 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { MiB, must, noise, root } from '../e2e/host.ts';
+import { MiB, must, noise, root, until } from '../e2e/host.ts';
 import { Manual } from './manual.ts';
 
 /** zfs-send(8), zfs-receive(8), zfs-redact(8), zstream(8): the options that streams.test.ts does not use. */
@@ -76,6 +76,16 @@ test('what the options put into a stream', async (t) => {
   t.is((await m.shell('zfs send tank/t/v | zstream dump | grep toname')).trim(), 'toname = tank/t/v@--head--');
   const verbose = await lab.shell('zfs send -vP tank/t/v@1 2>&1 >/dev/null');
   t.regex(verbose.stdout, /^full\ttank\/t\/v@1\t\d+\nsize\t\d+\n/);
+
+  // -V: ps shows how far it is, while nobody reads what it sends.
+  const stalled = lab.shell(
+    '{ echo $BASHPID > pid; exec zfs send -V tank/t/v@1; } | until [ -e go ]; do sleep 0.1; done; true',
+  );
+  const title = () => lab.shell('cat /proc/$(cat pid)/cmdline').then(({ stdout }) => stdout);
+  await until('the title is set', async () => (await title()).startsWith('zfs: '));
+  t.regex(await title(), /^zfs: sending tank\/t\/v@1 \(\d+%: [\d.]+[BKM]\/[\d.]+M\)/);
+  writeFileSync(join(lab.directory, 'go'), '');
+  await stalled;
 
   // Incremental from a bookmark, and from the origin of a clone.
   await m.shell('zfs send -i "#1" tank/t/v@2 | zfs receive back/held');
@@ -184,6 +194,37 @@ test('streams go to and from the natively built zstream and zdb', async (t) => {
     zstream recompress -l 3 zstd < v1 > zstd
     zstream token 0-0-0-0 2> said || grep -q 'token is corrupt' said
   `);
+  // Both say and write the same of the same streams.
+  lab.key();
+  await m.each(
+    `create -V 8M -o compression=lz4 -o encryption=on -o keyformat=raw -o keylocation=file://${lab.directory}/key tank/e`,
+    'create -s -V 8M -o volblocksize=512K -o compression=zstd tank/big',
+  );
+  for (const volume of ['tank/e', 'tank/big']) await m.write(volume, 0, halves(2 * MiB, 6));
+  await m.each('snapshot tank/e@1', 'snapshot tank/big@1');
+  await m.shell('zfs send -w tank/e@1 > e; zfs send tank/big@1 > big; zfs send -Lce tank/big@1 > bigc');
+  await m.shell('zfs send -R tank/v@1 > R; head -c 1000000 v1 > cut; head -c 100000 /dev/urandom > noise; : > empty');
+  const record = (await m.shell('zstream dump -v bigc')).match(/^WRITE.* offset = (\d+) .*/m)?.[1];
+  for (const line of [
+    ...['v1', 'c1', 'e', 'big', 'bigc', 'R', 'cut', 'noise', 'empty'].map((name) => `dump -v ${name}`),
+    ...['dump -d bigc', 'dump -C v1', 'dump none', 'redup -v v1', 'token', 'token 1-x', 'nosuch', ''],
+    ...['off', 'lz4', 'gzip-9', '-l 7 zstd', 'zle', 'nosuch'].map((how) => `recompress ${how} < v1`),
+    ...[
+      `decompress -v 1,${record} < bigc`,
+      `decompress 1,${record},zstd < v1`,
+      'decompress x',
+      'recompress off < bigc',
+    ],
+  ]) {
+    const [ours, theirs] = await Promise.all([
+      lab.shell(`zstream ${line} > ours`),
+      lab.shell(`${native}/zstream ${line} > theirs`),
+    ]);
+    t.deepEqual(ours, theirs, line);
+    t.is((await lab.shell('cmp ours theirs')).code, 0, line);
+  }
+  await m.shell('zstream recompress off < bigc | zfs receive tank/plain');
+  t.true((await m.read('tank/plain', 2 * MiB)).equals(halves(2 * MiB, 6)));
   await m.shell('zfs receive tank/zstd < zstd');
   t.true((await m.read('tank/zstd', data.length)).equals(data));
   await m.lab.zpool('export', 'tank');

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { execute, root } from '../e2e/host.ts';
+import { execute, MiB, noise, root } from '../e2e/host.ts';
 import { Manual } from './manual.ts';
 
 /** zfsprops(7), zfs-set(8), zfs-get(8), zfs-inherit(8), zfs-list(8). */
@@ -207,5 +207,64 @@ test('volumes; user properties; inherit; list and get', async (t) => {
     if (line.startsWith('get') && line.includes('--json-int')) {
       t.is(ours.datasets['tank/v'].properties.volsize.value, 134217728);
     }
+  }
+});
+
+test('what space properties count; limits and their counts; default quotas', async (t) => {
+  const m = await Manual.open(t, 'tank');
+  await m.each(
+    'create -u -o compression=lz4 -o snapshot_limit=9 -o filesystem_limit=9 tank/s',
+    'create -u tank/s/child',
+    'create -V 16M tank/s/v',
+  );
+  await m.write('tank/s/v', 0, noise(4 * MiB));
+  await m.write('tank/s/v', 4 * MiB, Buffer.alloc(4 * MiB, 'compresses well '));
+  await m.each('snapshot tank/s/v@1', 'snapshot tank/s/v@2');
+  await m.write('tank/s/v', 0, noise(MiB, 2));
+  await m.lab.zpool('sync', 'tank');
+  const names =
+    'used,usedbychildren,usedbydataset,usedbyrefreservation,usedbysnapshots,referenced,logicalused,logicalreferenced,written,written@1,written@2';
+  for (const dataset of ['tank', 'tank/s', 'tank/s/v']) {
+    const values = (await m.lines(`get -Hpo value ${names} ${dataset}`)).map(Number);
+    const [used, children, itself, reservation, snapshots, referenced, logical, logicalReferenced, ...written] = values;
+    t.is(used, children! + itself! + reservation! + snapshots!, dataset);
+    if (dataset !== 'tank/s/v') continue;
+    const about = (bytes: number | undefined, mebibytes: number) => Math.round(bytes! / MiB) === mebibytes;
+    t.true(
+      about(snapshots, 1) && reservation! >= 16 * MiB && about(logicalReferenced, 8) && about(logical, 9),
+      `${values}`,
+    );
+    t.true(referenced! > 4 * MiB && referenced! < 6 * MiB && itself === referenced, `${values}`);
+    t.true(
+      written.every((bytes) => about(bytes, 1)),
+      'since the last snapshot, and since either',
+    );
+    t.regex(
+      (await m.lines(`get -Ho value compressratio,refcompressratio ${dataset}`)).join(),
+      /^1\.[5-9]\dx,1\.[5-9]\dx$/,
+    );
+  }
+  const changed = Number(await m.lab.get('tank/s/v', 'snapshots_changed'));
+  t.true(changed >= Number(await m.lab.get('tank/s/v@2', 'creation')));
+  // Whoever may set limits may pass them, and is alone here; they count all the same.
+  t.is((await m.lines('get -Hpo value snapshot_count,filesystem_count tank/s')).join(), '2,2');
+  await m.each('set snapshot_limit=2 filesystem_limit=2 tank/s', 'snapshot tank/s/v@3', 'create -u tank/s/more');
+  t.is((await m.lines('get -Hpo value snapshot_count,filesystem_count tank/s')).join(), '3,3');
+
+  const kinds = ['user', 'group', 'project'].flatMap((kind) => [`default${kind}quota`, `default${kind}objquota`]);
+  await m.zfs(`set ${kinds.map((name, i) => `${name}=${4096 + i}`).join(' ')} tank/s`);
+  const shown = (dataset: string) => m.lines(`get -Hpo value ${kinds.join(',')} ${dataset}`);
+  t.deepEqual(
+    await shown('tank/s'),
+    kinds.map((_, i) => `${4096 + i}`),
+  );
+  await m.zfs('create -u tank/s/inherits');
+  t.deepEqual(
+    await shown('tank/s/inherits'),
+    kinds.map((_, i) => `${4096 + i}`),
+  );
+  for (const [alias, value] of Object.entries({ noacl: 'off', posixacl: 'posix' })) {
+    await m.zfs(`set acltype=${alias} tank/s`);
+    t.is(await m.lab.get('tank/s', 'acltype'), value);
   }
 });

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { until } from '../e2e/host.ts';
-import { Manual } from './manual.ts';
+import { Manual, natively } from './manual.ts';
 
 /** zfs(8): its examples; the subcommands that need a mounted file system; and the small pages. */
 
@@ -115,6 +115,12 @@ test('what needs a kernel says so; userspace, upgrade, wait, version, help', asy
   await m.zfs('set sharenfs=on tank/fs');
   await m.refuses('share tank/fs', /cannot share 'tank\/fs': ZoW has no kernel file system/);
   await m.refuses('unmount tank/fs', /cannot unmount 'tank\/fs': not currently mounted/);
+  // It would be a mount point of this machine's, which is not ours to unmount.
+  for (const program of [m.lab.run('zfs', ['unmount', '/proc']), natively(m.lab, 'zfs', ['unmount', '/proc'])]) {
+    const { code, stderr } = await program;
+    t.is(code, 1);
+    t.regex(stderr, /warning: \/proc not in\/proc\/self\/mounts\n\/proc: Invalid argument\n$/);
+  }
   await m.refuses('unshare tank/fs', /cannot unshare 'tank\/fs': (not currently shared|legacy)/);
   t.is(await m.zfs('mount'), '');
   t.is(await m.zfs('unmount -a'), '');

@@ -218,6 +218,17 @@ test('a pool that the natively built ztest made', async (t) => {
   await lab.zpool('scrub', '-w', 'zt');
   t.regex(await lab.zpool('status', 'zt'), /repaired \S+ in \S+ with 0 errors/);
   await lab.zfs('create', '-V', '8M', 'zt/v');
+  await lab.zpool('create', 'back', lab.disk('back', 128 * MiB));
+  const client = await lab.open('zt/v');
+  const data = noise(4 * MiB, 3);
+  await client.writeAt(0, data);
+  client.destroy();
+  await lab.zfs('snapshot', '-r', 'zt@s');
+  const sent = await lab.shell('zfs send -Rc zt@s | zfs receive -u back/zt');
+  t.is(sent.code, 0, sent.stderr);
+  const copy = await lab.open('back/zt/v');
+  t.true((await copy.readAt(0, data.length)).equals(data));
+  copy.destroy();
   await lab.zpool('export', 'zt');
   await lab.zdb('zt', directory);
   rmSync(directory, { recursive: true });

@@ -13,7 +13,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -42,6 +45,13 @@ extern int zow_process_exec(const char *path, char *const *argv,
 /* flock(2), exclusive and without waiting: 0 or -errno. */
 ZOW_IMPORT("process-lock")
 extern int zow_process_lock(int fd);
+
+/* What `ps` shows of the process from now on. */
+ZOW_IMPORT("process-title")
+extern void zow_process_title(const char *title, size_t length);
+
+void __wrap_zfs_setproctitle_init(int, char **, char **);
+void __wrap_zfs_setproctitle(const char *, ...);
 
 /* As Linux gives main(): zdb has whole labels on it. */
 const size_t zow_main_stack_size = 8 * 1024 * 1024;
@@ -78,6 +88,30 @@ zow_no_sync(int fd)
 {
 	(void) fd;
 	return (0);
+}
+
+/*
+ * `zfs send --proctitle`. Upstream's writes over argv and the environment in
+ * the process's memory; this module's are copies of them.
+ */
+void
+__wrap_zfs_setproctitle_init(int argc, char **argv, char **envp)
+{
+	(void) argc, (void) argv, (void) envp;
+}
+
+void
+__wrap_zfs_setproctitle(const char *format, ...)
+{
+	char title[2048];
+	va_list ap;
+
+	int at = snprintf(title, sizeof (title), "%s: ",
+	    program_invocation_short_name);
+	va_start(ap, format);
+	(void) vsnprintf(title + at, sizeof (title) - at, format, ap);
+	va_end(ap);
+	zow_process_title(title, strlen(title));
 }
 
 /* There is no fork to be told of. */
