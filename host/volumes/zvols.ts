@@ -55,7 +55,7 @@ export class Zvols implements VolumeProvider {
         this.#volumes.set(volume.name, volume);
       },
       'volume-removed': (name, length) => {
-        this.#forget(memory.text(name, length), 'it was destroyed or exported');
+        this.#forget(memory.text(name, length), 'it was destroyed or exported, or its volmode changed');
       },
       'volume-renamed': (name, length, newName, newLength) => {
         const from = memory.text(name, length);

@@ -29,6 +29,29 @@ test('volmode hides a volume only with none; snapdev decides whether snapshots a
   await lab.zdb('tank');
 });
 
+test('a change of volmode disconnects the clients of the volume, after what they had asked for', async (t) => {
+  const lab = await Lab.withPool(t, 256 * MiB, '-o', 'ashift=12');
+  await lab.zfs('create', '-s', '-V', '16M', 'tank/v');
+  // Upstream goes on with the change after `zfs set` has returned.
+  const there = async (count: number) => (await lab.exports()).length === count;
+  for (const mode of ['none', 'dev', 'full']) {
+    const client = await lab.open('tank/v');
+    t.is((await client.writeAt(0, noise(MiB))).errno, 0);
+    await lab.zfs('set', `volmode=${mode}`, 'tank/v');
+    await client.closed();
+    if (mode === 'none') {
+      await until('the volume is hidden', () => there(0));
+      await lab.zfs('set', 'volmode=geom', 'tank/v');
+    }
+    await until('the volume is back', () => there(1));
+    const again = await lab.open('tank/v');
+    t.true((await again.readAt(0, MiB)).equals(noise(MiB)));
+    again.destroy();
+  }
+  await lab.zfs('destroy', 'tank/v');
+  await lab.finish('tank');
+});
+
 test('receive onto a volume that a client has open: it goes on, on the new content', async (t) => {
   const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-s', '-V', '32M', 'tank/from');

@@ -880,10 +880,31 @@ zvol_os_free(zvol_state_t *zv)
 	kmem_free(zv, sizeof (*zv));
 }
 
+/*
+ * A change of volmode takes the minor away, and perhaps brings it back. Who
+ * has it open is told first, and has some time to get answers and close;
+ * after that its requests fail with ENXIO, and the minor goes with the last
+ * close.
+ */
 void
 zvol_wait_close(zvol_state_t *zv)
 {
-	(void) zv;
+	char name[ZFS_MAX_DATASET_NAME_LEN];
+	uint64_t hash = zv->zv_hash;
+	int opens = zv->zv_open_count;
+
+	if (opens == 0)
+		return;
+	(void) strlcpy(name, zv->zv_name, sizeof (name));
+	zow_volume_removed(name, strlen(name));
+	for (int i = 0; i < 100 && opens > 0; i++) {
+		delay(MAX(hz / 20, 1));
+		zv = zvol_find_by_name_hash(name, hash, RW_NONE);
+		if (zv == NULL)
+			return;
+		opens = zv->zv_open_count;
+		mutex_exit(&zv->zv_state_lock);
+	}
 }
 
 #if ZFS_META_VERSION_NUMBER >= 20400
