@@ -10,11 +10,12 @@ export function readNbdPolicy(
   path: KeyPath,
   context: SemanticContext,
 ): NbdPolicy | undefined {
-  const { exports, default_export: defaultExport, read_only: readOnly, tls } = listener;
+  const { exports, default_export: defaultExport, read_only: readOnly, idle_timeout: idleSeconds, tls } = listener;
   const policy: NbdPolicy = {
     ...(Array.isArray(exports) && { exports: exports.filter((name) => typeof name === 'string') }),
     ...(typeof defaultExport === 'string' && { defaultExport }),
     ...(typeof readOnly === 'boolean' && { readOnly }),
+    ...(typeof idleSeconds === 'number' && { idleMs: idleSeconds * 1000 }),
     ...(typeof tls === 'object' && tls !== null && { tls: readTls(tls, [...path, 'tls'], context) }),
   };
   return Object.keys(policy).length === 0 ? undefined : policy;

@@ -11,6 +11,8 @@ export interface ListenerOptions extends ExportPolicy {
   /** `host:port`, `[::1]:port`; port 0 takes a free one. */
   readonly tcp?: string | undefined;
   readonly tls?: TlsConfig | undefined;
+  /** As NbdLimits has it, which it replaces here. */
+  readonly idleMs?: number | undefined;
   /**
    * Must be true to listen on an address that others than this machine reach without `tls: { mode: required }`: whoever
    * reaches the port may then read and write the volumes.

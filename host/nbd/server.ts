@@ -121,7 +121,7 @@ export class NbdServer {
       exports: new Exports(this.#provider, options),
       shareOf: (volume) => this.#shareOf(volume),
       tls: options.tls?.mode ?? 'off',
-      limits: this.#limits,
+      limits: options.idleMs === undefined ? this.#limits : { ...this.#limits, idleMs: options.idleMs },
       requestBytesMax: this.#requestBytesMax,
       metrics: this.metrics,
       log: this.#log,

@@ -86,6 +86,7 @@ nbd:
     exports: [tank/vm0, 'web/*']
     default_export: tank/vm0
     read_only: true
+    idle_timeout: 600
   - tcp: 192.0.2.1:1
     tls: { mode: required, certificate: tls/cert.pem, key: /etc/key.pem, client_authority: ca.pem, psk: keys }
 `);
@@ -93,7 +94,7 @@ nbd:
     {
       kind: 'unix',
       path: '/srv/zow/a',
-      policy: { exports: ['tank/vm0', 'web/*'], defaultExport: 'tank/vm0', readOnly: true },
+      policy: { exports: ['tank/vm0', 'web/*'], defaultExport: 'tank/vm0', readOnly: true, idleMs: 600_000 },
     },
     {
       kind: 'tcp',
@@ -298,6 +299,12 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     '8:10: nbd[5].tcp: a port is at most 65535, not 70000',
     `9:10: nbd[6].tcp: '300.0.0.1' is no IP address`,
     `11:10: nbd[8].tcp: the listener 'LOCALHOST:5' is used twice, first in line 10`,
+  ],
+  [
+    'time-outs',
+    'socket: s\nnbd:\n  - { unix: a, idle_timeout: 0 }\n  - { unix: b, idle_timeout: 10s }\n',
+    '3:30: nbd[0].idle_timeout: must be a number of seconds from 1 to 604800, not 0',
+    "4:30: nbd[1].idle_timeout: must be a number of seconds from 1 to 604800, not '10s'",
   ],
   [
     'TLS that cannot work',

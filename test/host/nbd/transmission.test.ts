@@ -568,6 +568,12 @@ test('an idle connection is closed when the limit says so, a busy one is not', a
   waiting.destroy();
 });
 
+test("a listener's own idle time replaces the server's", async (t) => {
+  const { unix } = await serve(t, { limits: { idleMs: 600_000 }, listener: { idleMs: 100 } });
+  const idle = await Client.open(unix, 'tank/vm0');
+  t.is((await idle.closed()).length, 0);
+});
+
 test('a volume that goes away: what runs is answered, then the connection closed', async (t) => {
   const { unix, provider, server } = await serve(t);
   const volume = provider.volumes.get('tank/vm0')!;
