@@ -200,6 +200,7 @@ export class Lane {
     this.#guard(() => {
       if (!this.#direct) {
         this.#feed(window.subarray(0, length));
+        window.fill(0, 0, length); // there may be a key in it
         return;
       }
       this.#filled += length;
@@ -378,7 +379,9 @@ export class Lane {
       .catch((error: unknown) => {
         trace?.({ request: hex(request), error: String(error) }, 'ioctl failed');
         this.fail(errnoOf(error), error instanceof Error ? error.message : String(error));
-      });
+      })
+      // Of zfs load-key there is a key in it, which shall be nowhere once it is unloaded.
+      .finally(() => src.fill(0));
   }
 
   #openPipe(fd: number, mode: 'read' | 'write'): Pipe | undefined {

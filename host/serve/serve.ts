@@ -6,6 +6,7 @@ import { defaultSocketPath } from '../ioctl/socket-path.ts';
 import { log } from '../log.ts';
 import { print } from '../print.ts';
 import { ZowHost, type ZowHostOptions } from '../zow.ts';
+import { disableCoreDumps } from './core-dump.ts';
 import { CoreLostError, ExitCode, StartError } from './errors.ts';
 import { hints } from './hints.ts';
 
@@ -30,6 +31,7 @@ export interface ServeOptions extends ZowHostOptions {
 export async function serve(file: string, options: ServeOptions = {}): Promise<number> {
   const started = performance.now();
   const stop = onSignal();
+  disableCoreDumps();
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'internal error');
     process.exit(ExitCode.panic);

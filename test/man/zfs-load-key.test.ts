@@ -1,5 +1,6 @@
-import { randomBytes } from 'node:crypto';
+import { pbkdf2Sync, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { execute, MiB, noise, root } from '../e2e/host.ts';
@@ -25,6 +26,25 @@ async function type(
   const args = [join(root, 'test/cli/terminal.py'), JSON.stringify(script), program, ...line.split(' ')];
   const { stdout } = await execute('python3', args, { vars: { ZOW_SOCKET: m.lab.socket } });
   return JSON.parse(stdout);
+}
+
+/** Which of these are in the memory of a process. */
+async function memoryHas(pid: number, secrets: readonly Buffer[]): Promise<boolean[]> {
+  const memory = await open(`/proc/${pid}/mem`);
+  const has = secrets.map(() => false);
+  const chunk = Buffer.alloc(16 * MiB);
+  for (const line of readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
+    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line) ?? [];
+    if (from === undefined || to === undefined) continue;
+    const end = Number.parseInt(to, 16);
+    for (let at = Number.parseInt(from, 16); at < end; at += chunk.length - 64) {
+      const length = Math.min(chunk.length, end - at);
+      const { bytesRead } = await memory.read(chunk, 0, length, at).catch(() => ({ bytesRead: 0 }));
+      for (const [i, secret] of secrets.entries()) has[i] ||= chunk.subarray(0, bytesRead).includes(secret);
+    }
+  }
+  await memory.close();
+  return has;
 }
 
 test('every format and location of a key, encryption roots, and what is refused', async (t) => {
@@ -145,13 +165,14 @@ test('every format and location of a key, encryption roots, and what is refused'
   await m.lab.finish('tank');
 });
 
-test('keys and passphrases are in no log, no trace, no history, no stream, and on no disk', async (t) => {
+test('keys and passphrases are in no log, no trace, no panic, no history, no stream, and on no disk', async (t) => {
   const m = await Manual.open(t);
   const { lab } = m;
   await lab.stop();
-  await lab.start({ vars: { ZOW_LOG: 'trace', ZOW_TRACE: 'all' } });
+  await execute('prlimit', ['--pid', `${process.pid}`, '--core=unlimited:']);
+  await lab.start({ config: { memory: '256M' }, vars: { ZOW_LOG: 'trace', ZOW_TRACE: 'all' } });
   const disks = ['tank', 'back'];
-  for (const pool of disks) await lab.zpool('create', '-O', 'compression=off', pool, lab.disk(pool, 256 * MiB));
+  for (const pool of disks) await lab.zpool('create', '-O', 'compression=off', pool, lab.disk(pool, 96 * MiB));
   const raw = randomBytes(32);
   const hex = randomBytes(32);
   const phrases = ['first secret phrase', 'second secret phrase'];
@@ -181,14 +202,23 @@ test('keys and passphrases are in no log, no trace, no history, no stream, and o
     await m.zfs('get -r all tank'),
     (await lab.run('zdb', ['-e', '-p', lab.disks, '-C', 'tank'])).stdout,
   ].join('\n');
-  await lab.stop();
+  const salt = Buffer.alloc(8);
+  salt.writeBigUInt64LE(BigInt(await lab.get('tank/p', 'pbkdf2salt')));
+  const derived = pbkdf2Sync(phrases[1]!, salt, Number(await lab.get('tank/p', 'pbkdf2iters')), 32, 'sha1');
+  // What is loaded is in the host's memory, and no longer than that; but in no core dump.
+  t.deepEqual(await memoryHas(lab.pid, [raw, hex, derived]), [false, true, true], 'raw was unloaded');
+  t.regex(readFileSync(`/proc/${lab.pid}/limits`, 'utf8'), /^Max core file size +0 /m);
+  await lab.zinject('-p', 'spa_vdev_exit', 'back');
+  await lab.fails('zpool', 'add', '-f', 'back', lab.disk('more', 64 * MiB));
+  t.is(await lab.ended(), 70);
+  t.regex(lab.hostLog, /spa_vdev_exit/);
 
   const texts: Record<string, Buffer> = { said: Buffer.from(said), log: Buffer.from(lab.hostLog) };
   for (const name of ['s1', 's2']) texts[name] = readFileSync(join(lab.directory, name));
   for (const name of disks) texts[name] = readFileSync(join(lab.disks, name));
   t.true(texts.log!.includes('"trace":"ioctl"') && texts.log!.includes('"trace":"wasi"'), 'everything is traced');
   t.true(texts.said!.includes('change-key'));
-  const secrets = [raw, hex, marker, ...phrases.map((phrase) => Buffer.from(phrase))];
+  const secrets = [raw, hex, derived, marker, ...phrases.map((phrase) => Buffer.from(phrase))];
   for (const secret of secrets) {
     const half = secret.subarray(0, 16);
     const forms = [

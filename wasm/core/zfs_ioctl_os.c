@@ -589,6 +589,8 @@ ioctl_work(void *arg)
 		fiber_wake_all(&s->s_idle);
 	free(r->r_dst);
 	free(r->r_out_history);
+	/* There may be a key in it. */
+	explicit_bzero((char *)r->r_src, r->r_src_len);
 	free(r->r_cmd);
 	free(r);
 }

@@ -113,6 +113,28 @@ test.serial('an ioctl carries its buffers both ways', async (t) => {
   await until(() => core.closed === 1);
 });
 
+test.serial('what a request brought is wiped when it is over: it may be a key', async (t) => {
+  const { core, path } = await setup(t);
+  const kept: Uint8Array[] = [];
+  core.table.set(echo, async ({ src }) => {
+    t.is(Buffer.from(src.subarray(0, 6)).toString(), 'secret');
+    kept.push(src);
+    return {};
+  });
+  core.table.set(wait, ({ src, interrupted }) => {
+    kept.push(src);
+    return interrupted;
+  });
+  const client = await LaneClient.open(path);
+  // The one comes with others' bytes, the other is read where it stays.
+  for (const length of [6, 100_000]) await client.ioctl(echo, { src: Buffer.alloc(length, 'secret') });
+  client.request(wait, { src: Buffer.from('secret') });
+  await until(() => kept.length === 3);
+  client.close();
+  await until(() => core.closed === 1);
+  for (const src of kept) t.true(src.length >= 6 && src.every((byte) => byte === 0), `${src.length} bytes`);
+});
+
 test.serial('the socket is for its owner only, and is gone after close', async (t) => {
   const { path, server, directory } = await setup(t);
   t.is(statSync(path).mode & 0o777, 0o600);
