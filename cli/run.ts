@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { homedir, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { shareFolder, wasmFile } from '../host/assets.ts';
@@ -35,6 +35,7 @@ export async function main(program: string, args: readonly string[]): Promise<vo
     print(2, `${program}: ${file} is missing; run make\n`);
     process.exit(1);
   }
+  nameProcess(program, args);
   const tracing = process.env.ZOW_TRACE;
   const trace = tracing ? (await import('../host/log.ts')).tracer('wasi') : undefined;
   const die = (text: string): never => {
@@ -80,6 +81,20 @@ export async function main(program: string, args: readonly string[]): Promise<vo
     process.exitCode = abortCode;
   });
   module.start();
+}
+
+/**
+ * What ps, pgrep and killall see is upstream's program, not Node: sanoid and syncoid look in `ps -Ao args=` for a
+ * `zfs receive` that is under way.
+ */
+function nameProcess(program: string, args: readonly string[]): void {
+  process.title = [program, ...args].join(' ');
+  try {
+    // Node has put the beginning of the title here.
+    writeFileSync('/proc/self/comm', program);
+  } catch {
+    // Not Linux.
+  }
 }
 
 function environment(): Record<string, string> {

@@ -116,6 +116,8 @@ test('without -s an interrupted receive leaves nothing; -A gives a saved state u
 
   const child = await receiving(m, ['-s'], stream, 9 * MiB);
   await m.refuses('receive -A back/v', /cannot|busy|not/);
+  // So sanoid and syncoid find one that is under way, and killall(1) those of a name.
+  t.regex(await m.shell(`ps -o comm=,args= -p ${child.pid}`), /^zfs +(\S*\/)?zfs receive -s back\/v\n$/);
   child.kill('SIGKILL');
   await ended(child);
   await m.refuses('destroy tank/v@none', /could not find any snapshots/);
