@@ -86,8 +86,8 @@ export class Manual {
   }
 }
 
-/** A command that changes nothing: its words, the exit code, and what it prints on stdout or stderr. */
-export type Promised = readonly [args: readonly string[], code: number, printed: RegExp];
+/** A command that changes nothing: its words (of a line, at blanks), the exit code, what it prints on stdout or stderr. */
+export type Promised = readonly [words: string | readonly string[], code: number, printed: RegExp];
 
 /** Runs commands that do not depend on each other, `atOnce` at a time. */
 export async function promises(
@@ -100,7 +100,8 @@ export async function promises(
   const rest = [...all];
   const worker = async () => {
     for (let next = rest.shift(); next !== undefined; next = rest.shift()) {
-      const [args, code, printed] = next;
+      const [words, code, printed] = next;
+      const args = typeof words === 'string' ? words.split(' ') : words;
       const result = await lab.run(program, args);
       const command = `${program} ${args.join(' ')}`;
       t.is(result.code, code, `${command}\n${result.stdout}${result.stderr}`);
@@ -108,6 +109,29 @@ export async function promises(
     }
   };
   await Promise.all(Array.from({ length: atOnce }, worker));
+}
+
+/** `zpool LINE` as a manual page writes it, words at blanks; it must exit with 0. Its stdout, without the last newline. */
+export function typed(lab: Lab): (line: string) => Promise<string> {
+  return async (line) => (await lab.zpool(...line.split(' '))).trimEnd();
+}
+
+/**
+ * The devices that `zpool status` shows: `tank:DEGRADED[mirror-0:DEGRADED[d0 d1:OFFLINE]] logs[d2]`; paths by their last
+ * part, and a state other than ONLINE or AVAIL behind the name.
+ */
+export async function layout(lab: Lab, pool: string): Promise<string> {
+  const config = /config:\n\n([\s\S]*?)\n\n/.exec(await lab.zpool('status', pool))![1]!;
+  const [, ...rows] = [...config.matchAll(/^\t( *)(\S+)[ \t]*([A-Z]*)/gm)];
+  let shown = '';
+  let depth = 0;
+  for (const [, blanks = '', path = '', state = ''] of rows) {
+    const at = blanks.length / 2;
+    shown += at > depth ? '[' : `${']'.repeat(depth - at)} `;
+    shown += path.split('/').at(-1) + (/^(ONLINE|AVAIL)?$/.test(state) ? '' : `:${state}`);
+    depth = at;
+  }
+  return shown.trimStart() + ']'.repeat(depth);
 }
 
 /** The same command by the natively built program, against the same host. */
