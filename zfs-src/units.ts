@@ -67,6 +67,7 @@ export const CORE = {
   ],
   /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
   renamed: {
+    'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
     'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
     'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
     // Its format has Linux's %px.
@@ -88,6 +89,7 @@ export const CORE = {
       ...['zfs_file_open', 'zfs_file_close', 'zfs_file_write', 'zfs_file_pwrite', 'zfs_file_read', 'zfs_file_pread'],
       ...['zfs_file_seek', 'zfs_file_getattr', 'zfs_file_fsync', 'zfs_file_deallocate', 'zfs_file_off'],
       ...['zfs_file_unlink', 'zfs_file_get', 'zfs_file_put'],
+      ...['random_init', 'random_get_bytes', 'random_get_pseudo_bytes'],
     ],
   },
   /** What only programs use, and what is replaced. */

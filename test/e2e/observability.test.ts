@@ -82,6 +82,23 @@ test('kstats of a volume, its pool and the ARC move as it is written and read', 
   await lab.stop();
 });
 
+test('a buffer of the ARC is one piece', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start();
+  await lab.zpool('create', 'tank', lab.disk('a'));
+  await lab.zfs('create', '-s', '-V', '64M', '-o', 'compression=lz4', 'tank/v');
+  const client = await lab.open('tank/v');
+  // Blocks that need 5 KiB: what is cut into pages wastes the rest of the last one.
+  const data = Buffer.concat(Array.from({ length: 64 }, () => Buffer.concat([noise(4608), Buffer.alloc(11776)])));
+  await client.writeAt(0, data);
+  await lab.zpool('sync', 'tank');
+  const { data: arc } = await kstat(lab, 'zfs/arcstats');
+  t.true((arc.size as number) > 0);
+  t.is(arc.abd_chunk_waste_size, 0);
+  client.destroy();
+  await lab.finish('tank');
+});
+
 test('histories are kept as long as their tunables say, and cleared', async (t) => {
   const lab = await Lab.open(t);
   await lab.start();

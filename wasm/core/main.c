@@ -18,7 +18,6 @@
  */
 
 #include <sys/zfs_context.h>
-#include <sys/abd.h>
 #include <sys/arc.h>
 #include <sys/dsl_pool.h>
 #include <sys/spa.h>
@@ -43,8 +42,7 @@ extern uint64_t zfs_arc_min;
 extern uint64_t zfs_arc_max;
 
 /*
- * Defaults for one memory, shared by the ARC and everything else, in which a
- * buffer is one piece: disk and network I/O take it as it is.
+ * Defaults for one memory, shared by the ARC and everything else.
  */
 static void
 tunables_init(void)
@@ -53,7 +51,6 @@ tunables_init(void)
 
 	/* The rest is for stacks and I/O buffers. */
 	zow_slab_bytes_max = heap / 8 * 5;
-	zfs_abd_scatter_enabled = 0;
 	/* zfs_arc_max is ignored unless zfs_arc_min is set too. */
 	zfs_arc_min = MAX(heap / 16, 2ULL << SPA_MAXBLOCKSHIFT);
 	zfs_arc_max = heap / 2;
