@@ -1,3 +1,4 @@
+import { matchesGlob } from '../glob.ts';
 import type { VolumeInfo, VolumeProvider } from '../volumes/volume.ts';
 
 /** Which volumes one listener shows, and how. */
@@ -10,15 +11,10 @@ export interface ExportPolicy {
   readonly defaultExport?: string | undefined;
 }
 
-/** Literal text as a regular expression. */
-function literal(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-}
-
 /** The provider's volumes as one listener's clients see them. */
 export class Exports {
   readonly provider: VolumeProvider;
-  readonly #visible: RegExp | undefined;
+  readonly #visible: readonly string[] | undefined;
   readonly #readOnly: boolean;
   readonly #default: string | undefined;
 
@@ -26,10 +22,7 @@ export class Exports {
     this.provider = provider;
     this.#readOnly = policy.readOnly ?? false;
     this.#default = policy.defaultExport;
-    if (policy.exports !== undefined) {
-      const patterns = policy.exports.map((pattern) => pattern.split('*').map(literal).join('.*'));
-      this.#visible = new RegExp(`^(?:${patterns.join('|')})$`, 's');
-    }
+    this.#visible = policy.exports;
   }
 
   /** Sorted by name; snapshots follow their volume's name. */
@@ -47,6 +40,8 @@ export class Exports {
     if (meant === undefined || !this.#shows(meant)) return undefined;
     const listed = this.provider.find(meant);
     if (listed !== undefined || !meant.includes('@')) return listed;
+    // Clients can make up any name, and the provider keeps something of every pool that it is asked for.
+    if (this.provider.find(meant.slice(0, meant.indexOf('@'))) === undefined) return undefined;
     await this.provider.reveal?.(meant);
     return this.provider.find(meant);
   }
@@ -57,7 +52,7 @@ export class Exports {
   }
 
   #shows(name: string): boolean {
-    return this.#visible === undefined || this.#visible.test(name);
+    return this.#visible === undefined || this.#visible.some((pattern) => matchesGlob(name, pattern));
   }
 
   #defaultName(): string | undefined {

@@ -147,6 +147,33 @@ test('a listener shows what its policy says', async (t) => {
   client.destroy();
 });
 
+test('a name that almost matches a pattern, in a great many ways', async (t) => {
+  const { unix } = await serve(t, { listener: { exports: ['*a*a*a*a*a*b'] } });
+  const client = await Client.connect(unix);
+  await client.greet();
+  t.is((await client.go('a'.repeat(4000), [], Opt.INFO)).at(-1)!.type, Rep.ERR_UNKNOWN);
+  client.destroy();
+});
+
+test('a snapshot is looked for where there is a volume of its name', async (t) => {
+  const { unix, provider } = await serve(t);
+  const asked: string[] = [];
+  Object.assign(provider, {
+    reveal: async (name: string) => {
+      asked.push(name);
+      provider.add(name, 4096, 512);
+    },
+  });
+  const client = await Client.connect(unix);
+  await client.greet();
+  for (const name of ['made@up', 'tank/vm0x@s', '@', '@s']) {
+    t.is((await client.go(name, [], Opt.INFO)).at(-1)!.type, Rep.ERR_UNKNOWN);
+  }
+  t.is((await client.go('tank/vm0@s', [], Opt.INFO)).at(-1)!.type, Rep.ACK);
+  t.deepEqual(asked, ['tank/vm0@s']);
+  client.destroy();
+});
+
 test('a volume that cannot be opened: the reason reaches the client', async (t) => {
   const { unix, provider } = await serve(t);
   const { Errno, ErrnoError } = await import('../../../host/errno.ts');
