@@ -175,6 +175,7 @@ class Handle implements VolumeHandle {
   readonly #gone: ((reason: string) => void)[] = [];
   readonly #resize: ((size: number) => void)[] = [];
   #goneReason: string | undefined;
+  readonly #inFlight = new Set<Promise<unknown>>();
   #closed: Promise<void> | undefined;
 
   constructor(zvols: Zvols, core: number, info: VolumeInfo) {
@@ -221,11 +222,14 @@ class Handle implements VolumeHandle {
   }
 
   close(): Promise<void> {
-    this.#closed ??= this.#zvols
-      .submit(this.#core, op.close, 0, 0, 0, 0)
-      .then(() => undefined)
-      .finally(() => this.#zvols.forgetHandle(this));
+    this.#closed ??= this.#close();
     return this.#closed;
+  }
+
+  /** The core frees what it knows of the handle, which requests under way still use. */
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#inFlight);
+    await this.#zvols.submit(this.#core, op.close, 0, 0, 0, 0).finally(() => this.#zvols.forgetHandle(this));
   }
 
   onGone(listener: (reason: string) => void): void {
@@ -253,6 +257,12 @@ class Handle implements VolumeHandle {
   async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {
     if (this.#goneReason !== undefined || this.#closed !== undefined)
       throw new ErrnoError(Errno.ESHUTDOWN, this.info.name);
-    await this.#zvols.submit(this.#core, operation, buffer, offset, length, flags);
+    const request = this.#zvols.submit(this.#core, operation, buffer, offset, length, flags);
+    this.#inFlight.add(request);
+    try {
+      await request;
+    } finally {
+      this.#inFlight.delete(request);
+    }
   }
 }

@@ -69,6 +69,25 @@ test.serial('a pool is created, written, exported, found again, and native zdb f
   verified(t, folder);
 });
 
+test.serial('a volume that is closed waits for what was asked of it', async (t) => {
+  const folder = scratch(t);
+  const host = await open(folder);
+  const { volumes } = host.core;
+  for (let round = 0; round < 20; round++) {
+    const handle = await volumes.open('tank/vm0', { readOnly: false });
+    const buffers = await Promise.all(Array.from({ length: 32 }, () => volumes.buffers.acquire(65536)));
+    const requests = buffers.map(async (buffer, i) => {
+      buffer.bytes.fill(i);
+      await handle.write(i * 65536, buffer, { fua: i % 8 === 0 });
+      buffer.release();
+    });
+    await Promise.all([...requests, handle.close()]);
+    await t.throwsAsync(handle.flush(), { code: 'ESHUTDOWN' });
+  }
+  await host.close();
+  verified(t, folder);
+});
+
 test.serial('properties that differ are set, and stay', async (t) => {
   const folder = scratch(t);
   await (await open(folder, config({ properties: { ashift: 12, autotrim: 'on', comment: 'hello' } }))).close();
