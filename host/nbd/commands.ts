@@ -6,6 +6,9 @@ import type { Request } from './request.ts';
 /** Piece in which CACHE reads when the volume has no prefetch of its own, bytes. */
 const CACHE_PIECE_BYTES = 1 << 20;
 
+/** Piece in which zeroes are written that keep their space, bytes: a client that goes away stops them. */
+const ZERO_PIECE_BYTES = 64 << 20;
+
 const plain = { fua: false } as const;
 const durable = { fua: true } as const;
 
@@ -13,8 +16,19 @@ export function fuaOf(request: Request): { readonly fua: boolean } {
   return (request.flags & CmdFlag.FUA) !== 0 ? durable : plain;
 }
 
-export function zeroOf(request: Request): { readonly fua: boolean; readonly allocate: boolean } {
-  return { fua: (request.flags & CmdFlag.FUA) !== 0, allocate: (request.flags & CmdFlag.NO_HOLE) !== 0 };
+/** WRITE_ZEROES. With NO_HOLE it takes time in proportion to the range, which may be petabytes. */
+export async function zero(handle: VolumeHandle, request: Request, signal: AbortSignal): Promise<void> {
+  const { fua } = fuaOf(request);
+  if ((request.flags & CmdFlag.NO_HOLE) === 0) {
+    return handle.zero(request.offset, request.length, { fua, allocate: false });
+  }
+  const end = request.offset + request.length;
+  for (let at = request.offset; at < end; at += ZERO_PIECE_BYTES) {
+    signal.throwIfAborted();
+    const length = Math.min(ZERO_PIECE_BYTES, end - at);
+    // The last one makes those before it durable, too.
+    await handle.zero(at, length, { fua: fua && at + length === end, allocate: true });
+  }
 }
 
 /** CACHE: the volume's own prefetch, else reading the range for nobody, which fills the same cache. */

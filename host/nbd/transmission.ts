@@ -1,6 +1,7 @@
+import { Errno, ErrnoError } from '../errno.ts';
 import { tracer } from '../log.ts';
 import type { BufferPool, IoBuffer, VolumeHandle } from '../volumes/volume.ts';
-import { cache, fuaOf, statusOf, zeroOf } from './commands.ts';
+import { cache, fuaOf, statusOf, zero } from './commands.ts';
 import { BASE_ALLOCATION_ID, Cmd, ReplyType } from './constants.ts';
 import { nbdErrnoOf, ProtocolError } from './errors.ts';
 import type { NbdLimits } from './limits.ts';
@@ -187,11 +188,15 @@ export class Transmission {
     return at;
   }
 
-  /** Takes no further request; calls the host's `drained` after the last reply. */
+  /**
+   * Takes no further request; calls the host's `drained` after the last reply. A CACHE, and a WRITE_ZEROES that writes, may
+   * have hours to go, and a client that is gone looks like one that waits: they stop.
+   */
   finish(): void {
     if (this.#state === 'finishing') return;
     this.#dropCurrent();
     this.#state = 'finishing';
+    this.#abort.abort(new ErrnoError(Errno.ESHUTDOWN, 'the connection ends'));
     this.#checkDrained();
   }
 
@@ -200,7 +205,6 @@ export class Transmission {
     if (this.#closed) return;
     this.#closed = true;
     this.finish();
-    this.#abort.abort(new ProtocolError('connection closed')); // a CACHE stops, too
     this.#replies.close();
   }
 
@@ -385,7 +389,7 @@ export class Transmission {
         return;
       case Cmd.WRITE_ZEROES:
         requests.writeZeroes++;
-        this.#finishWith(request, this.#handle.zero(request.offset, request.length, zeroOf(request)));
+        this.#finishWith(request, zero(this.#handle, request, this.#abort.signal));
         return;
       case Cmd.CACHE:
         requests.cache++;
@@ -482,11 +486,7 @@ export class Transmission {
       this.#waitsForBudget = false;
       return; // not counted yet
     }
-    if (this.#state === 'blocked') {
-      this.#state = 'finishing';
-      this.#abort.abort(new ProtocolError('connection finished')); // ends in #noMemory or #gotMemory
-      return;
-    }
+    if (this.#state === 'blocked') return; // ends in #noMemory or #gotMemory
     this.#state = 'finishing';
     this.#finished(request);
   }
