@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { stringify } from 'yaml';
 import type { ListenerAddress } from '../../host/nbd/listener.ts';
+import type { ReplyStyle } from '../../host/nbd/reply.ts';
 import releases from '../../zfs-src/releases.json' with { type: 'json' };
 import { Client } from '../host/nbd/client.ts';
 import { IoctlWatch } from '../ioctls/record.ts';
@@ -431,8 +432,8 @@ export class Lab {
   }
 
   /** Opens an export with the tests' own client. */
-  async open(name: string): Promise<Client> {
-    const client = await Client.open(this.address, name);
+  async open(name: string, style?: ReplyStyle): Promise<Client> {
+    const client = await Client.open(this.address, name, style);
     this.#clients.push(client);
     return client;
   }

@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { CmdFlag } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
+import { Client } from '../host/nbd/client.ts';
 import { dice, execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 import { errorsOf, load } from './load.ts';
 
@@ -104,6 +105,56 @@ test('volsize grows and shrinks, seen by whoever connects', async (t) => {
   t.is(small.size, 8 * MiB);
   t.true((await small.readAt(0, data.length)).equals(data));
   small.destroy();
+  await lab.finish('tank');
+});
+
+test('volumes beyond 1 TiB, up to what the host can count', async (t) => {
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
+  const size = 2 ** 53 - 16384;
+  await lab.zfs('create', '-s', '-V', '1T', 'tank/v');
+  await lab.zfs('set', 'volsize=3T', 'tank/v');
+  await lab.zfs('set', `volsize=${size}`, 'tank/v');
+  t.regex(await lab.fails('zfs', 'set', 'volsize=8P', 'tank/v'), /volume size exceeds limit/);
+  t.regex(await lab.fails('zfs', 'create', '-s', '-V', '8P', 'tank/w'), /volume size exceeds limit/);
+  const client = await lab.open('tank/v', 'extended');
+  t.is(client.size, size);
+  const data = noise(MiB, 6);
+  const ends = [0, 2 ** 42 - 4096, size - data.length];
+  for (const offset of ends) t.is((await client.writeAt(offset, data)).errno, 0);
+  for (const offset of ends) t.true((await client.readAt(offset, data.length)).equals(data), `${offset}`);
+  t.is((await client.request({ type: Cmd.READ, offset: size - 512, length: 1024 })).errno, 22);
+  t.is((await client.request({ type: Cmd.TRIM, offset: 0, length: size })).errno, 0);
+  t.true((await client.readAt(size - MiB, MiB)).equals(Buffer.alloc(MiB)));
+  // Zeroes that keep their space are written, which takes for ever; the client's end stops it.
+  client.sendRequest({ type: Cmd.WRITE_ZEROES, flags: CmdFlag.NO_HOLE, offset: 0, length: size });
+  t.is((await client.writeAt(MiB, data)).errno, 0);
+  client.destroy();
+  await until('the volume is free', async () => (await lab.run('zfs', ['destroy', 'tank/v'])).code === 0);
+  await lab.finish('tank');
+});
+
+test('a flush of a client that may only read covers what others wrote', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a');
+  const options = {
+    config: {
+      tunables: { zfs_txg_timeout: 3600 },
+      pools: { tank: { vdevs: [disk], create: {}, volumes: { v: { size: '16M' } } } },
+      nbd: [{ unix: 'run/nbd.sock' }, { unix: 'run/ro.sock', read_only: true }],
+    },
+  };
+  await lab.start(options);
+  const writer = await lab.open('tank/v');
+  const reader = await Client.open({ unix: join(lab.directory, 'run/ro.sock') }, 'tank/v');
+  const data = noise(MiB, 7);
+  t.is((await writer.writeAt(0, data)).errno, 0);
+  t.is((await reader.request({ type: Cmd.FLUSH })).errno, 0);
+  await lab.kill();
+  reader.destroy();
+  await lab.start(options);
+  const again = await lab.open('tank/v');
+  t.true((await again.readAt(0, data.length)).equals(data));
+  again.destroy();
   await lab.finish('tank');
 });
 

@@ -600,7 +600,7 @@ volume_request_run(volume_request_t *vr)
 	if (zv->zv_flags & ZVOL_REMOVING)
 		return (SET_ERROR(ENXIO));
 	if (vr->vr_op == VOLUME_FLUSH)
-		return (vh->vh_read_only ? 0 : zvol_flush(zv));
+		return (zvol_flush(zv));
 	if (vr->vr_offset > zv->zv_volsize ||
 	    vr->vr_length > zv->zv_volsize - vr->vr_offset)
 		return (vr->vr_op == VOLUME_READ ? SET_ERROR(EINVAL) :
@@ -829,6 +829,9 @@ zvol_os_create_minor(const char *name)
 	error = dmu_object_info(os, ZVOL_OBJ, &doi);
 	if (error == 0)
 		error = zap_lookup(os, ZVOL_ZAP_OBJ, "size", 8, 1, &volsize);
+	/* One of another machine's may be larger than the host can count. */
+	if (error == 0)
+		error = zvol_check_volsize(volsize, doi.doi_data_block_size);
 	if (error == 0) {
 		zv = zvol_alloc(name, volsize, doi.doi_data_block_size);
 		if (zv != NULL) {
