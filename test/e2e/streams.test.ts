@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Lab, MiB, noise, sleep, until } from './host.ts';
+import { dice, Lab, MiB, noise, sleep, until } from './host.ts';
 
 /** zfs send and zfs receive between two pools of one host. */
 
@@ -162,4 +162,55 @@ test('raw streams of an encrypted volume; broken and foreign streams are refused
   t.not(flipped.code, 0);
   t.regex(flipped.stderr, /checksum mismatch|incomplete|corrupt/);
   await lab.finish('tank', 'back');
+});
+
+test('from one host to another, each killed in the middle: what was kept goes on', async (t) => {
+  const [from, to] = [await Lab.open(t), await Lab.open(t)];
+  await from.start();
+  await to.start();
+  await from.zpool('create', 'tank', from.disk('a'));
+  await to.zpool('create', 'back', to.disk('b'));
+  await from.zfs('create', '-V', '32M', 'tank/v');
+  const data = noise(24 * MiB, 6);
+  await write(from, 'tank/v', 0, data);
+  await from.zfs('snapshot', 'tank/v@s');
+  const arrived = async () => (await to.run('zfs', ['list', 'back/v@s'])).code === 0;
+  const token = async () => {
+    const { code, stdout } = await to.run('zfs', ['get', '-Ho', 'value', 'receive_resume_token', 'back/v']);
+    return code === 0 && stdout.length > 10 ? stdout.trim() : '';
+  };
+  const stream = async () => {
+    const resume = await token();
+    return from.shell(
+      `zfs send ${resume === '' ? 'tank/v@s' : `-t ${resume}`} | ZOW_SOCKET=${to.socket} zfs receive -s back/v; echo "\${PIPESTATUS[@]}"`,
+    );
+  };
+  const random = dice(Date.now());
+  for (const [victim, pool] of [
+    [from, 'tank'],
+    [to, 'back'],
+    [from, 'tank'],
+  ] as const) {
+    // A slow disk, or all would have gone through before.
+    await to.zinject('-d', join(to.disks, 'b'), '-D', '30:1', 'back');
+    const going = stream();
+    await until('data arrive', async () => (await arrived()) || Number(await to.get('back', 'used')) > MiB);
+    await sleep(random(500));
+    await victim.kill();
+    const { stdout, stderr } = await going;
+    await victim.start();
+    await victim.zpool('import', '-d', victim.disks, pool);
+    if (await arrived()) break;
+    t.regex(stdout, /^(1|141) 1\n$/, `both programs notice\n${stderr}`);
+  }
+  await to.zinject('-c', 'all');
+  if (!(await arrived())) t.is((await stream()).stdout, '0 0\n');
+  await until('the copy can be opened', async () => (await to.exports()).includes('back/v'));
+  const copy = await to.open('back/v');
+  for (let at = 0; at < data.length; at += 8 * MiB)
+    t.true((await copy.readAt(at, 8 * MiB)).equals(data.subarray(at, at + 8 * MiB)));
+  copy.destroy();
+  t.is(await token(), '');
+  await from.stop();
+  await to.finish('back');
 });
