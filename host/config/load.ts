@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Config } from './config.ts';
 import { ConfigError, formatKeyPath, type KeyPath, type Problem } from './problem.ts';
@@ -65,14 +65,23 @@ function readConfigFile(file: string): Uint8Array {
     const stat = fstatSync(fd);
     if (stat.isDirectory()) throw fail('is a directory; a configuration is a file, such as pool.yaml');
     if (stat.isBlockDevice()) throw fail('is a block device; a configuration is a file, such as pool.yaml');
-    if (stat.size > SOURCE_BYTES_MAX)
+    const bytes = readUpTo(fd, SOURCE_BYTES_MAX + 1);
+    if (bytes.length > SOURCE_BYTES_MAX)
       throw fail(`is larger than ${SOURCE_BYTES_MAX / 1024} KiB; this cannot be a configuration`);
-    return readFileSync(fd);
+    return bytes;
   } catch (error) {
     throw error instanceof ConfigError ? error : fail(`cannot be read: ${systemMessage(error)}`, error);
   } finally {
     closeSync(fd);
   }
+}
+
+/** Pipes and devices do not say how much there is. */
+function readUpTo(fd: number, bytesMax: number): Uint8Array {
+  const bytes = Buffer.alloc(bytesMax);
+  let length = 0;
+  for (let n = -1; n !== 0 && length < bytesMax; length += n) n = readSync(fd, bytes, length, bytesMax - length, null);
+  return bytes.subarray(0, length);
 }
 
 /** `no such file or directory` of Node's `ENOENT: no such file or directory, open '…'`. */

@@ -30,15 +30,17 @@ export interface ServeOptions extends ZowHostOptions {
  */
 export async function serve(file: string, options: ServeOptions = {}): Promise<number> {
   const started = performance.now();
-  const stop = onSignal();
   disableCoreDumps();
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'internal error');
     process.exit(ExitCode.panic);
   });
   let host: ZowHost;
+  let stop: Promise<string>;
   try {
     const config = configOf(file, options);
+    // Not before: the file may be a pipe that nobody writes.
+    stop = onSignal();
     if (config.logLevel !== undefined && (process.env.ZOW_LOG ?? '') === '') log.level = config.logLevel;
     host = await ZowHost.start(config, options);
   } catch (error) {

@@ -359,6 +359,7 @@ test('files that are no configuration', (t) => {
     [join(directory, 'missing'), 'cannot be read: no such file or directory'],
     [join(directory, 'directory'), 'is a directory; a configuration is a file, such as pool.yaml'],
     [large, 'is larger than 1024 KiB; this cannot be a configuration'],
+    ['/dev/zero', 'is larger than 1024 KiB; this cannot be a configuration'],
     [binary, 'is not UTF-8 text'],
     [nested, /is not (usable|valid) YAML/],
     [bomb, /is not usable YAML: Excessive alias count/],

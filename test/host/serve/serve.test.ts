@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -83,6 +83,17 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     t.is(served.output(), '', 'without --hints nothing is on stdout');
   });
 }
+
+test('a signal ends it while nobody writes the pipe that is its configuration', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'zow-serve-'));
+  execFileSync('mkfifo', [join(folder, 'pool.yaml')]);
+  const { child, ended } = serve(t, '', '', folder);
+  const waits = () => /^(wait_for_partner|fifo_open)/.test(readFileSync(`/proc/${child.pid}/wchan`, 'latin1'));
+  while (!waits()) await new Promise((resolve) => setTimeout(resolve, 20));
+  child.kill('SIGINT');
+  await ended;
+  t.is(child.signalCode, 'SIGINT');
+});
 
 test('a second signal ends it at once, with a code of its own', async (t) => {
   const served = serve(t, CONFIG, 'slow');
