@@ -1,4 +1,4 @@
-import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { execute, Lab, long, MiB, must, noise, until } from './host.ts';
@@ -207,7 +207,10 @@ class Database {
 
   start(): Promise<string> {
     const options = `-c listen_addresses='' -c unix_socket_directories='${this.#sockets}'`;
-    return this.must('pg_ctl', '-D', this.#data, '-w', '-l', join(this.#sockets, 'log'), '-o', options, 'start');
+    const logFile = join(this.#sockets, 'log');
+    return this.must('pg_ctl', '-D', this.#data, '-w', '-l', logFile, '-o', options, 'start').catch((error) => {
+      throw new Error(readFileSync(logFile, 'utf8').slice(-3000), { cause: error });
+    });
   }
 
   async stop(mode: 'fast' | 'immediate'): Promise<void> {
@@ -241,6 +244,7 @@ if (long) {
     const database = new Database(data, sockets);
     await database.create();
     await database.start();
+    const pid = parseInt(readFileSync(join(data, 'postmaster.pid'), 'utf8'), 10);
     t.is((await database.bench('-i', '-q', '-s', '3')).code, 0);
     // Each line of its log is a transaction that the server said is committed.
     const bench = database.bench('-c', '4', '-T', '60', '-l', '--log-prefix=committed');
@@ -251,6 +255,8 @@ if (long) {
     await lab.kill();
     await bench;
     await database.stop('immediate');
+    // Its lock file survives it, and counts as long as there is a process of that number.
+    await until('its process is gone', () => !existsSync(`/proc/${pid}`));
     await disk.abandon();
     const logs = readdirSync(sockets).filter((name) => name.startsWith('committed'));
     const committed = logs.flatMap((name) => readFileSync(join(sockets, name), 'utf8').split('\n').slice(0, -1)).length;
