@@ -108,6 +108,33 @@ test('volsize grows and shrinks, seen by whoever connects', async (t) => {
   await lab.finish('tank');
 });
 
+test('volsize shrinks under writers beyond the new end: they get ENOSPC, the pool leaks nothing', async (t) => {
+  const lab = await Lab.withPool(t, 4096 * MiB);
+  await lab.zfs('create', '-s', '-V', '512M', 'tank/v');
+  const errnos = new Set<number>();
+  let ends = false;
+  const writers = Array.from({ length: 6 }, async (_, seed) => {
+    const client = await lab.open('tank/v');
+    const roll = dice(seed + 1);
+    const data = noise(MiB, seed);
+    while (!ends) {
+      const offset = (8 + roll(500)) * MiB;
+      const trims = roll(4) === 0;
+      const reply = trims
+        ? await client.request({ type: Cmd.TRIM, offset, length: MiB })
+        : await client.writeAt(offset, data.subarray(0, 1 + roll(MiB)), roll(8) === 0 ? CmdFlag.FUA : 0);
+      errnos.add(reply.errno);
+    }
+    t.is((await client.writeAt(0, data)).errno, 0);
+    client.destroy();
+  });
+  for (let i = 0; i < 40; i++) await lab.zfs('set', `volsize=${[8, 512, 64, 256][i % 4]}M`, 'tank/v');
+  ends = true;
+  await Promise.all(writers);
+  t.deepEqual([...errnos].sort(), [0, 28]);
+  await lab.finish('tank');
+});
+
 test('volumes beyond 1 TiB, up to what the host can count', async (t) => {
   const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   const size = 2 ** 53 - 16384;

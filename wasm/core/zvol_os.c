@@ -51,6 +51,8 @@ typedef struct volume_handle {
 struct zvol_state_os {
 	/* txgs with a record of the log that does not only point to blocks. */
 	uint64_t	zso_logged_txg[TXG_SIZE];
+	/* Where the volume ends while it is made smaller: see zvol_end(). */
+	uint64_t	zso_new_size;
 };
 
 typedef enum volume_op {
@@ -177,6 +179,13 @@ zvol_enter_for_write(zvol_state_t *zv)
 		}
 		rw_exit(&zv->zv_suspend_lock);
 	}
+}
+
+/* Where requests have to end. */
+static uint64_t
+zvol_end(zvol_state_t *zv)
+{
+	return (MIN(zv->zv_volsize, zv->zv_zso->zso_new_size));
 }
 
 static int
@@ -325,7 +334,7 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 		dmu_tx_t *tx;
 
 		/* It may have shrunk since the request was checked. */
-		if (offset + done + bytes > zv->zv_volsize) {
+		if (offset + done + bytes > zvol_end(zv)) {
 			error = SET_ERROR(ENOSPC);
 			break;
 		}
@@ -385,8 +394,11 @@ zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
 
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, start, end - start,
 	    RL_WRITER);
-	error = dmu_free_long_range(zv->zv_objset, ZVOL_OBJ, start,
-	    end - start);
+	if (end > zvol_end(zv))
+		error = SET_ERROR(ENOSPC);
+	else
+		error = dmu_free_long_range(zv->zv_objset, ZVOL_OBJ, start,
+		    end - start);
 	if (error == 0) {
 		tx = dmu_tx_create(zv->zv_objset);
 		dmu_tx_mark_netfree(tx);
@@ -588,6 +600,42 @@ zvol_release(volume_handle_t *vh)
 	return (0);
 }
 
+/*
+ * Upstream frees what is beyond a smaller size without a lock that writers
+ * there would meet: blocks leak, or an assertion fails. Here nobody is there:
+ * who has begun is waited for, and the others find the volume to end earlier.
+ */
+extern int __real_zvol_set_volsize(const char *, uint64_t);
+extern int __wrap_zvol_set_volsize(const char *, uint64_t);
+
+int
+__wrap_zvol_set_volsize(const char *name, uint64_t volsize)
+{
+	volume_handle_t *vh;
+	zvol_state_t *zv;
+	int error;
+
+	/* It cannot be opened: nobody writes, and the reason is told. */
+	if (zvol_open(name, B_FALSE, &vh) != 0)
+		return (__real_zvol_set_volsize(name, volsize));
+	zv = vh->vh_zv;
+	error = zvol_check_volsize(volsize, zv->zv_volblocksize);
+	if (error == 0) {
+		/* Somebody else may be at it. */
+		while (zv->zv_zso->zso_new_size != UINT64_MAX)
+			delay(1);
+		zv->zv_zso->zso_new_size = volsize;
+		rw_enter(&zv->zv_suspend_lock, RW_READER);
+		zfs_rangelock_exit(zfs_rangelock_enter(&zv->zv_rangelock,
+		    volsize, UINT64_MAX - volsize, RL_WRITER));
+		rw_exit(&zv->zv_suspend_lock);
+		error = __real_zvol_set_volsize(name, volsize);
+		zv->zv_zso->zso_new_size = UINT64_MAX;
+	}
+	(void) zvol_release(vh);
+	return (error);
+}
+
 static int
 volume_request_run(volume_request_t *vr)
 {
@@ -601,8 +649,8 @@ volume_request_run(volume_request_t *vr)
 		return (SET_ERROR(ENXIO));
 	if (vr->vr_op == VOLUME_FLUSH)
 		return (zvol_flush(zv));
-	if (vr->vr_offset > zv->zv_volsize ||
-	    vr->vr_length > zv->zv_volsize - vr->vr_offset)
+	if (vr->vr_offset > zvol_end(zv) ||
+	    vr->vr_length > zvol_end(zv) - vr->vr_offset)
 		return (vr->vr_op == VOLUME_READ ? SET_ERROR(EINVAL) :
 		    SET_ERROR(ENOSPC));
 	if (vr->vr_length == 0)
@@ -767,6 +815,7 @@ zvol_alloc(const char *name, uint64_t volsize, uint64_t volblocksize)
 
 	zv = kmem_zalloc(sizeof (*zv), KM_SLEEP);
 	zv->zv_zso = kmem_zalloc(sizeof (*zv->zv_zso), KM_SLEEP);
+	zv->zv_zso->zso_new_size = UINT64_MAX;
 	zv->zv_volmode = volmode;
 	zv->zv_volsize = volsize;
 	zv->zv_volblocksize = volblocksize;
