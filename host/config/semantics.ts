@@ -82,7 +82,7 @@ function readSize(value: unknown, path: KeyPath, context: SemanticContext): numb
     bytes === undefined &&
     typeof value === 'string' &&
     /^[.\d]/.test(value) &&
-    parseSize(value.replace(/^[.\d]+/, '1')) !== undefined
+    parseSize(value.replace(/^[.\d]+/, '0')) !== undefined
   ) {
     context.report(path, 'value', `${quote(value)} is too large; the most is 8P less one byte`);
   }

@@ -283,6 +283,11 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     `1:49: pools.t.volumes.v.size: '9P' is too large; the most is 8P less one byte`,
   ],
   [
+    'a size whose unit alone is beyond numbers',
+    'pools: { t: { vdevs: [a], volumes: { v: { size: 1E } } } }',
+    `1:49: pools.t.volumes.v.size: '1E' is too large; the most is 8P less one byte`,
+  ],
+  [
     'keys nobody can type',
     'pools: { t: { vdevs: [a], volumes: { v: { size: 1G, encryption: on, keyformat: passphrase }, w: { size: 1G, keyformat: raw } } } }',
     '1:38: pools.t.volumes.v: keyformat needs keylocation: file:///path of the key, for zow serve cannot ask for it',
