@@ -76,7 +76,7 @@ export interface VolumeHandle {
   close(): Promise<void>;
   /**
    * Called once when the volume goes away under the client (destroyed, exported, renamed: the reason is a sentence for
-   * the log), after which operations fail with ESHUTDOWN.
+   * the log), after which operations fail with ESHUTDOWN, and it is closed when those under way are over.
    */
   onGone(listener: (reason: string) => void): void;
   /** Called when the size changed; `info` is already new. */

@@ -252,6 +252,8 @@ class Handle implements VolumeHandle {
     if (this.#goneReason !== undefined) return;
     this.#goneReason = reason;
     for (const listener of this.#gone) listener(reason);
+    // Whoever takes the volume away waits for this, and not for what the client still has to do.
+    this.close().catch(() => undefined);
   }
 
   async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {

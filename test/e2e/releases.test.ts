@@ -9,6 +9,7 @@ import { Lab, long, MiB, noise, root } from './host.ts';
 const older = '2.3.2';
 const isBuilt = existsSync(join(root, `build/${older}/wasm/zow.wasm`));
 if (long && !isBuilt) throw new Error(`OpenZFS ${older} is not built; run ./build.sh --release ${older} wasm`);
+// Skipped where the older release is not built: the short form of the tests only compiles its core, which takes a minute less.
 const scenario = isBuilt ? test : test.skip;
 /** Said where it is skipped. */
 const needs = isBuilt ? '' : ` (skipped: needs ./build.sh --release ${older} wasm)`;

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { Cmd } from '../../host/nbd/constants.ts';
 import { Lab, MiB, noise, until } from './host.ts';
 
 /** What ZFS's properties and commands mean for the clients of volumes. */
@@ -48,6 +49,21 @@ test('a change of volmode disconnects the clients of the volume, after what they
     t.true((await again.readAt(0, MiB)).equals(noise(MiB)));
     again.destroy();
   }
+  await lab.zfs('destroy', 'tank/v');
+  await lab.finish('tank');
+});
+
+test('a client that does not read its replies does not hold a change of volmode up', async (t) => {
+  const lab = await Lab.withPool(t, 256 * MiB, '-o', 'ashift=12');
+  await lab.zfs('create', '-s', '-V', '32M', 'tank/v');
+  const deaf = await lab.open('tank/v');
+  deaf.socket.pause();
+  for (let i = 0; i < 64; i++) deaf.sendRequest({ type: Cmd.READ, offset: i % 2, length: MiB });
+  await lab.zfs('set', 'volmode=none', 'tank/v');
+  // Upstream makes and removes the minors of a pool one after the other: these wait for that one.
+  await lab.zfs('create', '-s', '-V', '16M', 'tank/w');
+  await until('the other volume is there', async () => (await lab.exports()).includes('tank/w'), 30_000);
+  t.deepEqual(await lab.exports(), ['tank/w']);
   await lab.zfs('destroy', 'tank/v');
   await lab.finish('tank');
 });
