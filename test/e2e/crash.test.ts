@@ -1,3 +1,4 @@
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
@@ -217,48 +218,60 @@ for (const logBlock of [128 << 10, 16 << 10, 4 << 10]) {
 }
 
 // A large write is in the log as a pointer to its block, which is there once for all writes to it.
-test('what is written over in a block that the log points to has its newest content after a crash', async (t) => {
-  const lab = await Lab.open(t);
-  // All of it in one transaction group, which the crash keeps from its end.
-  const config = { tunables: { zfs_txg_timeout: 600 }, pools: { tank: { vdevs: ['disks/a'] } } };
-  const [KiB, blocks] = [1024, 10];
-  await create(lab, { vdevs: ['disks/a'], properties: { volblocksize: '128K' }, rounds: 1, seed: 1 }, 'tank/v');
-  await lab.start({ config });
-  const client = await lab.open('tank/v');
-  const write = async (offset: number, length: number, seed: number, flags = 0) => {
-    const payload = noise(length, seed);
-    t.is((await client.request({ type: Cmd.WRITE, flags, offset, length, payload })).errno, 0);
-  };
-  const between: ((at: number) => Promise<unknown>)[] = [
-    // Copied into the log: 16 KiB, what is left over when it is small, zeroes.
-    (at) => write(at + 8 * KiB, 16 * KiB, 2),
-    (at) => write(at + 4 * KiB, 4 * KiB, 2),
-    (at) => client.request({ type: Cmd.WRITE_ZEROES, flags: CmdFlag.NO_HOLE, offset: at, length: 20 * KiB }),
-    // Freed.
-    (at) => client.request({ type: Cmd.TRIM, offset: at, length: 128 * KiB }),
-    (at) => client.request({ type: Cmd.WRITE_ZEROES, offset: at, length: 128 * KiB }),
-  ];
-  // The first flush of all ends a transaction group.
-  await write(15 * MiB, 4 * KiB, 4, CmdFlag.FUA);
-  for (let block = 0; block < blocks; block++) {
-    const at = block * 128 * KiB;
-    await write(at, 64 * KiB, 1);
-    await between[block % between.length]!(at);
-    // With the whole block the log points to it once more when it is as it was, with half of it too.
-    await write(at, block % 2 === 0 ? 128 * KiB : 64 * KiB, 3);
-  }
-  await client.request({ type: Cmd.FLUSH });
-  await lab.kill();
-  await lab.start({ config });
-  const reader = await lab.open('tank/v');
-  for (let block = 0; block < blocks; block++) {
-    const length = block % 2 === 0 ? 128 * KiB : 64 * KiB;
-    const content = await reader.readAt(block * 128 * KiB, length);
-    t.true(content.equals(noise(length, 3)), `block ${block}`);
-  }
-  reader.destroy();
-  await lab.finish('tank');
-});
+for (const suspends of [false, true]) {
+  test(`what is written over in a block that the log points to has its newest content after a crash${suspends ? ' and a suspension' : ''}`, async (t) => {
+    const lab = await Lab.open(t);
+    // All of it in one transaction group, which the crash keeps from its end.
+    const config = { tunables: { zfs_txg_timeout: 600 }, pools: { tank: { vdevs: ['disks/a'] } } };
+    const [KiB, blocks] = [1024, 10];
+    await create(lab, { vdevs: ['disks/a'], properties: { volblocksize: '128K' }, rounds: 1, seed: 1 }, 'tank/v');
+    const broken = join(lab.directory, 'broken');
+    await lab.start({ config, vars: { ZOW_FAULTS: `disks/a:error(op=write|flush,errno=EIO,while=${broken})` } });
+    const client = await lab.open('tank/v');
+    const write = async (offset: number, length: number, seed: number, flags = 0) => {
+      const payload = noise(length, seed);
+      t.is((await client.request({ type: Cmd.WRITE, flags, offset, length, payload })).errno, 0);
+    };
+    const between: ((at: number) => Promise<unknown>)[] = [
+      // Copied into the log: 16 KiB, what is left over when it is small, zeroes.
+      (at) => write(at + 8 * KiB, 16 * KiB, 2),
+      (at) => write(at + 4 * KiB, 4 * KiB, 2),
+      (at) => client.request({ type: Cmd.WRITE_ZEROES, flags: CmdFlag.NO_HOLE, offset: at, length: 20 * KiB }),
+      // Freed.
+      (at) => client.request({ type: Cmd.TRIM, offset: at, length: 128 * KiB }),
+      (at) => client.request({ type: Cmd.WRITE_ZEROES, offset: at, length: 128 * KiB }),
+    ];
+    // The first flush of all ends a transaction group.
+    await write(15 * MiB, 4 * KiB, 4, CmdFlag.FUA);
+    for (let block = 0; block < blocks; block++) {
+      const at = block * 128 * KiB;
+      await write(at, 64 * KiB, 1);
+      await between[block % between.length]!(at);
+      // With the whole block the log points to it once more when it is as it was, with half of it too.
+      await write(at, block % 2 === 0 ? 128 * KiB : 64 * KiB, 3);
+    }
+    if (suspends) writeFileSync(broken, '');
+    const flushed = client.request({ type: Cmd.FLUSH });
+    if (suspends) {
+      await until('the pool is suspended', async () =>
+        /SUSPENDED/.test(await lab.zpool('list', '-Ho', 'health', 'tank')),
+      );
+      rmSync(broken);
+      await lab.zpool('clear', 'tank');
+    }
+    t.is((await flushed).errno, 0);
+    await lab.kill();
+    await lab.start({ config });
+    const reader = await lab.open('tank/v');
+    for (let block = 0; block < blocks; block++) {
+      const length = block % 2 === 0 ? 128 * KiB : 64 * KiB;
+      const content = await reader.readAt(block * 128 * KiB, length);
+      t.true(content.equals(noise(length, 3)), `block ${block}`);
+    }
+    reader.destroy();
+    await lab.finish('tank');
+  });
+}
 
 // It ends with the first loss; on a busy machine a round may promise too little to lose.
 test('the test can fail: disks that lie about flushes lose what was promised', async (t) => {
