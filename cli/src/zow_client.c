@@ -48,9 +48,9 @@ static zow_session_t *zow_sessions;
 extern int __real_close(int);
 
 /*
- * The host is gone, or does not make sense any more. A system call cannot
- * answer that its kernel is gone; the program ends here, with one line
- * instead of whatever it would make of the errno.
+ * The host is gone, does not make sense any more, or cannot go on. A system
+ * call cannot answer that its kernel is gone; the program ends here, with one
+ * line instead of whatever it would make of the errno.
  */
 static _Noreturn void
 zow_lost(const char *what)
@@ -504,6 +504,10 @@ zow_ioctl(int fd, unsigned long request, void *arg)
 		zow_lane_exit(lane);
 	}
 	(void) pthread_setcancelstate(state, NULL);
+	/* No kernel says that, and no program would know what to make of it. */
+	if (error == ENOBUFS)
+		zow_lost("has no memory for another pool: give it more, by "
+		    "'memory' in its configuration");
 	if (error != 0) {
 		errno = error;
 		return (-1);

@@ -39,6 +39,35 @@ test('out of space: the writer learns it, others do not, and freeing heals', asy
   await lab.finish('tank', 'calm');
 });
 
+test('a pool that there is no memory for is refused, and nobody else notices', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start({ config: { memory: '256M', zed: false } });
+  await lab.zpool('create', 'tank', lab.disk('a', 256 * MiB));
+  await lab.zfs('create', '-s', '-V', '128M', 'tank/v');
+  const client = await lab.open('tank/v');
+  // Memory that has been in use by many sizes finds room for less.
+  for (let i = 0; i < 600; i++) await client.writeAt((i * 7919) % (96 * MiB), noise(4096 * (1 + (i % 16)), i));
+  let refused: Awaited<ReturnType<typeof lab.run>> | undefined;
+  let pools = 0;
+  for (; pools < 40 && refused === undefined; pools++) {
+    const result = await lab.run('zpool', ['create', `p${pools}`, lab.disk(`d${pools}`, 64 * MiB)]);
+    if (result.code !== 0) refused = result;
+  }
+  t.is(refused?.code, 1);
+  t.regex(refused!.stderr, /^the ZoW host on \S+ has no memory for another pool: give it more, by 'memory' in its/);
+  t.true(pools > 3, `${pools} pools`);
+  t.is((await client.writeAt(0, noise(MiB, 1))).errno, 0);
+  t.is((await client.request({ type: Cmd.FLUSH })).errno, 0);
+  t.true((await client.readAt(0, MiB)).equals(noise(MiB, 1)));
+  client.destroy();
+  // Nor is one imported; when others have gone there is room again.
+  for (const pool of ['p0', 'p1', 'p2']) await lab.zpool('export', pool);
+  await lab.zpool('import', '-d', lab.disks, 'p0');
+  await lab.zpool('scrub', '-w', 'tank');
+  await lab.stop();
+  await lab.zdb('tank');
+});
+
 test('a quota stops the volume under it and no other', async (t) => {
   const lab = await Lab.open(t);
   const disk = lab.disk('a');

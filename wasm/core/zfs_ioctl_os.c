@@ -27,9 +27,12 @@
 #include <sys/nvpair.h>
 #include <sys/spa_impl.h>
 #include <sys/txg.h>
+#include <sys/arc.h>
+#include <sys/arc_impl.h>
 #include <zfs_namecheck.h>
 
 #include "compat.h"
+#include "malloc.h"
 #include "seam.h"
 #include "session.h"
 #include "work.h"
@@ -500,6 +503,67 @@ temporary_name_check(const ioctl_request_t *r)
 	return (error);
 }
 
+/*
+ * A pool needs threads as soon as it is there, and memory for every txg; what
+ * finds none ends the host, for all pools.  So one that comes has to find room
+ * for itself and something to spare, in pieces as large as it will want.  Not
+ * ENOMEM, which tells the programs to come back with a larger buffer.
+ */
+#define	POOL_PIECE	(128 * 1024)		/* a stack, a block */
+#define	POOL_BYTES	(12 * 1024 * 1024)	/* measured: 11 */
+#define	POOL_WAIT_TICKS	500			/* 4 s, for the ARC */
+
+static int pools_coming;
+
+static boolean_t
+pool_comes(const ioctl_request_t *r)
+{
+	return (r->r_number == ZFS_IOC_POOL_CREATE ||
+	    r->r_number == ZFS_IOC_POOL_IMPORT ||
+	    r->r_number == ZFS_IOC_POOL_TRYIMPORT ||
+	    r->r_number == ZFS_IOC_VDEV_SPLIT);
+}
+
+/* Whether so much can be had at once. */
+static boolean_t
+memory_has_room(size_t want)
+{
+	void **pieces = NULL;
+	size_t got = 0;
+
+	while (got < want) {
+		void **piece = zow_malloc_now(POOL_PIECE);
+
+		if (piece == NULL)
+			break;
+		*piece = pieces;
+		pieces = piece;
+		got += POOL_PIECE;
+	}
+	while (pieces != NULL) {
+		void **next = *pieces;
+
+		free(pieces);
+		pieces = next;
+	}
+	return (got >= want);
+}
+
+static int
+pool_find_room(void)
+{
+	for (int i = 0; i < POOL_WAIT_TICKS; i++) {
+		size_t want = pools_coming * POOL_BYTES +
+		    (zow_heap_limit() >> 4);
+
+		if (memory_has_room(want))
+			return (0);
+		arc_reduce_target_size(want);
+		delay(1);
+	}
+	return (SET_ERROR(ENOBUFS));
+}
+
 static int
 ioctl_run(ioctl_request_t *r)
 {
@@ -507,6 +571,8 @@ ioctl_run(ioctl_request_t *r)
 	uint64_t guid = pool_to_load(r);
 	int error = 0;
 
+	if (pool_comes(r) && (error = pool_find_room()) != 0)
+		return (error);
 	if (guid != 0)
 		return (load_run(r, guid));
 	if (r->r_number == ZFS_IOC_POOL_EXPORT ||
@@ -578,8 +644,10 @@ ioctl_work(void *arg)
 
 	if (s->s_closing)
 		error = SET_ERROR(EINTR);
+	pools_coming += pool_comes(r);
 	if (error == 0)
 		error = ioctl_run(r);
+	pools_coming -= pool_comes(r);
 
 	allow_log_exit(s->s_process, allow_log);
 	fiber_current->f_context = NULL;

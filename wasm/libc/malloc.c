@@ -659,11 +659,17 @@ zow_heap_live(void)
 	return (heap_live);
 }
 
+void *
+zow_malloc_now(size_t size)
+{
+	return (alloc_now(16, size));
+}
+
 /* Exports: memory for the host's own use. They never wait. */
 ZOW_EXPORT("alloc") void *
 host_alloc(size_t size)
 {
-	return (alloc_now(16, size));
+	return (zow_malloc_now(size));
 }
 
 ZOW_EXPORT("free") void

@@ -23,6 +23,9 @@ size_t zow_heap_limit(void);
 /* Bytes handed out and not freed, rounded up to their size classes. */
 size_t zow_heap_live(void);
 
+/* As malloc(), but never waits. */
+void *zow_malloc_now(size_t size);
+
 /*
  * What small objects can have of the heap; without a limit one of them in
  * each chunk keeps all of it from large blocks, however much is free.
