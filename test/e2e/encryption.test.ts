@@ -144,3 +144,34 @@ test('raw send | receive: the other pool gets ciphertext, and the key opens it',
   t.false(holds(lab, 'a'));
   t.false(holds(lab, 'b'));
 });
+
+test('a key below that does not fit its root: change-key is refused, and the host goes on', async (t) => {
+  const lab = await Lab.withPool(t);
+  const [a, b] = [keyFile(lab, 'a', 'passphrase A\n'), keyFile(lab, 'b', 'passphrase B\n')];
+  const encrypted = ['-o', 'encryption=on', '-o', 'keyformat=passphrase'];
+  await lab.zpool('create', 'backup', lab.disk('b'));
+  await lab.zfs('create', ...encrypted, '-o', `keylocation=${a}`, 'tank/e');
+  await lab.zfs('create', '-s', '-V', '1M', 'tank/e/v');
+  await lab.zfs('snapshot', 'tank/e/v@1');
+  await lab.zfs('snapshot', 'tank/e/v@2');
+  await lab.zfs('create', ...encrypted, '-o', `keylocation=${b}`, 'backup/e');
+  await lab.zfs('create', 'backup/e/other');
+  const script = `
+    set -e
+    zfs send -w tank/e/v@1 | zfs receive backup/e/v
+    zfs load-key -L ${a} backup/e/v
+    zfs change-key -i backup/e/v
+    zfs send -w -i @1 tank/e/v@2 | zfs receive backup/e/v`;
+  const received = await lab.shell(script);
+  t.is(received.code, 0, received.stderr);
+
+  const change = ['-o', 'keyformat=passphrase', '-o', `keylocation=${a}`];
+  t.regex(await lab.fails('zfs', 'change-key', ...change, 'backup/e'), /Key change error/);
+  t.regex(lab.hostLog, /key of 'backup\/e\/v' does not fit/, 'the host says which');
+  t.regex(await lab.fails('zfs', 'change-key', '-i', 'backup'), /Key change error|not encrypted|root/i);
+  await lab.zfs('destroy', '-r', 'backup/e/v');
+  await lab.zfs('change-key', ...change, 'backup/e');
+  await lab.zfs('unload-key', 'backup/e');
+  await lab.zfs('load-key', '-L', a, 'backup/e');
+  await lab.finish('tank', 'backup');
+});
