@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { Errno } from '../errno.ts';
 import type { DescriptorDevice } from './descriptor.ts';
 import { type DescriptorOpenOptions, openDescriptor } from './file.ts';
 import { readOnlyError } from './range.ts';
@@ -27,6 +28,7 @@ export function openBlock(path: string, options: DescriptorOpenOptions = {}): De
       measure: () => attribute(sys, 'size') * 512,
       isSame: ({ rdev }) => rdev === stat.rdev && fs.existsSync(sys),
       exists: () => fs.existsSync(sys),
+      writeErrorsAreLate: (errno) => errno === Errno.EIO,
     };
   });
 }

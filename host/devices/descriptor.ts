@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { log } from '../log.ts';
@@ -35,6 +36,11 @@ export interface Descriptor {
   isSame(stat: fs.BigIntStats): boolean;
   /** Whether the disk is there, whatever its name. */
   exists(): boolean;
+  /**
+   * Whether a write that fails so may tell of earlier ones, which no flush will tell of any more: NFS reports there what it
+   * could not write back (fs/nfs/file.c: nfs_file_write), and an EIO is nobody's own.
+   */
+  writeErrorsAreLate(errno: number): boolean;
   /** Given back at close; undefined when the open is not exclusive. */
   readonly lock: DeviceLock | undefined;
 }
@@ -59,8 +65,9 @@ export class DescriptorDevice implements Device {
   #sizeBytes: number;
   #inFlight = 0;
   #closing: PromiseWithResolvers<void> | undefined;
-  #flushing: Promise<void> | undefined;
-  #nextFlush: Promise<void> | undefined;
+  #flushing = false;
+  /** Those whose flush begins when the one that is under way has ended. */
+  #nextFlush: PromiseWithResolvers<void> | undefined;
   #flushFailure: ErrnoError | undefined;
 
   constructor(descriptor: Descriptor) {
@@ -147,7 +154,7 @@ export class DescriptorDevice implements Device {
 
   write(buffer: Uint8Array, offset: number): MaybePromise<number> {
     this.#writable();
-    if (this.#flushFailure !== undefined) throw this.#flushFailure;
+    this.#unlessFailed();
     checkOffset(this.name, offset, buffer.byteLength);
     // A file grows under a write past its end; a disk does not.
     if (offset + buffer.byteLength > this.#sizeBytes) this.size();
@@ -169,37 +176,61 @@ export class DescriptorDevice implements Device {
    * fdatasync(2), always on another thread. A flush that is already running may have begun before the caller's writes
    * were over, so it does not cover them: callers that come meanwhile share the one after it.
    *
-   * After a failure Linux forgets that the pages were dirty, and a second fdatasync would succeed without having
-   * written them. So the first failure is final for this open.
+   * The kernel tells a descriptor once that pages could not be written, and forgets that they were dirty: another
+   * fdatasync succeeds without having written them. So there is never more than one under way, which of two would get the
+   * error cannot be known; and the first failure is final for this open, for all who wait and all who come.
    */
   flush(): MaybePromise<void> {
     this.#open();
     if (this.#descriptor.readOnly) return undefined;
-    if (this.#flushFailure !== undefined) throw this.#flushFailure;
-    if (this.#flushing === undefined) {
-      this.#flushing = this.#syncData();
-      return this.#flushing;
+    this.#unlessFailed();
+    if (this.#flushing) {
+      this.#nextFlush ??= this.#tracked();
+      return this.#nextFlush.promise;
     }
-    // Counted as in flight while it waits its turn: the descriptor must still be open then.
-    this.#nextFlush ??= this.#track(
-      this.#flushing.then(() => {
-        this.#nextFlush = undefined;
-        this.#flushing = this.#syncData();
-        return this.#flushing;
-      }),
-    );
-    return this.#nextFlush;
+    const flush = this.#tracked();
+    this.#syncData(flush);
+    return flush.promise;
   }
 
-  async #syncData(): Promise<void> {
-    try {
-      await this.#async('flush', 0, 0, (done) => fs.fdatasync(this.#descriptor.fd, (error) => done(error, 0)));
-    } catch (error) {
-      this.#flushFailure = error as ErrnoError;
-      throw error;
-    } finally {
-      this.#flushing = undefined;
-    }
+  /** Its end and the start of the next are one step, so that no flush can come in between. */
+  #syncData({ resolve, reject }: PromiseWithResolvers<void>): void {
+    assert(!this.#flushing && this.#flushFailure === undefined);
+    this.#flushing = true;
+    fs.fdatasync(this.#descriptor.fd, (cause) => {
+      this.#flushing = false;
+      const next = this.#nextFlush;
+      this.#nextFlush = undefined;
+      if (cause !== null) this.#lose(this.#failure('flush', 0, 0, cause));
+      // A write may have met an error of others that were under way.
+      if (this.#flushFailure !== undefined) {
+        reject(this.#flushFailure);
+        next?.reject(this.#flushFailure);
+        return;
+      }
+      if (next !== undefined) this.#syncData(next);
+      resolve();
+    });
+  }
+
+  /** What was written since the last flush may be lost: nothing is acknowledged any more. */
+  #lose(failure: ErrnoError): void {
+    if (this.#flushFailure !== undefined) return;
+    this.#flushFailure = failure;
+    log.error(
+      { device: this.name, error: failure.message },
+      'the disk may have lost what was written since its last flush; nothing is written to it until it is opened again',
+    );
+  }
+
+  #unlessFailed(): void {
+    if (this.#flushFailure !== undefined) throw this.#flushFailure;
+  }
+
+  /** A promise that counts as in flight, so that the descriptor stays open for it. */
+  #tracked(): PromiseWithResolvers<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    return { promise: this.#track(promise), resolve, reject };
   }
 
   trim(offset: number, length: number): MaybePromise<void> {
@@ -212,6 +243,7 @@ export class DescriptorDevice implements Device {
 
   #range(operation: string, call: RangeCall | undefined, offset: number, length: number): MaybePromise<void> {
     this.#writable();
+    this.#unlessFailed();
     if (call === undefined) throw unsupportedError(this.name, operation);
     checkWithin(this.name, offset, length, this.#sizeBytes);
     if (length === 0) return undefined;
@@ -269,8 +301,10 @@ export class DescriptorDevice implements Device {
     return this.#track(
       new Promise((resolve, reject) => {
         start((error, bytes) => {
-          if (error === null) resolve(bytes);
-          else reject(this.#failure(operation, length, offset, error));
+          if (error !== null) reject(this.#failure(operation, length, offset, error));
+          // It was under way when a flush failed: no other will cover it.
+          else if (operation === 'write' && this.#flushFailure !== undefined) reject(this.#flushFailure);
+          else resolve(bytes);
         });
       }),
     );
@@ -291,9 +325,11 @@ export class DescriptorDevice implements Device {
     const what = operation === 'flush' ? 'flush' : `${operation} of ${length} bytes at ${offset}`;
     const errno = errnoOf(cause);
     // Of a disk that is unplugged Linux says that the transfer failed.
-    if (errno === Errno.EIO && !this.#descriptor.exists()) {
-      return new ErrnoError(Errno.ENXIO, `${this.name}: ${what} failed: the disk is gone`, { cause });
-    }
-    return new ErrnoError(errno, `${this.name}: ${what} failed`, { cause });
+    const gone = errno === Errno.EIO && !this.#descriptor.exists();
+    const failure = gone
+      ? new ErrnoError(Errno.ENXIO, `${this.name}: ${what} failed: the disk is gone`, { cause })
+      : new ErrnoError(errno, `${this.name}: ${what} failed`, { cause });
+    if (operation === 'write' && this.#descriptor.writeErrorsAreLate(errno)) this.#lose(failure);
+    return failure;
   }
 }

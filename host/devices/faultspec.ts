@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import path from 'node:path';
 import { Errno, type ErrnoName } from '../errno.ts';
 import type { Device } from './device.ts';
@@ -17,6 +18,8 @@ import { type Operation, operations } from './wrapper.ts';
  *   delay(ms=N)                   takes effect N milliseconds later
  *   short(align=1)                transfers only a part
  *   volatile(lies=no,cache=67108864)  write cache of so many bytes that a SIGKILL loses; lies=yes: flush does nothing
+ *                                 failing=PATH: while that file exists, a flush fails, and of what the cache holds only
+ *                                 some is written (each write with the chance kept=0.5)
  *
  * All but `volatile` also take when: op=read|write|flush|trim|writeZeroes, p=PROBABILITY, seed=N, nth=N, times=N,
  * from=BYTE, to=BYTE (exclusive), while=PATH (only while that file exists).
@@ -79,8 +82,15 @@ const faults: Record<string, (parameters: Parameters) => FaultRule['wrap']> = {
   volatile(parameters) {
     const liesAboutFlush = parameters.word('lies', ['yes', 'no'], 'no') === 'yes';
     const cacheBytesMax = parameters.number('cache');
+    const failing = parameters.text('failing');
+    const keptByFailure = parameters.number('kept');
     return (inner) =>
-      new VolatileDevice(inner, { liesAboutFlush, ...(cacheBytesMax !== undefined && { cacheBytesMax }) });
+      new VolatileDevice(inner, {
+        liesAboutFlush,
+        ...(cacheBytesMax !== undefined && { cacheBytesMax }),
+        ...(failing !== undefined && { flushFails: () => fs.existsSync(failing) }),
+        ...(keptByFailure !== undefined && { keptByFailure }),
+      });
   },
 };
 

@@ -27,7 +27,17 @@ export function openFile(path: string, options: DescriptorOpenOptions = {}): Des
     measure: () => fs.fstatSync(fd).size,
     isSame: ({ dev, ino }) => dev === stat.dev && ino === stat.ino,
     exists: () => true,
+    writeErrorsAreLate: lateErrors(path),
   }));
+}
+
+/** NFS_SUPER_MAGIC, statfs(2). */
+const NFS_MAGIC = 0x6969;
+
+function lateErrors(path: string): (errno: number) => boolean {
+  const network = fs.statfsSync(path).type === NFS_MAGIC;
+  const late: readonly number[] = network ? [Errno.EIO, Errno.ENOSPC, Errno.EDQUOT, Errno.EFBIG] : [Errno.EIO];
+  return (errno) => late.includes(errno);
 }
 
 /** The file system's block, where it is one that a disk could have; network file systems name transfer sizes here. */

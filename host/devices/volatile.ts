@@ -12,12 +12,17 @@ import { DeviceWrapper } from './wrapper.ts';
  * it was called to the inner disk and flushes that. `crash` is a power cut: of the writes in the cache a random subset
  * reaches the inner disk, in the order they were made, whole or (`torn`) sector by sector; the rest is gone. With
  * `liesAboutFlush` a flush is acknowledged and does nothing. A full cache evicts its oldest writes, unflushed, to the
- * inner disk. writeZeroes is a write; trim goes straight through, the worst that it may do.
+ * inner disk. writeZeroes is a write; trim goes straight through, the worst that it may do. A flush that `flushFails` says
+ * fails, fails as Linux's: of what the cache held a random part reaches the disk, the rest is forgotten, also for reads.
  *
  * In a process of its own, SIGKILL is the power cut that loses the whole cache.
  */
 export interface VolatileOptions {
   readonly liesAboutFlush?: boolean;
+  /** Asked at each flush. */
+  readonly flushFails?: () => boolean;
+  /** Chance of each write to reach the disk all the same when a flush fails. Default 0.5. */
+  readonly keptByFailure?: number;
   /** Default 64 MiB. */
   readonly cacheBytesMax?: number;
 }
@@ -39,6 +44,9 @@ const zeroes = new Uint8Array(1024 * 1024);
 
 export class VolatileDevice extends DeviceWrapper {
   readonly #lies: boolean;
+  readonly #flushFails: () => boolean;
+  readonly #keptByFailure: number;
+  readonly #random = seededRandom(1);
   readonly #cacheBytesMax: number;
   /** Oldest first. */
   #cache: CachedWrite[] = [];
@@ -52,6 +60,8 @@ export class VolatileDevice extends DeviceWrapper {
   constructor(inner: Device, options: VolatileOptions = {}) {
     super(inner);
     this.#lies = options.liesAboutFlush ?? false;
+    this.#flushFails = options.flushFails ?? (() => false);
+    this.#keptByFailure = options.keptByFailure ?? 0.5;
     this.#cacheBytesMax = options.cacheBytesMax ?? 64 * 1024 * 1024;
   }
 
@@ -74,6 +84,7 @@ export class VolatileDevice extends DeviceWrapper {
 
   override write(buffer: Uint8Array, offset: number): Promise<number> {
     this.#writable();
+    this.#unlessFailed();
     checkOffset(this.name, offset, buffer.byteLength);
     return this.#inFlight.track(this.#write(buffer, offset));
   }
@@ -81,6 +92,7 @@ export class VolatileDevice extends DeviceWrapper {
   async #write(buffer: Uint8Array, offset: number): Promise<number> {
     const length = roomForWrite(this.name, offset, buffer.byteLength, await this.inner.size());
     if (this.#state === 'crashed') throw powerLost(this.name);
+    this.#unlessFailed();
     // A Buffer's own slice() would be a view on memory that the caller takes back.
     this.#remember({ offset, data: Uint8Array.prototype.slice.call(buffer, 0, length) });
     if (this.#cacheBytes > this.#cacheBytesMax) await this.#empty(this.#cache[this.#cache.length >> 1]);
@@ -89,6 +101,7 @@ export class VolatileDevice extends DeviceWrapper {
 
   override writeZeroes(offset: number, length: number): Promise<void> {
     this.#writable();
+    this.#unlessFailed();
     if (!this.capabilities.writeZeroes) throw unsupportedError(this.name, 'writeZeroes');
     return this.#inFlight.track(this.#writeZeroes(offset, length));
   }
@@ -103,19 +116,36 @@ export class VolatileDevice extends DeviceWrapper {
   override flush(): MaybePromise<void> {
     this.#on();
     if (this.#lies) return undefined;
-    if (this.#flushFailure !== undefined) throw this.#flushFailure;
+    this.#unlessFailed();
     return this.#inFlight.track(this.#flush());
   }
 
   async #flush(): Promise<void> {
     try {
+      if (this.#flushFails()) await this.#forget();
       await this.#empty(this.#cache.at(-1));
       await this.inner.flush();
       if (this.#state === 'crashed') throw powerLost(this.name);
+      // Of another that was under way: it may have been about what this one was asked for.
+      this.#unlessFailed();
     } catch (error) {
-      this.#flushFailure = error;
+      this.#flushFailure ??= error;
       throw error;
     }
+  }
+
+  async #forget(): Promise<never> {
+    this.#flushFailure ??= new ErrnoError(Errno.EIO, `${this.name}: injected fault: flush`);
+    await this.#emptying;
+    const forgotten = this.#cache;
+    this.#cache = [];
+    this.#cacheBytes = 0;
+    for (const write of forgotten) if (this.#random() < this.#keptByFailure) await writeAll(this.inner, write);
+    throw this.#flushFailure;
+  }
+
+  #unlessFailed(): void {
+    if (this.#flushFailure !== undefined) throw this.#flushFailure;
   }
 
   /** An orderly end: like a disk that is shut down, it writes its cache first, even when it lies. */

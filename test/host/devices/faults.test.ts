@@ -153,6 +153,24 @@ test('volatile: a full cache evicts, in order', async (t) => {
   await fails(t, 'EBADF', () => inner.size());
 });
 
+test('volatile: a flush that fails forgets a part of the cache, and is the last', async (t) => {
+  const content = new Uint8Array(64 * 1024);
+  let failing = false;
+  const device = new VolatileDevice(new MemoryDevice('v', content), { flushFails: () => failing });
+  await device.write(pattern(4096, 1), 0);
+  await device.flush();
+  failing = true;
+  for (let at = 4096; at < content.length; at += 4096) await device.write(pattern(4096, at), at);
+  await fails(t, 'EIO', () => device.flush());
+  failing = false;
+  await fails(t, 'EIO', () => device.flush());
+  await fails(t, 'EIO', () => device.write(pattern(512, 2), 0));
+  const kept = Array.from({ length: 15 }, (_, i) => content[4096 * (i + 1) + 9] !== 0).filter(Boolean).length;
+  t.true(kept > 0 && kept < 15, `${kept} of 15`);
+  t.deepEqual(content.subarray(0, 4096), pattern(4096, 1));
+  await device.close();
+});
+
 /** A disk whose flush ends when it is told to. */
 class SlowFlush extends MemoryDevice {
   readonly gate = Promise.withResolvers<void>();

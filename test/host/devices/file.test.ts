@@ -191,6 +191,80 @@ test.serial('a flush that already runs covers nothing that comes after; those th
   });
 });
 
+test.serial('there is never more than one fdatasync, and all who could have had its error get it', async (t) => {
+  await withDisk(MiB, async (disk) => {
+    const device = openFile(disk);
+    const ends: ((error?: Error) => void)[] = [];
+    let running = 0;
+    let most = 0;
+    const fake: FakeSync = (_fd, done) => {
+      most = Math.max(most, ++running);
+      ends.push((error) => {
+        running--;
+        done(error ?? null);
+      });
+    };
+    await withSync(fake, async () => {
+      const said: string[] = [];
+      const flush = (name: string) =>
+        Promise.resolve(device.flush()).then(
+          () => said.push(`${name}: durable`),
+          (error: NodeJS.ErrnoException) => said.push(`${name}: ${error.code}`),
+        );
+      // One that is asked for in the very turn in which the first has ended and the second begins.
+      const first = Promise.resolve(device.flush()).then(() => flush('third'));
+      const second = flush('second');
+      await new Promise(setImmediate);
+      ends[0]!();
+      await new Promise(setImmediate);
+      t.is(ends.length, 2);
+      // Linux tells it once: whoever waits for another call would be told that all is well.
+      ends[1]!(Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }));
+      ends[2]?.();
+      await Promise.all([first, second]);
+      t.deepEqual(said.sort(), ['second: EIO', 'third: EIO']);
+      t.is(most, 1);
+    });
+    await device.close();
+  });
+});
+
+test.serial('a write that is under way when a flush fails, fails; so do zeroes that come after', async (t) => {
+  await withDisk(MiB, async (disk) => {
+    const device = openFile(disk, { ioMode: 'async' });
+    const eio = Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' });
+    await withSync(
+      (_fd, done) => done(eio),
+      async () => {
+        const write = device.write(pattern(512, 1), 0);
+        const failed = fails(t, 'EIO', () => write);
+        await fails(t, 'EIO', () => device.flush());
+        await failed;
+      },
+    );
+    if (device.capabilities.writeZeroes) await fails(t, 'EIO', () => device.writeZeroes(0, 4096));
+    await device.close();
+  });
+});
+
+test.serial('a write whose error may be that of earlier ones counts as a failed flush', async (t) => {
+  await withDisk(MiB, async (disk) => {
+    const device = openFile(disk, { ioMode: 'sync' });
+    const original = fs.writeSync;
+    fs.writeSync = () => {
+      throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO' });
+    };
+    try {
+      await fails(t, 'EIO', () => device.write(pattern(512, 1), 0));
+    } finally {
+      fs.writeSync = original;
+    }
+    await fails(t, 'EIO', () => device.flush());
+    await fails(t, 'EIO', () => device.write(pattern(512, 1), 0));
+    await device.close();
+  });
+});
+
 test.serial('a failed flush is final until the disk is opened again', async (t) => {
   await withDisk(MiB, async (disk) => {
     const device = openFile(disk);
