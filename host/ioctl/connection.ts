@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { Errno, ErrnoError, errnoName, errnoOf } from '../errno.ts';
 import { log, tracer } from '../log.ts';
-import { type Inlet, readInto } from '../onread.ts';
+import { type Inlet, readInto, type Window } from '../onread.ts';
 import type { IoctlRequest, IoctlResult } from './core.ts';
 import { openPipe, type Peer, type Pipe, peerPid } from './pipe.ts';
 import {
@@ -38,7 +38,7 @@ const helloTimeoutMs = 10_000;
 const lingerMs = 1000;
 
 /** Where bytes go that are not worth a read of their own. One for all lanes: it is empty whenever nobody reads. */
-const scratch = Buffer.allocUnsafeSlow(64 * 1024);
+const scratch: Window = { bytes: Buffer.allocUnsafeSlow(64 * 1024) };
 /** From this size on the rest of a buffer is read into as it is. */
 const directBytesMin = 4096;
 /** Header and errno, of which every answer to a stream read has both. */
@@ -118,6 +118,8 @@ export class Lane {
   #reserved = 0;
 
   #target: Uint8Array | undefined;
+  /** Whose memory `#target` is, if it is not the lane's own. */
+  #targetOf: Window['of'];
   #filled = 0;
   #onFull: () => void = () => undefined;
   /** What arrived while the state had no use for it. */
@@ -136,7 +138,7 @@ export class Lane {
     this.#expect(hello, () => this.#hello(hello));
     this.#inlet = readInto(accepted, {
       window: () => this.#window(),
-      received: (length, window) => this.#received(length, window),
+      received: (length, { bytes }) => this.#received(length, bytes),
     });
     const socket = this.#inlet?.socket ?? accepted;
     this.#socket = socket;
@@ -166,8 +168,9 @@ export class Lane {
     this.#state = state;
   }
 
-  #expect(target: Uint8Array, onFull: () => void): void {
+  #expect(target: Uint8Array, onFull: () => void, of?: Window['of']): void {
     this.#target = target;
+    this.#targetOf = of;
     this.#filled = 0;
     this.#onFull = onFull;
   }
@@ -178,18 +181,18 @@ export class Lane {
   }
 
   /** Where the socket shall read to next. */
-  #window(): Uint8Array {
+  #window(): Window {
     const target = this.#target;
     this.#direct = false;
     if (target === undefined || this.#state === 'opening' || this.#state === 'replying') return scratch;
     const missing = target.length - this.#filled;
     if (missing >= directBytesMin) {
       this.#direct = true;
-      return this.#filled === 0 ? target : target.subarray(this.#filled);
+      return { bytes: this.#filled === 0 ? target : target.subarray(this.#filled), of: this.#targetOf };
     }
     // What follows the head of an answer shall go where it belongs.
     if (this.#streams?.awaitsData === true && target.length === frameHeaderBytes) {
-      return scratch.subarray(0, streamDataHeadBytes - this.#filled);
+      return { bytes: scratch.bytes.subarray(0, streamDataHeadBytes - this.#filled) };
     }
     return scratch;
   }
@@ -431,11 +434,12 @@ export class Lane {
     const room = this.#streams!.roomForData(length - errnoBytes.length);
     this.#expect(errnoBytes, () => {
       const errno = errnoBytes.readUInt32LE(0);
-      if (errno !== 0 && room.length > 0) throw new ProtocolError('stream data with an error');
-      this.#expect(room, () => {
-        this.#streams!.answerRead(errno, room.length);
+      if (errno !== 0 && room.bytes.length > 0) throw new ProtocolError('stream data with an error');
+      const answered = () => {
+        this.#streams!.answerRead(errno, room.bytes.length);
         this.#expectHeader();
-      });
+      };
+      this.#expect(room.bytes, answered, room.of);
     });
   }
 
@@ -480,8 +484,9 @@ export class Lane {
     this.#enter('closed');
     clearTimeout(this.#helloTimer);
     this.#target = undefined;
+    this.#targetOf = undefined;
     this.#held = undefined;
-    // Nothing may arrive in the core's memory from here on.
+    // Gives back the core's memory, if the socket reads into it.
     this.#inlet?.choose();
     this.#socket.resume();
     this.#streams?.end();

@@ -1,5 +1,6 @@
 import type { MaybePromise } from '../devices/device.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
+import { Lendable } from '../lendable.ts';
 import type { StreamChannel } from './core.ts';
 import type { Pipe } from './pipe.ts';
 import { encodeStreamRead, encodeStreamRecords, encodeStreamWriteHead, limits, ProtocolError } from './protocol.ts';
@@ -15,11 +16,41 @@ export type OpenPipe = (fd: number, mode: 'read' | 'write') => Pipe | undefined;
 const gatherBytesMax = 4096;
 const nothing = Buffer.alloc(0);
 
-interface PendingRead {
-  readonly kind: 'read';
+/**
+ * A question to the client, and the core's memory that the answer goes to. The core has that back when it learns the
+ * outcome, which is not before the socket that reads into it has given it back.
+ */
+class PendingRead extends Lendable {
+  readonly kind = 'read';
   readonly buffer: Uint8Array;
-  readonly resolve: (count: number) => void;
-  readonly reject: (error: Error) => void;
+  readonly outcome: Promise<number>;
+  readonly #settle: PromiseWithResolvers<number>;
+  #result: number | Error = 0;
+
+  constructor(buffer: Uint8Array) {
+    super();
+    this.buffer = buffer;
+    this.#settle = Promise.withResolvers();
+    this.outcome = this.#settle.promise;
+  }
+
+  /** Bytes that came, or why none did. Once. */
+  answer(result: number | Error): void {
+    this.#result = result;
+    this.end();
+  }
+
+  protected free(): void {
+    if (this.#result instanceof Error) this.#settle.reject(this.#result);
+    else this.#settle.resolve(this.#result);
+  }
+}
+
+/** Where the data of an answer belong. */
+export interface Room {
+  readonly bytes: Uint8Array;
+  /** Lends it. */
+  readonly of: Pick<Lendable, 'lend' | 'giveBack'>;
 }
 
 interface PendingWrite {
@@ -120,10 +151,10 @@ export class LaneStreams implements StreamChannel {
     if (this.#ended) return Promise.reject(interrupted());
     if (buffer.length === 0) return Promise.resolve(0);
     const room = buffer.subarray(0, limits.streamBytes);
-    return new Promise<number>((resolve, reject) => {
-      this.#pending.push({ kind: 'read', buffer: room, resolve, reject });
-      this.#send([ask(room.length)]).catch(() => undefined);
-    });
+    const read = new PendingRead(room);
+    this.#pending.push(read);
+    this.#send([ask(room.length)]).catch(() => undefined);
+    return read.outcome;
   }
 
   gather(fd: number, buffer: Uint8Array): boolean {
@@ -228,7 +259,7 @@ export class LaneStreams implements StreamChannel {
     this.#ended = true;
     this.#closePipes();
     for (const pending of this.#pending.splice(0)) {
-      if (pending.kind === 'read') pending.reject(interrupted());
+      if (pending.kind === 'read') pending.answer(interrupted());
     }
     this.#advance();
   }
@@ -242,21 +273,20 @@ export class LaneStreams implements StreamChannel {
    * Where the data of a STREAM_DATA frame belongs: the buffer of the oldest question.
    * @throws ProtocolError when nothing was asked, or not that much.
    */
-  roomForData(bytes: number): Uint8Array {
+  roomForData(bytes: number): Room {
     const head = this.#pending[0];
     if (head?.kind !== 'read') throw new ProtocolError('stream data that nobody asked for');
     if (bytes > head.buffer.length) {
       throw new ProtocolError(`${bytes} bytes of stream data where ${head.buffer.length} were asked for`);
     }
-    return head.buffer.subarray(0, bytes);
+    return { bytes: head.buffer.subarray(0, bytes), of: head };
   }
 
   /** A STREAM_DATA frame is complete. */
   answerRead(errno: number, count: number): void {
     const head = this.#pending.shift();
     if (head?.kind !== 'read') throw new ProtocolError('stream data that nobody asked for');
-    if (errno === 0) head.resolve(count);
-    else head.reject(new ErrnoError(errno, 'read of the client'));
+    head.answer(errno === 0 ? count : new ErrnoError(errno, 'read of the client'));
     this.#advance();
   }
 

@@ -1,5 +1,6 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, tracer } from '../log.ts';
+import type { Window } from '../onread.ts';
 import type { Share } from '../volumes/share.ts';
 import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
 import { ProtocolError } from './errors.ts';
@@ -26,7 +27,7 @@ export interface ConnectionOptions {
 }
 
 /** Read buffer of all connections: what is read into it is consumed, or copied aside, before anybody else reads. */
-const scratch = Buffer.allocUnsafeSlow(64 << 10);
+const scratch: Window = { bytes: Buffer.allocUnsafeSlow(64 << 10) };
 
 const trace = tracer('nbd');
 
@@ -47,7 +48,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   #wire: Wire | undefined;
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
-  #direct: Buffer | undefined;
+  #direct: Window | undefined;
   /** Bytes that came while the phase was blocked. */
   #stash: Buffer | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -116,8 +117,9 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
 
   // --- WireSink: what the transport delivers ---
 
-  window(): Buffer {
-    this.#direct = this.#transmission?.direct();
+  window(): Window {
+    // What comes after the end is dropped, and shall land in no buffer.
+    this.#direct = this.#finishing ? undefined : this.#transmission?.direct();
     return this.#direct ?? scratch;
   }
 
@@ -218,7 +220,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     this.#finishing = true;
     this.#stash = undefined;
     clearTimeout(this.#timer);
-    this.wire.pause(); // before the transmission gives back the buffer that the socket reads into
+    this.wire.pause();
     if (this.#transmission !== undefined) {
       this.#transmission.finish();
       return;
@@ -256,7 +258,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   /** False when no more input can be taken for now. */
   #take(bytes: Buffer, length: number): boolean {
     const transmission = this.#transmission;
-    if (transmission === undefined || bytes !== this.#direct) return this.#feed(bytes, 0, length);
+    if (transmission === undefined || bytes !== this.#direct?.bytes) return this.#feed(bytes, 0, length);
     transmission.filled(length);
     return !transmission.blocked;
   }

@@ -1,3 +1,5 @@
+import { assert } from '../assert.ts';
+import type { IoBuffer } from '../volumes/volume.ts';
 import { REPLY_HEADER_BYTES_MAX } from './reply.ts';
 import type { Request } from './request.ts';
 import type { Wire } from './wire.ts';
@@ -44,6 +46,7 @@ export class ReplyQueue {
 
   /** The reply of `request`: `headerLength` bytes at `at` of the slab, then the payload. */
   commit(request: Request, headerLength: number, payload?: Uint8Array): void {
+    assert(headerLength <= REPLY_HEADER_BYTES_MAX && this.at + headerLength <= this.slab.length, 'a slab overflows');
     this.at += headerLength;
     this.#requests.push(request);
     if (payload !== undefined) {
@@ -53,6 +56,14 @@ export class ReplyQueue {
     if (this.#busy || this.#scheduled) return;
     this.#scheduled = true;
     process.nextTick(this.#flush); // what else completes in this turn goes along
+  }
+
+  /** As `commit`, with the data of a READ, which the wire borrows until the reply is written or never will be. */
+  commitData(request: Request, headerLength: number, data: IoBuffer): void {
+    assert(request.sending === undefined, 'a request is answered twice');
+    data.lend();
+    request.sending = data;
+    this.commit(request, headerLength, data.bytes);
   }
 
   /** The wire is closed: replies that wait, and all that come, are finished unsent. */
@@ -81,8 +92,14 @@ export class ReplyQueue {
   }
 
   #written(): void {
+    assert(this.#busy, 'a batch of replies is written twice');
     const requests = this.#writing;
-    for (let i = 0; i < requests.length; i++) this.#finished(requests[i]!);
+    for (let i = 0; i < requests.length; i++) {
+      const request = requests[i]!;
+      request.sending?.giveBack();
+      request.sending = undefined;
+      this.#finished(request);
+    }
     requests.length = 0;
     this.#busy = false;
     if (this.#requests.length > 0 && !this.#scheduled) this.#write();

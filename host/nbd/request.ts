@@ -18,6 +18,8 @@ export class Request {
   readonly payloadLength: number;
   /** Data of READ and WRITE, until the reply is written. */
   buffer: IoBuffer | undefined = undefined;
+  /** Data of a READ that the wire may still read. */
+  sending: IoBuffer | undefined = undefined;
   /** Data of READ and WRITE, in bytes; 0 when it is refused. */
   dataBytes = 0;
   /** What the request counts in its connection's budget: `dataBytes` while it has them. */

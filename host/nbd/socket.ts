@@ -1,6 +1,7 @@
 import type net from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { type Handled, readInto } from '../onread.ts';
+import { assert } from '../assert.ts';
+import { type Handled, type Inlet, readInto } from '../onread.ts';
 import type { Wire, WireSink } from './wire.ts';
 
 /** A wire over a socket; `attach` decides how bytes come in. */
@@ -8,9 +9,11 @@ class SocketWire implements Wire {
   readonly peer: string;
   readonly socket: net.Socket;
   readonly lingerMs: number;
+  readonly #inlet: Inlet | undefined;
   #done: (() => void) | undefined;
   #ending = false;
   #attached = true;
+  #closed = false;
   readonly #written = () => {
     const done = this.#done;
     this.#done = undefined;
@@ -18,8 +21,9 @@ class SocketWire implements Wire {
   };
 
   /** `lingerMs`: see NbdLimits. */
-  constructor(socket: net.Socket, peer: string, lingerMs: number) {
+  constructor(socket: net.Socket, peer: string, lingerMs: number, inlet?: Inlet) {
     this.socket = socket;
+    this.#inlet = inlet;
     this.peer = peer;
     this.lingerMs = lingerMs;
   }
@@ -40,7 +44,8 @@ class SocketWire implements Wire {
     });
     socket.on('close', () => {
       if (!this.#attached) return;
-      this.#written(); // nothing reads the pieces any more, whether or not they were sent
+      this.#closed = true;
+      this.#written(); // the descriptor is closed: nothing reads the pieces, whether or not they were sent
       sink.closed(failure);
     });
   }
@@ -51,6 +56,11 @@ class SocketWire implements Wire {
   }
 
   write(pieces: readonly Uint8Array[], done: () => void): void {
+    assert(this.#done === undefined, 'an nbd wire writes two batches at once');
+    if (this.#closed) {
+      done();
+      return;
+    }
     this.#done = done;
     const { socket } = this;
     if (socket.destroyed) return; // 'close' is still to come, and calls it
@@ -67,6 +77,7 @@ class SocketWire implements Wire {
 
   pause(): void {
     this.socket.pause();
+    this.#inlet?.choose();
   }
 
   resume(): void {
@@ -104,10 +115,10 @@ export function streamWire(socket: net.Socket | TLSSocket, sink: WireSink, peer:
 export function acceptedWire(accepted: net.Socket, sink: WireSink, peer: string, lingerMs: number): Wire {
   const inlet = readInto(accepted, {
     window: () => sink.window(),
-    received: (length, window) => sink.received(window as Buffer, length),
+    received: (length, { bytes }) => sink.received(bytes as Buffer, length),
   });
   if (inlet === undefined) return streamWire(accepted, sink, peer, lingerMs);
-  const wire = new SocketWire(inlet.socket, peer, lingerMs);
+  const wire = new SocketWire(inlet.socket, peer, lingerMs, inlet);
   wire.attach(sink);
   return wire;
 }

@@ -1,5 +1,6 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import { tracer } from '../log.ts';
+import type { Window } from '../onread.ts';
 import type { BufferPool, IoBuffer, VolumeHandle } from '../volumes/volume.ts';
 import { cache, fuaOf, statusOf, zero } from './commands.ts';
 import { BASE_ALLOCATION_ID, Cmd, ReplyType } from './constants.ts';
@@ -141,12 +142,13 @@ export class Transmission {
    * a header is asked for, so that the next one's data do not come along with it and have to be copied. Small requests
    * are read many at a time and copied, which is cheaper than two reads a request.
    */
-  direct(): Buffer | undefined {
+  direct(): Window | undefined {
     if (this.#state === 'payload') {
       if (this.#missing < DIRECT_BYTES_MIN / 8) return undefined;
-      return (this.#current!.buffer!.bytes as Buffer).subarray(this.#filled);
+      const buffer = this.#current!.buffer!;
+      return { bytes: buffer.bytes.subarray(this.#filled), of: buffer };
     }
-    if (this.#state === 'header' && this.#expectLarge) return this.#carry.subarray(this.#carried);
+    if (this.#state === 'header' && this.#expectLarge) return { bytes: this.#carry.subarray(this.#carried) };
     return undefined;
   }
 
@@ -418,7 +420,7 @@ export class Transmission {
     this.#host.metrics.bytesRead += request.length;
     const replies = this.#replies;
     const n = encodeRead(replies.slab, replies.at, request, this.#negotiated.style);
-    replies.commit(request, n, request.buffer!.bytes);
+    replies.commitData(request, n, request.buffer!);
   }
 
   #replyDone(request: Request): void {

@@ -1,3 +1,5 @@
+import type { Window } from '../onread.ts';
+
 /**
  * What a connection needs of a transport. `socket.ts` makes one of a net.Socket, tests make one of nothing.
  */
@@ -11,7 +13,7 @@ export interface Wire {
    * more: they are written, or the wire is closed.
    */
   write(pieces: readonly Uint8Array[], done: () => void): void;
-  /** Delivers nothing from now on: the last window is nobody's. */
+  /** Delivers nothing from now on, and asks for another window: the last one is given back. */
   pause(): void;
   /** Goes on delivering, after `pause` or after the sink said false. */
   resume(): void;
@@ -24,10 +26,10 @@ export interface Wire {
 /** What a transport delivers to. */
 export interface WireSink {
   /**
-   * Where the transport shall put the next bytes, if it can choose: never empty. The window holds until the next call of
-   * `received`, or until the wire is closed.
+   * Where the transport shall put the next bytes, if it can choose: never empty. It borrows the window for as long as it
+   * may write there: until it has asked for another, or is closed.
    */
-  window(): Buffer;
+  window(): Window;
   /**
    * `length` bytes stand at the start of `bytes`: the window, or memory of the transport's own.
    * False: deliver nothing more before `resume`.

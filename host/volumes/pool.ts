@@ -1,4 +1,6 @@
+import { assert } from '../assert.ts';
 import { Errno, ErrnoError } from '../errno.ts';
+import { Lendable } from '../lendable.ts';
 import type { BufferPool, IoBuffer } from './volume.ts';
 
 /** Where the memory comes from: malloc and free of the WebAssembly core. */
@@ -36,35 +38,36 @@ interface Waiter {
   readonly refuse: (reason: unknown) => void;
 }
 
-const nothing = Buffer.alloc(0);
-
-class Lease implements IoBuffer {
-  bytes: Uint8Array;
+class Lease extends Lendable implements IoBuffer {
   readonly #pool: Pool;
-  #block: Block | undefined;
+  readonly #block: Block;
 
   constructor(pool: Pool, block: Block) {
-    this.bytes = block.view;
+    super();
     this.#pool = pool;
     this.#block = block;
   }
 
+  get bytes(): Uint8Array {
+    assert(!this.ended, 'a buffer is used after its release');
+    return this.#block.view;
+  }
+
   release(): void {
-    const block = this.#block;
-    if (block === undefined) throw new Error('buffer released twice');
-    this.#block = undefined;
-    this.bytes = nothing; // a late user fails on an empty buffer instead of writing into somebody else's
-    this.#pool.reclaim(block);
+    this.end();
+  }
+
+  protected free(): void {
+    this.#pool.reclaim(this.#block);
   }
 }
 
 /**
  * The memory of all volume frontends together: never more than `limitBytes`, first come first served.
  *
- *   tryAcquire ─┬─ a kept block of that size ──┐
- *               ├─ alloc ──────────────────────┼─→ Lease ── release ─┬─ the first waiters
- *   acquire ────┴─ waiters (FIFO) ─────────────┘                     ├─ kept, up to an eighth of the limit
- *                                                                    └─ free
+ *   tryAcquire ─┬─ a kept block of that size ──┐            released and ┌─ the first waiters
+ *               ├─ alloc ──────────────────────┼─→ Lease ────────────────┼─ kept, up to an eighth of the limit
+ *   acquire ────┴─ waiters (FIFO) ─────────────┘            not lent      └─ free
  *
  * Blocks are kept by exact size: clients repeat a few sizes, and making a view costs more than the rest of a request.
  */
@@ -154,6 +157,7 @@ export class Pool implements BufferPool {
     const size = block.view.length;
     this.#leases--;
     this.#leasedBytes -= size;
+    assert(this.#leases >= 0 && this.#leasedBytes >= 0, 'the books of the buffer pool do not balance');
     if (this.#keptBytes + size <= this.#keepBytes) {
       const blocks = this.#kept.get(size);
       if (blocks === undefined) this.#kept.set(size, [block]);

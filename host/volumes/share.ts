@@ -1,4 +1,6 @@
+import { assert } from '../assert.ts';
 import { Errno, ErrnoError } from '../errno.ts';
+import { Lendable } from '../lendable.ts';
 import type { BufferPool, IoBuffer } from './volume.ts';
 
 interface Waiter {
@@ -9,24 +11,31 @@ interface Waiter {
 
 const holdsNothing = () => false;
 
-class SharedBuffer implements IoBuffer {
+/** Lent by itself: the pool's buffer is released when nobody uses this one. */
+class SharedBuffer extends Lendable implements IoBuffer {
   readonly #share: Share;
   readonly #buffer: IoBuffer;
   readonly #size: number;
 
   constructor(share: Share, buffer: IoBuffer, size: number) {
+    super();
     this.#share = share;
     this.#buffer = buffer;
     this.#size = size;
   }
 
   get bytes(): Uint8Array {
+    assert(!this.ended, 'a buffer is used after its release');
     return this.#buffer.bytes;
   }
 
   release(): void {
-    this.#buffer.release(); // throws when it is the second time
-    this.#share.giveBack(this.#size);
+    this.end();
+  }
+
+  protected free(): void {
+    this.#buffer.release();
+    this.#share.reclaim(this.#size);
   }
 }
 
@@ -85,7 +94,7 @@ export class Share implements BufferPool {
     try {
       return new SharedBuffer(this, await this.#pool.acquire(size, signal), size);
     } catch (error) {
-      this.giveBack(size);
+      this.reclaim(size);
       throw error;
     } finally {
       this.#waitingInPool--;
@@ -93,8 +102,9 @@ export class Share implements BufferPool {
   }
 
   /** A buffer's way back. */
-  giveBack(size: number): void {
+  reclaim(size: number): void {
     this.#takenBytes -= size;
+    assert(this.#takenBytes >= 0, 'the books of a share do not balance');
     this.#admit();
   }
 

@@ -7,9 +7,15 @@
  * `acquire` waits when it is exhausted, and that wait is the back-pressure.
  */
 export interface IoBuffer {
-  /** Exactly the bytes asked for. A view: never keep it after `release`. */
+  /** Exactly the bytes asked for. Throws after `release`. */
   readonly bytes: Uint8Array;
-  /** Gives the memory back. Exactly once. */
+  /**
+   * Who uses the memory beyond a call (a socket that reads into it or writes it, a volume that carries out a request)
+   * borrows it before and gives it back after: until then it is nobody else's, whatever its owner does. See Lendable.
+   */
+  lend(): void;
+  giveBack(): void;
+  /** The owner is done with it. Exactly once; the memory is free when every borrower is done, too. */
   release(): void;
 }
 

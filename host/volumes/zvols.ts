@@ -185,12 +185,11 @@ class Handle implements VolumeHandle {
   }
 
   read(offset: number, buffer: IoBuffer): Promise<void> {
-    return this.#submit(op.read, offset, buffer.bytes.length, 0, buffer.bytes.byteOffset);
+    return this.#transfer(op.read, offset, buffer, 0);
   }
 
   write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
-    const flags = options.fua ? fuaFlag : 0;
-    return this.#submit(op.write, offset, buffer.bytes.length, flags, buffer.bytes.byteOffset);
+    return this.#transfer(op.write, offset, buffer, options.fua ? fuaFlag : 0);
   }
 
   flush(): Promise<void> {
@@ -209,7 +208,7 @@ class Handle implements VolumeHandle {
   async blockStatus(offset: number, length: number): Promise<readonly Extent[]> {
     const buffer = await this.#zvols.buffers.acquire(statusEntries * 8);
     try {
-      await this.#submit(op.status, offset, length, statusEntries, buffer.bytes.byteOffset);
+      await this.#transfer(op.status, offset, buffer, statusEntries, length);
       const { bytes } = buffer;
       const lengths = new Float64Array(bytes.buffer, bytes.byteOffset, statusEntries);
       const extents: Extent[] = [];
@@ -254,6 +253,23 @@ class Handle implements VolumeHandle {
     for (const listener of this.#gone) listener(reason);
     // Whoever takes the volume away waits for this, and not for what the client still has to do.
     this.close().catch(() => undefined);
+  }
+
+  /** The core has the buffer until the request is over. */
+  async #transfer(
+    operation: number,
+    offset: number,
+    buffer: IoBuffer,
+    flags: number,
+    length = buffer.bytes.length,
+  ): Promise<void> {
+    const address = buffer.bytes.byteOffset;
+    buffer.lend();
+    try {
+      await this.#submit(operation, offset, length, flags, address);
+    } finally {
+      buffer.giveBack();
+    }
   }
 
   async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {

@@ -12,7 +12,9 @@
  *   - nothing throws or rejects unhandled, and the connection closes exactly once;
  *   - no buffer, volume handle, request or timer is left;
  *   - the connection never holds more than its budget of buffers;
- *   - every byte of output belongs to a well-formed reply to something the client sent.
+ *   - every byte of output belongs to a well-formed reply to something the client sent;
+ *   - no byte of one client reaches what another writes or reads, however and whenever a connection ends: what is written
+ *     stands in the client's own input, and what a READ returns is what its volume had put into that buffer.
  */
 import { Errno, ErrnoError } from '../../host/errno.ts';
 import { Connection } from '../../host/nbd/connection.ts';
@@ -22,8 +24,9 @@ import { defaultLimits, type NbdLimits } from '../../host/nbd/limits.ts';
 import { newMetrics } from '../../host/nbd/metrics.ts';
 import type { ReplyStyle } from '../../host/nbd/reply.ts';
 import type { Wire, WireSink } from '../../host/nbd/wire.ts';
+import type { Window } from '../../host/onread.ts';
 import { Share } from '../../host/volumes/share.ts';
-import type { IoBuffer } from '../../host/volumes/volume.ts';
+import type { IoBuffer, VolumeHandle, VolumeProvider } from '../../host/volumes/volume.ts';
 import { encodeRequest, infoData, metaData, u32 } from '../host/nbd/client.ts';
 import { quiet } from '../host/nbd/fixture.ts';
 import { MemoryProvider } from '../host/volumes/memory.ts';
@@ -118,7 +121,8 @@ function someRequest(random: Random, style: ReplyStyle, cookie: bigint): Buffer 
   const offset = random.once(12) ? VOLUME_BYTES - random.below(5000) : random.below(VOLUME_BYTES - REQUEST_BYTES);
   let flags = random.once(4) ? 1 << random.below(7) : 0;
   let payload = Buffer.alloc(0);
-  if (type === Cmd.WRITE) payload = Buffer.alloc(length, 0x61 + random.below(26));
+  // So that what one client sends is found nowhere in what others send.
+  if (type === Cmd.WRITE) payload = Buffer.alloc(length, u32(random.below(2 ** 32 - 1)));
   if (style === 'extended') {
     if (type === Cmd.WRITE) flags |= CmdFlag.PAYLOAD_LEN;
     else if (type === Cmd.BLOCK_STATUS && random.once(3)) {
@@ -198,6 +202,10 @@ class FuzzWire implements Wire {
   readonly #random: Random;
   readonly #manners: Manners;
   readonly #sink: () => WireSink;
+  /** As libuv with a buffer of the user's: the address of the next read, whatever happens until then. */
+  #window: Window | undefined;
+  /** As TLS: what is read is in memory of its own. */
+  readonly #copies: boolean;
   #paused = true;
   #ending = false;
   #done: (() => void) | undefined;
@@ -206,6 +214,15 @@ class FuzzWire implements Wire {
     this.#random = random;
     this.#manners = manners;
     this.#sink = sink;
+    this.#copies = random.once(4);
+  }
+
+  #choose(next: Window | undefined): void {
+    const last = this.#window;
+    if (next?.bytes.length === 0) throw new Error('an empty window');
+    next?.of?.lend();
+    this.#window = next;
+    last?.of?.giveBack();
   }
 
   get ending(): boolean {
@@ -240,16 +257,19 @@ class FuzzWire implements Wire {
 
   pause(): void {
     this.#paused = true;
+    if (this.#window !== undefined) this.#choose(this.#sink().window());
   }
 
   resume(): void {
     this.#paused = false;
   }
 
+  /** What the client still sends is read, and dropped. */
   end(): void {
     if (this.#ending) throw new Error('ended twice');
     this.#ending = true;
-    later(1, () => this.destroy());
+    this.#paused = false;
+    later(this.#random.below(6), () => this.destroy());
   }
 
   destroy(): void {
@@ -257,22 +277,25 @@ class FuzzWire implements Wire {
     this.closed = true;
     this.#paused = true;
     this.#finishWrite();
-    later(1, () => this.#sink().closed(undefined));
+    later(1, () => {
+      this.#choose(undefined);
+      this.#sink().closed(undefined);
+    });
   }
 
   /** Delivers up to `length` bytes as a socket would; returns how many were taken. */
   deliver(bytes: Buffer, at: number, length: number): number {
     const sink = this.#sink();
     let n = Math.min(length, bytes.length - at);
-    if (this.#random.once(2)) {
-      const window = sink.window();
-      if (window.length === 0) throw new Error('an empty window');
+    if (this.#copies) {
+      if (!sink.received(Buffer.from(bytes.subarray(at, at + n)), n)) this.#paused = true;
+    } else {
+      if (this.#window === undefined) this.#choose(sink.window());
+      const window = this.#window!.bytes as Buffer;
       n = Math.min(n, window.length);
       bytes.copy(window, 0, at, at + n);
       if (!sink.received(window, n)) this.#paused = true;
-    } else {
-      // A transport with memory of its own: a window it had asked for is void
-      if (!sink.received(Buffer.from(bytes.subarray(at, at + n)), n)) this.#paused = true;
+      this.#choose(sink.window());
     }
     this.progress += n;
     return n;
@@ -299,12 +322,19 @@ export interface FuzzResult {
   protocolErrors: number;
 }
 
+/** What one client sent, and what its volume answered. */
+interface Session {
+  readonly input: Buffer;
+  /** Data of READs that succeeded, as the volume left them. */
+  readonly reads: Buffer[];
+  handle: (VolumeHandle & { gone: boolean; goneListener?: ((reason: string) => void) | undefined }) | undefined;
+}
+
 class Fuzzer {
   readonly result: FuzzResult = { inputs: 0, bytes: 0, replies: 0, reachedTransmission: 0, protocolErrors: 0 };
   readonly #random: Random;
   readonly #provider = new MemoryProvider({ poolBytes: POOL_BYTES });
   readonly #metrics = newMetrics();
-  readonly #exports: Exports;
   readonly #share: Share;
   readonly #coverage: Coverage | undefined;
   #round: Buffer[] = [];
@@ -316,8 +346,6 @@ class Fuzzer {
     const volume = this.#provider.add('tank/vm0', VOLUME_BYTES, 4096);
     volume.data.fill(7);
     this.#provider.snapshot('tank/vm0@s');
-    this.#guard();
-    this.#exports = new Exports(this.#provider, {});
     this.#share = new Share(this.#provider.buffers, POOL_BYTES / 2);
     for (const each of this.#provider.volumes.values()) {
       each.hook = (operation) => {
@@ -340,26 +368,36 @@ class Fuzzer {
   }
 
   /** What validation lets through must be right: the handles here do not forgive. */
-  #guard(): void {
-    const open = this.#provider.open.bind(this.#provider);
-    this.#provider.open = async (name, options) => {
+  #guarded(session: Session): VolumeProvider {
+    const provider = this.#provider;
+    const open = async (name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> => {
       if (this.#random.once(3)) await new Promise<void>((resolve) => later(this.#random.below(4), resolve));
-      const handle = await open(name, options);
+      const handle = await provider.open(name, options);
+      session.handle = handle as NonNullable<Session['handle']>;
+      const broke = (what: string) => {
+        this.#broken ??= new Error(what);
+      };
       const check = (writes: boolean, offset: number, length: number) => {
         if (!(length > 0 && offset >= 0 && offset + length <= VOLUME_BYTES)) {
-          this.#broken ??= new Error(`range ${offset}, ${length} passed validation`);
+          broke(`range ${offset}, ${length} passed validation`);
         }
-        if (writes && options.readOnly) this.#broken ??= new Error('a change of a read-only export passed validation');
+        if (writes && options.readOnly) broke('a change of a read-only export passed validation');
       };
       const { read, write, trim, zero, blockStatus } = handle;
       return Object.assign(handle, {
-        read(offset: number, buffer: IoBuffer) {
-          check(false, offset, buffer.bytes.length);
-          return read.call(handle, offset, buffer);
+        async read(offset: number, buffer: IoBuffer) {
+          const { bytes } = buffer;
+          check(false, offset, bytes.length);
+          await read.call(handle, offset, buffer);
+          session.reads.push(Buffer.from(bytes));
         },
-        write(offset: number, buffer: IoBuffer, how: { readonly fua: boolean }) {
-          check(true, offset, buffer.bytes.length);
-          return write.call(handle, offset, buffer, how);
+        async write(offset: number, buffer: IoBuffer, how: { readonly fua: boolean }) {
+          const { bytes } = buffer;
+          check(true, offset, bytes.length);
+          const before = Buffer.from(bytes);
+          if (!session.input.includes(before)) broke('a WRITE of what its client did not send');
+          await write.call(handle, offset, buffer, how);
+          if (!before.equals(bytes)) broke('the data of a WRITE changed while it was carried out');
         },
         trim(offset: number, length: number, how: { readonly fua: boolean }) {
           check(true, offset, length);
@@ -375,6 +413,7 @@ class Fuzzer {
         },
       });
     };
+    return { buffers: provider.buffers, list: () => provider.list(), find: (name) => provider.find(name), open };
   }
 
   #input(random: Random): Buffer {
@@ -407,8 +446,9 @@ class Fuzzer {
     this.result.inputs++;
     this.result.bytes += input.length;
     let closed = 0;
+    const session: Session = { input, reads: [], handle: undefined };
     const connection: Connection = new Connection({
-      exports: this.#exports,
+      exports: new Exports(this.#guarded(session), {}),
       shareOf: () => this.#share,
       tls: 'off',
       limits,
@@ -423,7 +463,7 @@ class Fuzzer {
     const wire = new FuzzWire(random, manners, () => connection);
     try {
       connection.start(wire);
-      await this.#converse(random, wire, connection, input);
+      await this.#converse(random, wire, connection, session);
       for (let turn = 0; closed === 0; turn++) {
         if (turn === 40) wire.destroy(); // a client that never finished
         if (turn > TURNS_MAX) throw new Error('the connection does not close');
@@ -432,17 +472,37 @@ class Fuzzer {
       if (this.#broken !== undefined) throw this.#broken;
       if (closed !== 1) throw new Error(`closed ${closed} times`);
       if (connection.heldBytes !== 0) throw new Error(`${connection.heldBytes} bytes held after the end`);
-      this.#judge(input, Buffer.concat(wire.output));
+      this.#judge(session, Buffer.concat(wire.output));
     } catch (error) {
       const where = `input ${this.result.inputs}, session seed ${seed}, ${manners}, ${input.toString('base64')}`;
       throw new Error(`${(error as Error).message}\n${where}`, { cause: error });
     }
   }
 
-  /** Delivers the input in pieces, then ends in one of the ways a client can. */
-  async #converse(random: Random, wire: FuzzWire, connection: Connection, input: Buffer): Promise<void> {
-    const goesAt = random.once(10) ? random.below(input.length) : input.length;
-    for (let at = 0, idle = 0; at < goesAt && !wire.closed; ) {
+  /**
+   * Delivers the input in pieces, and ends in one of the ways a connection can: after it, or in the middle of anything,
+   * and then the client, who does not know yet, may go on sending.
+   */
+  async #converse(random: Random, wire: FuzzWire, connection: Connection, session: Session): Promise<void> {
+    const { input } = session;
+    const early = random.once(4);
+    const goesAt = early ? random.below(input.length) : input.length;
+    const at = await this.#deliver(random, wire, connection, input, 0, goesAt);
+    if (wire.closed) return;
+    this.#endSomehow(random, wire, connection, session);
+    if (early && random.once(2)) await this.#deliver(random, wire, connection, input, at, input.length);
+  }
+
+  async #deliver(
+    random: Random,
+    wire: FuzzWire,
+    connection: Connection,
+    input: Buffer,
+    from: number,
+    to: number,
+  ): Promise<number> {
+    let at = from;
+    for (let idle = 0; at < to && !wire.closed; ) {
       if (connection.heldBytes > HELD_BYTES_MAX) throw new Error(`${connection.heldBytes} bytes held`);
       if (wire.paused) {
         if (++idle > 60) break; // it waits for us to read
@@ -451,11 +511,14 @@ class Fuzzer {
       }
       idle = 0;
       const length = random.pick([1 + random.below(30), 500, 65_536]);
-      at += wire.deliver(input, at, Math.min(length, goesAt - at));
+      at += wire.deliver(input, at, Math.min(length, to - at));
       if (random.once(3)) await new Promise((resolve) => setImmediate(resolve));
     }
-    if (wire.closed) return;
-    switch (random.below(4)) {
+    return at;
+  }
+
+  #endSomehow(random: Random, wire: FuzzWire, connection: Connection, { handle }: Session): void {
+    switch (random.below(6)) {
       case 0:
         if (!wire.paused) connection.ended();
         break;
@@ -464,8 +527,14 @@ class Fuzzer {
         break;
       case 2:
         connection.shutDown();
-        // A socket may be reading into the last window at any time: before that memory is given back, it must stop
-        if (!wire.paused && !wire.ending) throw new Error('finished, and still reading');
+        break;
+      case 3:
+        connection.fail(new Error('stalled'));
+        break;
+      case 4:
+        if (handle === undefined || handle.gone) break;
+        handle.gone = true;
+        handle.goneListener?.('destroyed');
         break;
       default: // says nothing more
     }
@@ -486,8 +555,8 @@ class Fuzzer {
   }
 
   /** Reads the server's output against what the client sent. */
-  #judge(input: Buffer, output: Buffer): void {
-    const judge = new Judge(input, output);
+  #judge({ input, reads }: Session, output: Buffer): void {
+    const judge = new Judge(input, output, reads);
     judge.run();
     this.result.replies += judge.replies;
     if (judge.transmission) this.result.reachedTransmission++;
@@ -509,13 +578,15 @@ class Judge {
   transmission = false;
   readonly #in: Buffer;
   readonly #out: Buffer;
+  readonly #reads: readonly Buffer[];
   #i = 0;
   #o = 0;
   #style: ReplyStyle = 'simple';
 
-  constructor(input: Buffer, output: Buffer) {
+  constructor(input: Buffer, output: Buffer, reads: readonly Buffer[]) {
     this.#in = input;
     this.#out = output;
+    this.#reads = reads;
   }
 
   run(): void {
@@ -607,7 +678,7 @@ class Judge {
         return true;
       }
       const request = requests.pop()!;
-      if (request.type === Cmd.READ && rest.readUInt32BE(0) === 0) this.#take(request.length);
+      if (request.type === Cmd.READ && rest.readUInt32BE(0) === 0) this.#data(this.#take(request.length));
       return true;
     }
     if (magic !== (extended ? Magic.EXTENDED_REPLY : Magic.STRUCTURED_REPLY)) throw new Error('reply without magic');
@@ -631,7 +702,12 @@ class Judge {
       return request.type === Cmd.BLOCK_STATUS;
     };
     this.#close(requests, matches, `chunk of type ${type} with ${length} bytes`);
+    if (type === ReplyType.OFFSET_DATA) this.#data(payload.subarray(8));
     return true;
+  }
+
+  #data(data: Buffer): void {
+    if (!this.#reads.some((read) => read.equals(data))) throw new Error('a READ returns what its volume did not give');
   }
 
   #close(requests: Sent[], matches: (request: Sent) => boolean, what: string): void {

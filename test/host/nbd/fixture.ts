@@ -42,7 +42,8 @@ export async function serve(t: ExecutionContext, options: FixtureOptions = {}): 
       { unix: socket, ...options.listener },
       { tcp: '127.0.0.1:0', ...options.listener },
     ],
-    limits: { shutdownMs: 2000, ...options.limits },
+    // A loaded machine takes its time for a handshake.
+    limits: { shutdownMs: 2000, handshakeMs: 60_000, ...options.limits },
     log: quiet,
   });
   await server.start();
@@ -87,7 +88,7 @@ export function run(program: string, args: readonly string[], timeoutMs = 60_000
 }
 
 /** Resolves when the condition holds; fails the test after `timeoutMs`. */
-export async function until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
+export async function until(condition: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   const end = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);

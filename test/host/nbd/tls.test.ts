@@ -160,7 +160,7 @@ test('bytes slipped in behind STARTTLS end the connection', async (t) => {
 });
 
 test('garbage instead of a TLS handshake, and none at all', async (t) => {
-  const { unix, server: nbd } = await serve(t, { listener: { tls: server }, limits: { handshakeMs: 1500 } });
+  const { unix, server: nbd } = await serve(t, { listener: { tls: server }, limits: { handshakeMs: 6000 } });
   const loud = await Client.connect(unix);
   const silent = await Client.connect(unix);
   const gone = await Client.connect(unix);

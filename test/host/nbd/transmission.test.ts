@@ -557,11 +557,11 @@ test('connections beyond the limit are refused, and are welcome later', async (t
 });
 
 test('an idle connection is closed when the limit says so, a busy one is not', async (t) => {
-  const { unix, provider } = await serve(t, { limits: { idleMs: 100 } });
+  const { unix, provider } = await serve(t, { limits: { idleMs: 1500 } });
   const volume = provider.volumes.get('tank/vm0')!;
   const idle = await Client.open(unix, 'tank/vm0');
   const waiting = await Client.open(unix, 'tank/vm0');
-  volume.hook = () => new Promise((resolve) => setTimeout(resolve, 500));
+  volume.hook = () => new Promise((resolve) => setTimeout(resolve, 4000));
   waiting.sendRequest({ type: Cmd.READ, length: 512 });
   t.is((await idle.closed()).length, 0);
   t.is((await waiting.reply(512)).data.length, 512);

@@ -93,20 +93,32 @@ class MemoryHandle implements VolumeHandle {
 
   async read(offset: number, buffer: IoBuffer): Promise<void> {
     this.#check('read', offset, buffer.bytes.length);
-    const waits = this.volume.hook?.('read', offset, buffer.bytes.length);
-    if (waits !== undefined) await this.#held(waits);
-    this.volume.calls.read++;
-    buffer.bytes.set(this.volume.data.subarray(offset, offset + buffer.bytes.length));
+    const { bytes } = buffer;
+    const waits = this.volume.hook?.('read', offset, bytes.length);
+    buffer.lend();
+    try {
+      if (waits !== undefined) await this.#held(waits);
+      this.volume.calls.read++;
+      bytes.set(this.volume.data.subarray(offset, offset + bytes.length));
+    } finally {
+      buffer.giveBack();
+    }
   }
 
   async write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
     this.#check('write', offset, buffer.bytes.length);
-    const waits = this.volume.hook?.('write', offset, buffer.bytes.length);
-    if (waits !== undefined) await this.#held(waits);
-    this.volume.calls.write++;
-    if (options.fua) this.volume.calls.fua++;
-    this.volume.data.set(buffer.bytes, offset);
-    this.#mark(offset, buffer.bytes.length);
+    const { bytes } = buffer;
+    const waits = this.volume.hook?.('write', offset, bytes.length);
+    buffer.lend();
+    try {
+      if (waits !== undefined) await this.#held(waits);
+      this.volume.calls.write++;
+      if (options.fua) this.volume.calls.fua++;
+      this.volume.data.set(bytes, offset);
+      this.#mark(offset, bytes.length);
+    } finally {
+      buffer.giveBack();
+    }
   }
 
   async flush(): Promise<void> {

@@ -41,15 +41,35 @@ test('sizes no buffer can have', async (t) => {
   }
 });
 
-test('a buffer is released once, and is empty afterwards', (t) => {
+test('a buffer is released once, and of no use afterwards', (t) => {
   const { pool: buffers } = pool(64 * KiB);
   const buffer = buffers.tryAcquire(100)!;
   buffer.release();
   t.throws(() => buffer.release(), { message: /twice/ });
-  t.is(buffer.bytes.length, 0);
+  t.throws(() => buffer.bytes, { message: /after its release/ });
+  t.throws(() => buffer.lend(), { message: /done with it/ });
   const next = buffers.tryAcquire(100)!; // the same memory, another lease
   t.throws(() => buffer.release(), { message: /twice/ });
   next.release();
+  t.is(buffers.leases, 0);
+});
+
+test('a buffer that is lent is nobody else’s before the last borrower is done, whenever it is released', async (t) => {
+  const { pool: buffers } = pool(64 * KiB);
+  const buffer = buffers.tryAcquire(64 * KiB)!;
+  t.throws(() => buffer.giveBack(), { message: /not lent/ });
+  buffer.lend();
+  buffer.lend();
+  buffer.giveBack();
+  buffer.release();
+  t.throws(() => buffer.release(), { message: /twice/ });
+  t.throws(() => buffer.bytes, { message: /after its release/ });
+  t.is(buffers.leases, 1);
+  const next = buffers.acquire(64 * KiB);
+  t.is(buffers.waiting, 1);
+  buffer.giveBack();
+  t.throws(() => buffer.giveBack(), { message: /not lent/ });
+  (await next).release();
   t.is(buffers.leases, 0);
 });
 

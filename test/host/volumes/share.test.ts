@@ -97,3 +97,17 @@ test('sizes beyond the share, and a second release, are refused', async (t) => {
   t.throws(() => buffer.release(), { message: /twice/ });
   t.truthy(a.tryAcquire(600), 'the books still balance');
 });
+
+test('a buffer that is lent counts until the last borrower is done', (t) => {
+  const { pool, shares } = setup(1000, 600);
+  const [a] = shares as [Share];
+  const buffer = a.tryAcquire(600)!;
+  buffer.lend();
+  buffer.release();
+  t.throws(() => buffer.bytes, { message: /after its release/ });
+  t.is(a.tryAcquire(1), undefined);
+  t.is(pool.leasedBytes, 600);
+  buffer.giveBack();
+  a.tryAcquire(600)!.release();
+  t.is(pool.leasedBytes, 0);
+});
