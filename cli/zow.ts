@@ -3,10 +3,9 @@ import { release } from '../host/assets.ts';
 import { loadConfig } from '../host/config/load.ts';
 import { defaultSocketPath } from '../host/ioctl/socket-path.ts';
 import { print } from '../host/print.ts';
-import { check } from '../host/serve/check.ts';
 import { ExitCode } from '../host/serve/errors.ts';
-import { explain, serve } from '../host/serve/serve.ts';
 import packageJson from '../package.json' with { type: 'json' };
+import { check } from './commands/check.ts';
 import {
   type EventsOptions,
   eventsCommand,
@@ -14,7 +13,8 @@ import {
   kstatCommand,
   type TunableOptions,
   tunableCommand,
-} from './inspect.ts';
+} from './commands/inspect.ts';
+import { explain, serve } from './commands/serve.ts';
 import { PROGRAMS } from './programs.ts';
 
 const SERVE_HELP = `

@@ -65,7 +65,7 @@ export const CORE = {
     ...['module/icp/algs/blake3/blake3_impl.c', 'module/icp/algs/sha2/sha256_impl.c'],
     ...['module/icp/algs/sha2/sha512_impl.c', 'module/zstd/zfs_zstd.c'],
   ],
-  /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place. */
+  /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place: docs/differences.md says why. */
   renamed: {
     'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
     'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
@@ -102,7 +102,7 @@ export const CORE = {
     ...['lib/libzpool/arc_os.c', 'module/zfs/vdev_file.c', 'lib/libspl/assert.c', 'lib/libspl/backtrace.c'],
     'lib/libzpool/zfs_debug.c',
   ],
-  own: ['wasm/core/*.c'],
+  own: ['wasm/core/**/*.c'],
 };
 
 /** Programs that are compiled to wasm. */
@@ -129,7 +129,7 @@ export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed_conf.c': ['-Dfdatasync=zow_no_sync'],
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
-  'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/preempt.h'],
+  'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/mended/preempt.h'],
   'module/lua/': ['-I{tree}/module/lua'],
   'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],
   'stdio/__stdio_seek.c': ['-D__lseek=lseek', '-include', 'unistd.h'],

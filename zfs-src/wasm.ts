@@ -133,7 +133,7 @@ class Wasm {
     const derived = units.CORE.upstream
       .flatMap((name) => this.upstream.target(name).sources)
       .filter((source) => !skip.has(source) && !units.MACHINE_CODE.test(source));
-    const overlays = ['wasm/overlay', 'wasm/libc', 'wasm/core'];
+    const overlays = ['wasm/overlay', 'wasm/libc', 'wasm/core', 'wasm/core/platform', 'wasm/core/services'];
     const more = ['libzpool', 'libzutil'].map((library) => `-I${tree}/lib/${library}`);
     // Upstream forces assertions on wherever libzpool is: right for testing, slow in a product.
     const release = this.context.debug ? [] : ['-UDEBUG', '-DNDEBUG', '-UZFS_DEBUG'];

@@ -1,7 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
-import { LOCK_EX_NB, linuxFfi } from '../../host/devices/ffi.ts';
 import { Errno, errnoOf } from '../../host/errno.ts';
+import { LOCK_EX_NB, linuxFfi } from '../../host/ffi.ts';
 import type { Seam } from '../../host/runtime/seam.ts';
 import { type Process, stringArray } from './process.ts';
 

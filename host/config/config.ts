@@ -1,4 +1,4 @@
-import type { ListenerOptions } from '../nbd/listener.ts';
+import type { NbdListenerOptions } from '../nbd/listener-options.ts';
 import type { Problem } from './problem.ts';
 import type { VdevSpec } from './vdevs.ts';
 
@@ -58,7 +58,7 @@ export type NbdListenerConfig = (
 };
 
 /** What a listener shows, and to whom; paths are absolute. */
-export type NbdPolicy = Pick<ListenerOptions, 'exports' | 'defaultExport' | 'readOnly' | 'idleMs' | 'tls'>;
+export type NbdPolicy = Pick<NbdListenerOptions, 'exports' | 'defaultExport' | 'readOnly' | 'idleMs' | 'tls'>;
 
 export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
 /** Below this the ARC has no room to work in (measured by the core's own tests). */

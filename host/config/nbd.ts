@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
-import type { TlsConfig } from '../nbd/tls.ts';
+import type { TlsConfig } from '../net/tls.ts';
 import type { NbdPolicy } from './config.ts';
+import type { SemanticContext } from './context.ts';
 import type { KeyPath } from './problem.ts';
-import type { SemanticContext } from './semantics.ts';
 
 /** What an NBD listener's mapping says beside its address; undefined when that is nothing. */
 export function readNbdPolicy(

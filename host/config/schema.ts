@@ -1,7 +1,7 @@
 import { Ajv, type ErrorObject } from 'ajv';
+import { suggest } from '../suggest.ts';
 import { type KeyPath, quote } from './problem.ts';
 import schema from './schema.json' with { type: 'json' };
-import { suggest } from './suggest.ts';
 
 /** Something the schema does not allow; `at` says whether the key or its value is wrong. */
 export interface SchemaProblem {

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
-import { isLoopback } from '../nbd/listener.ts';
+import { isLoopback } from '../net/listener.ts';
 import {
   type Config,
   DEVICE_BYTES_MIN,
@@ -17,25 +17,14 @@ import {
   VOLBLOCKSIZE_MIN,
   type VolumeConfig,
 } from './config.ts';
+import type { SemanticContext } from './context.ts';
 import { datasetNameProblem, poolNameProblem } from './names.ts';
 import { readNbdPolicy } from './nbd.ts';
-import { type KeyPath, type Problem, quote } from './problem.ts';
+import { type KeyPath, quote } from './problem.ts';
 import { formatSize, parseSize } from './size.ts';
 import { parseVdevs, type VdevSpec } from './vdevs.ts';
 
 const WASM_PAGE_BYTES = 64 * 1024;
-
-/** What reading a configuration needs besides its values. */
-export interface SemanticContext {
-  /** Relative paths are relative to it. */
-  readonly directory: string;
-  /** The socket when the configuration names none; undefined when there is no runtime directory. */
-  readonly defaultSocket: string | undefined;
-  /** Notes something that is wrong. */
-  report(path: KeyPath, at: 'key' | 'value', message: string): void;
-  /** Where the value at a path stands, for messages that name two places, or come later. */
-  place(path: KeyPath): Pick<Problem, 'line' | 'column' | 'key'>;
-}
 
 type Mapping = Readonly<Record<string, unknown>>;
 

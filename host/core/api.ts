@@ -1,6 +1,6 @@
 import type { openDevice } from '../devices/open.ts';
-import type { IoctlCore } from '../ioctl/core.ts';
 import type { VolumeProvider } from '../volumes/volume.ts';
+import type { IoctlCore } from './dev-zfs.ts';
 
 /** What the host needs of OpenZFS's core: `/dev/zfs`, the volumes, and to be told when it is lost. */
 export interface Core extends IoctlCore {

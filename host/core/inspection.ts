@@ -1,8 +1,8 @@
 import { Errno, ErrnoError } from '../errno.ts';
-import type { Inspector } from '../ioctl/core.ts';
-import { decodeNativeNvlist } from '../ioctl/nvlist.ts';
+import { decodeNativeNvlist } from '../nvlist/native.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, Seam } from '../runtime/seam.ts';
+import type { Inspector } from './dev-zfs.ts';
 import { Requests } from './requests.ts';
 
 /** Operations of `inspect` (wasm/zow.wit). */

@@ -4,12 +4,12 @@ import { Errno, ErrnoError } from '../errno.ts';
 import { log, tracer } from '../log.ts';
 import { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, CoreImports } from '../runtime/seam.ts';
-import { Zvols } from '../volumes/zvols.ts';
 import type { Core, CoreOptions, CorePanic, LoadCore } from './api.ts';
 import { computeImports } from './compute.ts';
 import { CoreDevices } from './devices.ts';
 import { CoreInspection } from './inspection.ts';
 import { CoreSessions } from './sessions.ts';
+import { CoreVolumes } from './volumes.ts';
 
 /** Thrown through the module's frames when it ends itself: nothing in it runs again. */
 class CoreEnded extends Error {}
@@ -36,7 +36,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
       lost.resolve(panic);
     };
     let sessions: CoreSessions | undefined;
-    let volumes: Zvols | undefined;
+    let volumes: CoreVolumes | undefined;
     let devices: CoreDevices | undefined;
     let inspection: CoreInspection | undefined;
     const module = new WasmModule<CoreExports, CoreImports>(
@@ -61,7 +61,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
       },
       (self) => {
         sessions = new CoreSessions(self);
-        volumes = new Zvols(self);
+        volumes = new CoreVolumes(self);
         devices = new CoreDevices(self, options.openDevice);
         inspection = new CoreInspection(self);
         return {
@@ -110,7 +110,7 @@ function wasmFrames(stack: string | undefined): readonly string[] {
   return [...(stack ?? '').matchAll(/at (?:zow\.wasm\.)?(\S+) \(wasm:/g)].map((match) => match[1]!);
 }
 
-/** `VERIFY(…) failed at module/zfs/spa.c:1234 [pool tank] [fiber txg_sync]` (wasm/core/panic.c, wasm/libc/start.c). */
+/** `VERIFY(…) failed at module/zfs/spa.c:1234 [pool tank] [fiber txg_sync]` (wasm/core/platform/panic.c, wasm/libc/start.c). */
 export function parsePanic(text: string): CorePanic {
   const match = /^(.*?)(?: at (\S+):(\d+) \[pool ([^\]]*)\])? \[fiber ([^\]]*)\]$/s.exec(text);
   if (match === null) return { message: text };

@@ -1,8 +1,8 @@
 import type { MaybePromise } from '../devices/device.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
-import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../ioctl/core.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import { type CoreExports, ioPending, type Seam } from '../runtime/seam.ts';
+import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './dev-zfs.ts';
 import { Requests } from './requests.ts';
 import { Retry } from './retry.ts';
 

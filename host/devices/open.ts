@@ -3,7 +3,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import { tracer } from '../log.ts';
 import { openBlock } from './block.ts';
 import type { Device } from './device.ts';
-import { faultsFromEnvironment, withFaults } from './faultspec.ts';
+import { faultsFromEnvironment, withFaults } from './faulty/faultspec.ts';
 import { type DescriptorOpenOptions, openError, openFile } from './file.ts';
 import { MemoryDevice } from './memory.ts';
 import { TracingDevice } from './trace.ts';

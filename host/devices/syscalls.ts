@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { Errno } from '../errno.ts';
-import { LOCK_EX_NB, linuxFfi } from './ffi.ts';
+import { LOCK_EX_NB, linuxFfi } from '../ffi.ts';
 
 /**
  * The few Linux calls a disk needs that `node:fs` lacks, through `node:ffi` (on by default since Node 26.1). Everything

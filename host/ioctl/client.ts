@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { release } from '../assets.ts';
+import type { IoctlRequest, IoctlResult } from '../core/dev-zfs.ts';
+import { zfsCmdBytes } from '../core/zfs-cmd.ts';
 import { Errno } from '../errno.ts';
-import { InspectError } from '../inspect-error.ts';
-import type { IoctlRequest, IoctlResult } from './core.ts';
+import { InspectError } from '../observe/inspect-error.ts';
 import {
   decodeFrameHeader,
   decodeHelloReply,
@@ -23,7 +24,6 @@ import {
   resultHeadBytes,
   version,
 } from './protocol.ts';
-import { zfsCmdBytes } from './zfs-cmd.ts';
 
 /** The host cannot be reached, or the connection to it ended; `message` is for a person. */
 export class HostUnreachableError extends Error {

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { Socket, type SocketConstructorOpts } from 'node:net';
-import { linuxFfi } from '../devices/ffi.ts';
 import { Errno, ErrnoError } from '../errno.ts';
-import type { Handled } from '../onread.ts';
+import { linuxFfi } from '../ffi.ts';
+import type { Handled } from '../net/onread.ts';
 
 /**
  * The client's standard input and output, where they are pipes of this machine: the host opens them itself, so that a

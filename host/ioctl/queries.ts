@@ -1,8 +1,8 @@
+import type { Inspector } from '../core/dev-zfs.ts';
 import { Errno } from '../errno.ts';
-import { InspectError } from '../inspect-error.ts';
-import { clearKstats, packedKstats } from '../kstats.ts';
-import { setTunable } from '../tunables.ts';
-import type { Inspector } from './core.ts';
+import { InspectError } from '../observe/inspect-error.ts';
+import { clearKstats, packedKstats } from '../observe/kstats.ts';
+import { setTunable } from '../observe/tunables.ts';
 import { type Query, QueryKind } from './protocol.ts';
 
 /** Does what a QUERY frame asks for: the packed nvlists of its ITEM frames. Rejects with ErrnoError. */

@@ -1,11 +1,11 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import type { IoctlCore } from '../core/dev-zfs.ts';
 import { Errno } from '../errno.ts';
 import { makeFolders } from '../folder.ts';
 import { log } from '../log.ts';
-import { HelloRefused, Lane, type LaneOwner } from './connection.ts';
-import type { IoctlCore } from './core.ts';
+import { HelloRefused, Lane, type LaneOwner } from './lane.ts';
 import { type Hello, type HelloReply, limits, version, versionProbe } from './protocol.ts';
 import { Session } from './session.ts';
 import { checkSocketPath, publishSocket, SocketBusyError, temporaryBeside } from './socket-path.ts';

@@ -1,6 +1,6 @@
+import type { Inspector, IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
 import { log, tracer } from '../log.ts';
-import type { Lane, LaneSession } from './connection.ts';
-import type { Inspector, IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from './core.ts';
+import type { Lane, LaneSession } from './lane.ts';
 import type { Query } from './protocol.ts';
 import { answer } from './queries.ts';
 

@@ -1,7 +1,7 @@
+import type { StreamChannel } from '../core/dev-zfs.ts';
 import type { MaybePromise } from '../devices/device.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { Lendable } from '../lendable.ts';
-import type { StreamChannel } from './core.ts';
 import type { Pipe } from './pipe.ts';
 import { encodeStreamRead, encodeStreamRecords, encodeStreamWriteHead, limits, ProtocolError } from './protocol.ts';
 import { RecordWalk } from './records.ts';

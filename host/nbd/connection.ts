@@ -1,15 +1,16 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, tracer } from '../log.ts';
-import type { Window } from '../onread.ts';
+import { ProtocolError } from '../net/errors.ts';
+import type { Window } from '../net/onread.ts';
+import type { Wire, WireSink } from '../net/wire.ts';
+import type { Exports } from '../volumes/exports.ts';
 import type { Share } from '../volumes/share.ts';
+import { StallWatch } from '../volumes/stall-watch.ts';
 import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
-import { ProtocolError } from './errors.ts';
-import type { Exports } from './exports.ts';
 import { Handshake, type HandshakeHost } from './handshake.ts';
 import type { NbdLimits } from './limits.ts';
 import type { NbdMetrics } from './metrics.ts';
 import { type Negotiation, Transmission, type TransmissionHost } from './transmission.ts';
-import type { Wire, WireSink } from './wire.ts';
 
 export interface ConnectionOptions {
   readonly exports: Exports;
@@ -61,8 +62,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   #wireClosed = false;
   #done = false;
   #idleProgress = -1;
-  #stallProgress = -1;
-  #stalls = 0;
+  readonly #stall = new StallWatch();
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -98,11 +98,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
 
   /** Called at regular intervals: how many times in a row it held buffers, waited for the client and moved no byte. */
   checkStall(): number {
-    const { progress } = this.wire;
-    const stalls = this.heldBytes > 0 && this.#transmission!.waitsForClient && progress === this.#stallProgress;
-    this.#stallProgress = progress;
-    this.#stalls = stalls ? this.#stalls + 1 : 0;
-    return this.#stalls;
+    return this.#stall.check(this.heldBytes > 0 && this.#transmission!.waitsForClient, this.wire.progress);
   }
 
   /** Greets the client. The wire delivers nothing before its `resume`. */

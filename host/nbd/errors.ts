@@ -1,11 +1,6 @@
 import { Errno, errnoOf } from '../errno.ts';
 import { NbdErrno } from './constants.ts';
 
-/** The client broke the protocol: its connection is closed with this sentence in the log, and nothing else happens. */
-export class ProtocolError extends Error {
-  override readonly name = 'ProtocolError';
-}
-
 /**
  * NBD error number of anything a volume operation threw. The protocol has eight; what has no number of its own is EIO,
  * as in nbdkit's `nbd_errno()`.

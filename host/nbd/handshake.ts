@@ -1,5 +1,7 @@
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { tracer } from '../log.ts';
+import { ProtocolError } from '../net/errors.ts';
+import type { Exports } from '../volumes/exports.ts';
 import type { VolumeHandle, VolumeInfo } from '../volumes/volume.ts';
 import {
   BASE_ALLOCATION,
@@ -13,8 +15,6 @@ import {
   STRING_BYTES_MAX,
   TransmissionFlag,
 } from './constants.ts';
-import { ProtocolError } from './errors.ts';
-import type { Exports } from './exports.ts';
 import { OptionError, parseInfo, parseMetaContext, parseName, parseNothing } from './options.ts';
 import type { ReplyStyle } from './reply.ts';
 import type { Negotiation } from './transmission.ts';

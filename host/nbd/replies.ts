@@ -1,8 +1,8 @@
 import { assert } from '../assert.ts';
+import type { Wire } from '../net/wire.ts';
 import type { IoBuffer } from '../volumes/volume.ts';
 import { REPLY_HEADER_BYTES_MAX } from './reply.ts';
 import type { Request } from './request.ts';
-import type { Wire } from './wire.ts';
 
 /**
  * Replies of one connection, in completion order. Headers are encoded one behind the other in a slab; what stands

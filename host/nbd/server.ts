@@ -1,18 +1,19 @@
 import net from 'node:net';
 import { type Logger, log as rootLog } from '../log.ts';
-import { Share } from '../volumes/share.ts';
+import { checkListener, type ListenerAddress, listen } from '../net/listener.ts';
+import { acceptedWire, securedWire } from '../net/socket.ts';
+import { loadTls, type TlsUpgrade } from '../net/tls.ts';
+import { Exports } from '../volumes/exports.ts';
+import { Shares } from '../volumes/shares.ts';
 import type { VolumeProvider } from '../volumes/volume.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
-import { Exports } from './exports.ts';
 import { defaultLimits, type NbdLimits } from './limits.ts';
-import { checkListener, type ListenerAddress, type ListenerOptions, listen } from './listener.ts';
+import type { NbdListenerOptions } from './listener-options.ts';
 import { type NbdMetrics, newMetrics } from './metrics.ts';
-import { acceptedWire, securedWire } from './socket.ts';
-import { loadTls, type TlsUpgrade } from './tls.ts';
 
 export interface NbdServerOptions {
   readonly provider: VolumeProvider;
-  readonly listeners: readonly ListenerOptions[];
+  readonly listeners: readonly NbdListenerOptions[];
   readonly limits?: Partial<NbdLimits>;
   readonly log?: Logger;
 }
@@ -29,13 +30,11 @@ const STALL_CHECKS = 4;
 export class NbdServer {
   readonly metrics: NbdMetrics = newMetrics();
   readonly #provider: VolumeProvider;
-  readonly #listeners: readonly ListenerOptions[];
+  readonly #listeners: readonly NbdListenerOptions[];
   readonly #limits: NbdLimits;
   readonly #log: Logger;
   readonly #requestBytesMax: number;
-  readonly #shareBytes: number;
-  /** By zpool; as many as there ever were, which are few. */
-  readonly #shares = new Map<string, Share>();
+  readonly #shares: Shares;
   readonly #servers: net.Server[] = [];
   readonly #addresses: ListenerAddress[] = [];
   readonly #connections = new Set<Connection>();
@@ -49,12 +48,12 @@ export class NbdServer {
     this.#listeners = options.listeners;
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#log = options.log ?? rootLog;
-    const { limitBytes, maxBytes } = options.provider.buffers;
-    this.#shareBytes = Math.floor(limitBytes / 2);
+    const { buffers } = options.provider;
+    this.#shares = new Shares(buffers);
     // A power of two: a multiple of every block size a volume can have.
-    const largest = Math.min(this.#limits.requestBytes, maxBytes, this.#shareBytes);
+    const largest = Math.min(this.#limits.requestBytes, buffers.maxBytes, this.#shares.limitBytes);
     this.#requestBytesMax = 2 ** Math.floor(Math.log2(largest));
-    for (const listener of options.listeners) checkListener(listener);
+    for (const listener of options.listeners) checkListener('nbd', listener);
   }
 
   /** Opens all listeners, or none: on failure what was opened is closed again and the first error thrown. */
@@ -113,13 +112,13 @@ export class NbdServer {
     await Promise.all(closed);
   }
 
-  async #listen(options: ListenerOptions): Promise<void> {
+  async #listen(options: NbdListenerOptions): Promise<void> {
     const upgrade = options.tls === undefined ? undefined : await loadTls(options.tls);
     const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true });
     server.maxConnections = this.#limits.connections;
     const base: Omit<ConnectionOptions, 'startTls'> = {
       exports: new Exports(this.#provider, options),
-      shareOf: (volume) => this.#shareOf(volume),
+      shareOf: (volume) => this.#shares.of(volume),
       tls: options.tls?.mode ?? 'off',
       limits: options.idleMs === undefined ? this.#limits : { ...this.#limits, idleMs: options.idleMs },
       requestBytesMax: this.#requestBytesMax,
@@ -130,7 +129,7 @@ export class NbdServer {
     server.on('drop', () => {
       this.metrics.connections.refused++;
     });
-    this.#addresses.push(await listen(server, options));
+    this.#addresses.push(await listen('nbd', server, options));
     this.#servers.push(server);
     const name = options.unix ?? this.#addresses.at(-1)!.tcp!;
     server.on('error', (error) => this.#log.error({ err: error, listener: name }, 'nbd listener failed'));
@@ -158,26 +157,11 @@ export class NbdServer {
 
   /** Who waits for memory shall not wait for clients that are gone in all but name. */
   #cutStalled(): void {
-    let wanted = false;
-    for (const share of this.#shares.values()) wanted ||= share.waitingInPool > 0;
-    for (const connection of this.#connections) {
-      if (connection.checkStall() < STALL_CHECKS) continue;
-      if (!wanted && connection.share!.waiting === 0) continue;
+    for (const connection of this.#shares.stalled(this.#connections, STALL_CHECKS)) {
       this.metrics.connections.stalled++;
       this.#log.info({ peer: connection.wire.peer, heldBytes: connection.heldBytes }, 'nbd client stalled: cut');
       connection.fail(new Error('stalled'));
     }
-  }
-
-  /** Volumes of one zpool share one half of the buffers: when it is suspended, the others go on in the other half. */
-  #shareOf(volume: string): Share {
-    const zpool = volume.split(/[/@]/, 1)[0]!;
-    let share = this.#shares.get(zpool);
-    if (share === undefined) {
-      share = new Share(this.#provider.buffers, this.#shareBytes);
-      this.#shares.set(zpool, share);
-    }
-    return share;
   }
 
   #forget(connection: Connection): void {

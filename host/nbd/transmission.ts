@@ -1,17 +1,18 @@
 import { Errno, ErrnoError } from '../errno.ts';
 import { tracer } from '../log.ts';
-import type { Window } from '../onread.ts';
+import { ProtocolError } from '../net/errors.ts';
+import type { Window } from '../net/onread.ts';
+import type { Wire } from '../net/wire.ts';
 import type { BufferPool, IoBuffer, VolumeHandle } from '../volumes/volume.ts';
 import { cache, fuaOf, statusOf, zero } from './commands.ts';
 import { BASE_ALLOCATION_ID, Cmd, ReplyType } from './constants.ts';
-import { nbdErrnoOf, ProtocolError } from './errors.ts';
+import { nbdErrnoOf } from './errors.ts';
 import type { NbdLimits } from './limits.ts';
 import type { NbdMetrics } from './metrics.ts';
 import { ReplyQueue } from './replies.ts';
 import { encodeChunk, encodeDone, encodeRead, encodeSimple, errorPayload, type ReplyStyle } from './reply.ts';
 import { headerBytes, parseRequest, type Request } from './request.ts';
 import { badPayload, type Refusal, STATUS_FILTER_BYTES, validateRange, validateRequest } from './validate.ts';
-import type { Wire } from './wire.ts';
 
 /** What the handshake settled. */
 export interface Negotiation {

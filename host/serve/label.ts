@@ -1,5 +1,6 @@
 import type { Device } from '../devices/device.ts';
-import { decodeNvlist, type Nvlist, NvlistError, type NvValue } from './nvlist.ts';
+import { NvList, NvlistError, type NvValue } from '../nvlist/nvlist.ts';
+import { decodeXdrNvlist } from '../nvlist/xdr.ts';
 
 /** What a device's labels say about the pool it is in. Guids and txgs are 64-bit. */
 export interface VdevLabel {
@@ -61,40 +62,40 @@ export async function readFully(device: Device, offset: number, length: number):
 
 /** The label in the bytes of a vdev_phys_t, or undefined when there is none. Throws nothing, whatever the bytes. */
 export function parseLabel(bytes: Uint8Array): VdevLabel | undefined {
-  let list: Nvlist;
+  let list: NvList;
   try {
-    list = decodeNvlist(bytes);
+    list = decodeXdrNvlist(bytes);
   } catch (error) {
     if (error instanceof NvlistError) return undefined;
     throw error;
   }
-  const guid = number(list.guid);
-  const state = STATES[Number(number(list.state) ?? -1)];
-  const txg = number(list.txg) ?? 0n;
+  const guid = number(list.get('guid'));
+  const state = STATES[Number(number(list.get('state')) ?? -1)];
+  const txg = number(list.get('txg')) ?? 0n;
   if (guid === undefined || guid === 0n || state === undefined) return undefined;
   const inPool = state !== 'spare' && state !== 'cache';
   if (inPool && txg === 0n) return undefined;
-  const name = text(list.name);
-  const poolGuid = number(list.pool_guid);
-  const tree = nested(list.vdev_tree);
+  const name = text(list.get('name'));
+  const poolGuid = number(list.get('pool_guid'));
+  const tree = nested(list.get('vdev_tree'));
   const leaves = leavesOf(tree);
   return {
     state,
     pool: inPool && name !== undefined && poolGuid !== undefined ? { name, guid: poolGuid } : undefined,
     txg,
     guid,
-    ashift: Number(number(tree?.ashift) ?? 0n),
-    paths: leaves.map((leaf) => text(leaf.path)).filter((path) => path !== undefined),
-    path: text(leaves.find((leaf) => number(leaf.guid) === guid)?.path),
-    hostname: text(list.hostname),
+    ashift: Number(number(tree?.get('ashift')) ?? 0n),
+    paths: leaves.map((leaf) => text(leaf.get('path'))).filter((path) => path !== undefined),
+    path: text(leaves.find((leaf) => number(leaf.get('guid')) === guid)?.get('path')),
+    hostname: text(list.get('hostname')),
   };
 }
 
-function leavesOf(vdev: Nvlist | undefined): readonly Nvlist[] {
+function leavesOf(vdev: NvList | undefined): readonly NvList[] {
   if (vdev === undefined) return [];
-  const children = vdev.children;
+  const children = vdev.get('children');
   if (!Array.isArray(children)) return [vdev];
-  return (children as readonly Nvlist[]).flatMap(leavesOf);
+  return (children as readonly NvList[]).flatMap(leavesOf);
 }
 
 function number(value: NvValue | undefined): bigint | undefined {
@@ -105,6 +106,6 @@ function text(value: NvValue | undefined): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-function nested(value: NvValue | undefined): Nvlist | undefined {
-  return typeof value === 'object' && !Array.isArray(value) ? (value as Nvlist) : undefined;
+function nested(value: NvValue | undefined): NvList | undefined {
+  return value instanceof NvList ? value : undefined;
 }

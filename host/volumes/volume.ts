@@ -1,6 +1,6 @@
 /**
  * What a volume frontend (NBD, later iSCSI) sees: exports by name, and block I/O on one of them with ZFS's rules.
- * `host/volumes/zvols.ts` implements it on the core; tests implement it in memory.
+ * `host/core/volumes.ts` implements it on the core; tests implement it in memory.
  *
  * Buffers come from the provider's pool, which is WebAssembly memory in the real thing: a socket reads into them and
  * writes out of them, and the core works on them in place. The pool is the memory bound of all frontends together:

@@ -15,7 +15,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { isPending } from '../../host/devices/device.ts';
-import { seededRandom } from '../../host/devices/faults.ts';
+import { seededRandom } from '../../host/devices/faulty/faults.ts';
 import { openFile } from '../../host/devices/file.ts';
 import type { IoMode } from '../../host/devices/stall.ts';
 

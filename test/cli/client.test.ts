@@ -13,7 +13,7 @@ import { Errno } from '../../host/errno.ts';
 import { encodeHelloReply } from '../../host/ioctl/protocol.ts';
 import { IoctlServer } from '../../host/ioctl/server.ts';
 import { FakeCore, type FakeHandler } from '../host/ioctl/fake-core.ts';
-import { packNvlist } from '../host/ioctl/nvlist.ts';
+import { packNvlist } from '../host/nvlist/pack.ts';
 import { compileNative } from '../native.ts';
 
 // The client in C, as the natively built programs have it, against the server with a table for a core.

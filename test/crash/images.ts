@@ -1,4 +1,4 @@
-import { seededRandom } from '../../host/devices/faults.ts';
+import { seededRandom } from '../../host/devices/faulty/faults.ts';
 import { Overlay } from './overlay.ts';
 import type { DiskEvent, Recording } from './record.ts';
 

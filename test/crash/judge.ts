@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import type { Core } from '../../host/core/api.ts';
 import { loadCore } from '../../host/core/load.ts';
 import type { Device } from '../../host/devices/device.ts';
-import { Recorder } from '../../host/devices/record.ts';
+import { Recorder } from '../../host/devices/faulty/record.ts';
 import { Errno, ErrnoError } from '../../host/errno.ts';
 import { blockBytes, versionOf } from './block.ts';
 import { cutAgain, type Survival } from './images.ts';

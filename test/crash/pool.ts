@@ -1,7 +1,7 @@
 import type { Core } from '../../host/core/api.ts';
+import type { IoctlSession } from '../../host/core/dev-zfs.ts';
 import { Errno, ErrnoError } from '../../host/errno.ts';
-import type { IoctlSession } from '../../host/ioctl/core.ts';
-import { type NvPairs, packNvlist } from '../host/ioctl/nvlist.ts';
+import { type NvPairs, packNvlist } from '../host/nvlist/pack.ts';
 
 /** ZFS_IOC_*, include/sys/fs/zfs.h. */
 const Ioc = {

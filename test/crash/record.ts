@@ -4,9 +4,9 @@ import { basename, join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import { pino } from 'pino';
 import { loadCore } from '../../host/core/load.ts';
-import { DelayDevice, FaultTrigger } from '../../host/devices/faults.ts';
+import { DelayDevice, FaultTrigger } from '../../host/devices/faulty/faults.ts';
+import { Recorder } from '../../host/devices/faulty/record.ts';
 import { openDevice } from '../../host/devices/open.ts';
-import { Recorder } from '../../host/devices/record.ts';
 import { ZowHost } from '../../host/zow.ts';
 import { nativePrograms } from '../host/serve/native.ts';
 import { Image } from './images.ts';
@@ -18,7 +18,7 @@ import { type Work, workload } from './workload.ts';
 const MiB = 1024 ** 2;
 export const diskBytes = 96 * MiB;
 
-/** One change of a disk, or a flush of it; moments are those of Recorded (host/devices/record.ts). */
+/** One change of a disk, or a flush of it; moments are those of Recorded (host/devices/faulty/record.ts). */
 export interface DiskEvent {
   readonly disk: string;
   readonly operation: 'write' | 'flush' | 'trim' | 'writeZeroes';

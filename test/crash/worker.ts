@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { seededRandom } from '../../host/devices/faults.ts';
+import { seededRandom } from '../../host/devices/faulty/faults.ts';
 import { print } from '../../host/print.ts';
 import { nativePrograms } from '../host/serve/native.ts';
 import { Image, type State } from './images.ts';

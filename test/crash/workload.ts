@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { seededRandom } from '../../host/devices/faults.ts';
+import { seededRandom } from '../../host/devices/faulty/faults.ts';
 import type { VolumeHandle } from '../../host/volumes/volume.ts';
 import type { ZowHost } from '../../host/zow.ts';
 import { blockBytes, fillBlock } from './block.ts';

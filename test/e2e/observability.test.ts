@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { HostClient } from '../../host/ioctl/client.ts';
 import { QueryKind } from '../../host/ioctl/protocol.ts';
-import { decodeKstat, kstatText } from '../../host/kstats.ts';
+import { decodeKstat, kstatText } from '../../host/observe/kstats.ts';
 import { Lab, MiB, noise, root } from './host.ts';
 
 /** What a host tells of itself: `zow kstat` and `zow tunable`, for people and for programs. */

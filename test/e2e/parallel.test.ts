@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { zfsCmdBytes } from '../../host/ioctl/zfs-cmd.ts';
+import { zfsCmdBytes } from '../../host/core/zfs-cmd.ts';
 import { LaneClient } from '../host/ioctl/client.ts';
-import { packNvlist } from '../host/ioctl/nvlist.ts';
+import { packNvlist } from '../host/nvlist/pack.ts';
 import { dice, execute, Lab, long, MiB, noise, type Result, root, sleep, until } from './host.ts';
 
 /** Many programs at once: none waits for ever, none fails that should not, and nothing of them stays in the host. */

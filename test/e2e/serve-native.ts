@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { serve } from '../../cli/commands/serve.ts';
 import type { ProgramResult, RunProgram } from '../../host/serve/programs.ts';
-import { serve } from '../../host/serve/serve.ts';
 
 /** `zow serve FILE` whose own calls of zpool and zfs go to the programs of cli/native/bin, for machines without the wasm ones. */
 const bin = join(import.meta.dirname, '../../cli/native/bin');

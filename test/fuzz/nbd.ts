@@ -19,12 +19,12 @@
 import { Errno, ErrnoError } from '../../host/errno.ts';
 import { Connection } from '../../host/nbd/connection.ts';
 import { BASE_ALLOCATION, Cmd, CmdFlag, Magic, Opt, Rep, ReplyType } from '../../host/nbd/constants.ts';
-import { Exports } from '../../host/nbd/exports.ts';
 import { defaultLimits, type NbdLimits } from '../../host/nbd/limits.ts';
 import { newMetrics } from '../../host/nbd/metrics.ts';
 import type { ReplyStyle } from '../../host/nbd/reply.ts';
-import type { Wire, WireSink } from '../../host/nbd/wire.ts';
-import type { Window } from '../../host/onread.ts';
+import type { Window } from '../../host/net/onread.ts';
+import type { Wire, WireSink } from '../../host/net/wire.ts';
+import { Exports } from '../../host/volumes/exports.ts';
 import { Share } from '../../host/volumes/share.ts';
 import type { IoBuffer, VolumeHandle, VolumeProvider } from '../../host/volumes/volume.ts';
 import { encodeRequest, infoData, metaData, u32 } from '../host/nbd/client.ts';

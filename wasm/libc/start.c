@@ -19,7 +19,6 @@
  */
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,25 +146,6 @@ zow_start(void)
 	if (fiber_create("main", main_fiber, NULL, zow_main_stack_size,
 	    1) == NULL)
 		zow_panic("no memory for the main fiber");
-}
-
-void
-zow_panic(const char *fmt, ...)
-{
-	static char text[2048];
-	va_list ap;
-	int len;
-
-	va_start(ap, fmt);
-	len = vsnprintf(text, sizeof (text), fmt, ap);
-	va_end(ap);
-	if (len < 0)
-		len = 0;
-	if ((size_t)len >= sizeof (text))
-		len = sizeof (text) - 1;
-	(void) snprintf(text + len, sizeof (text) - len, " [fiber %s]",
-	    fiber_current != NULL ? fiber_current->f_name : "none");
-	zow_panic_host(text, strlen(text));
 }
 
 void

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { DelayDevice, ErrorDevice, FaultTrigger } from '../../../host/devices/faults.ts';
+import { DelayDevice, ErrorDevice, FaultTrigger } from '../../../host/devices/faulty/faults.ts';
 import { MemoryDevice } from '../../../host/devices/memory.ts';
 import { TracingDevice } from '../../../host/devices/trace.ts';
 import { fails } from './conformance.ts';

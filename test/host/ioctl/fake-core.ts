@@ -1,4 +1,3 @@
-import { Errno, ErrnoError, errnoOf } from '../../../host/errno.ts';
 import type {
   Inspector,
   IoctlClient,
@@ -6,7 +5,8 @@ import type {
   IoctlRequest,
   IoctlResult,
   IoctlSession,
-} from '../../../host/ioctl/core.ts';
+} from '../../../host/core/dev-zfs.ts';
+import { Errno, ErrnoError, errnoOf } from '../../../host/errno.ts';
 
 /** What an entry of the table gets: the request, and a promise that is rejected when the session is interrupted. */
 export interface FakeCall extends IoctlRequest {

@@ -6,7 +6,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { Errno } from '../../../host/errno.ts';
-import { InspectError } from '../../../host/inspect-error.ts';
 import { HostClient } from '../../../host/ioctl/client.ts';
 import {
   decodeHelloReply,
@@ -21,6 +20,7 @@ import {
 } from '../../../host/ioctl/protocol.ts';
 import { IoctlServer, type IoctlServerOptions } from '../../../host/ioctl/server.ts';
 import { defaultSocketPath, probeSocket, SocketBusyError } from '../../../host/ioctl/socket-path.ts';
+import { InspectError } from '../../../host/observe/inspect-error.ts';
 import { Closed, Failed, hello, LaneClient, RawClient } from './client.ts';
 import * as script from './conversation.ts';
 import { FakeCore, type FakeHandler } from './fake-core.ts';

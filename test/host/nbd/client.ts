@@ -9,8 +9,8 @@ import {
   Rep,
   ReplyType,
 } from '../../../host/nbd/constants.ts';
-import type { ListenerAddress } from '../../../host/nbd/listener.ts';
 import type { ReplyStyle } from '../../../host/nbd/reply.ts';
+import type { ListenerAddress } from '../../../host/net/listener.ts';
 
 /**
  * An NBD client that does one step at a time and checks nothing the test did not ask for, so that tests can be wrong on

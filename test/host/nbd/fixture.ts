@@ -6,8 +6,9 @@ import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { NbdLimits } from '../../../host/nbd/limits.ts';
-import type { ListenerAddress, ListenerOptions } from '../../../host/nbd/listener.ts';
+import type { NbdListenerOptions } from '../../../host/nbd/listener-options.ts';
 import { NbdServer } from '../../../host/nbd/server.ts';
+import type { ListenerAddress } from '../../../host/net/listener.ts';
 import { MemoryProvider, type MemoryProviderOptions } from '../volumes/memory.ts';
 
 export const quiet = pino({ level: 'silent' });
@@ -27,7 +28,7 @@ export interface FixtureOptions {
   readonly provider?: MemoryProviderOptions;
   readonly limits?: Partial<NbdLimits>;
   /** Added to both listeners. */
-  readonly listener?: Omit<ListenerOptions, 'unix' | 'tcp'>;
+  readonly listener?: Omit<NbdListenerOptions, 'unix' | 'tcp'>;
 }
 
 /** A server with `tank/vm0` of 64 MiB on a unix socket and on TCP; afterwards it must have nothing left. */

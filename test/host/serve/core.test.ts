@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { StartError, ZowHost } from '../../../host/zow.ts';
-import { sparseFile } from './encode.ts';
+import { sparseFile } from './labels.ts';
 import { nativePrograms, zdb } from './native.ts';
 
 /** converge against OpenZFS itself: the core in this process, and the natively built programs. */
@@ -217,7 +217,7 @@ interface Served {
 }
 
 function serve(t: ExecutionContext, file: string): Served {
-  const script = fileURLToPath(new URL('serve-native.ts', import.meta.url));
+  const script = fileURLToPath(new URL('../../cli/commands/serve-native.ts', import.meta.url));
   const child = spawn(process.execPath, [script, file], { stdio: ['ignore', 'ignore', 'pipe'] });
   let stderr = '';
   const ready = Promise.withResolvers<void>();

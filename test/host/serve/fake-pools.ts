@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { openDevice } from '../../../host/devices/open.ts';
 import { readLabel } from '../../../host/serve/label.ts';
 import type { ProgramResult, RunProgram } from '../../../host/serve/programs.ts';
-import { mirrorLabel, writeLabel } from './encode.ts';
+import { mirrorLabel, writeLabel } from './labels.ts';
 
 interface Dataset {
   readonly type: string;

@@ -1,7 +1,8 @@
 /*
  * Upstream's hooks for Intel's QuickAssist, used as the way to the host's
- * native code (wasm/core/compute.c): SHA-256 and AES-GCM of blocks large enough
- * that crossing over pays. What fails falls back to upstream's own code.
+ * native code (wasm/core/services/compute.c): SHA-256 and AES-GCM of blocks
+ * large enough that crossing over pays. What fails falls back to upstream's own
+ * code.
  */
 #ifndef	_SYS_QAT_H
 #define	_SYS_QAT_H

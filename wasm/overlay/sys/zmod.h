@@ -1,6 +1,6 @@
 /*
  * gzip as the kernel has it; the host's zlib does the work
- * (wasm/core/compute.c).
+ * (wasm/core/services/compute.c).
  */
 #ifndef	_ZOW_ZMOD_H
 #define	_ZOW_ZMOD_H

@@ -1,0 +1,83 @@
+import type { Config, VolumeConfig } from '../../host/config/config.ts';
+import { formatSize } from '../../host/config/size.ts';
+import { loadCore } from '../../host/core/load.ts';
+import { probeSocket } from '../../host/ioctl/socket-path.ts';
+import { type Plan, planPools } from '../../host/serve/plan.ts';
+import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';
+import { tunableProblems } from '../../host/serve/tunables.ts';
+
+export interface CheckResult {
+  /** For people. */
+  readonly text: string;
+  /** Why `zow serve` would refuse; empty when it would start, as far as can be known. */
+  readonly errors: readonly string[];
+}
+
+/**
+ * What `zow serve` would do with a valid configuration. Opens devices for reading only and takes no lock. Rejects with
+ * ConfigError when a tunable is wrong.
+ */
+export async function check(config: Config): Promise<CheckResult> {
+  const surveys: PoolSurvey[] = [];
+  for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: false }));
+  const plan = planPools(surveys);
+  await checkTunables(config);
+  const holder = await probeSocket(config.socket).catch(() => undefined);
+  const served = holder === undefined ? '' : `  (served now${holder.pid === undefined ? '' : ` by pid ${holder.pid}`})`;
+  const lines = [`socket  ${config.socket}${served}`, `memory  ${formatSize(config.memoryBytes)}`];
+  for (const listener of config.nbd) {
+    lines.push(`nbd     ${listener.kind === 'unix' ? listener.path : listener.address}`);
+  }
+  for (const { name, value } of config.tunables) lines.push(`tunable ${name}=${value}`);
+  for (const survey of surveys) lines.push(...describePool(survey, plan));
+  for (const warning of plan.warnings) lines.push(`warning: ${warning}`);
+  return { text: `${lines.join('\n')}\n`, errors: plan.errors };
+}
+
+/** Only the core knows its tunables and their values: one without devices is asked. Rejects with ConfigError. */
+async function checkTunables({ memoryBytes, ...config }: Config): Promise<void> {
+  if (config.tunables.length === 0) return;
+  const core = await loadCore({ memoryBytes, tunables: config.tunables });
+  try {
+    const refused = await tunableProblems({ memoryBytes, ...config }, core);
+    if (refused !== undefined) throw refused;
+  } finally {
+    await core.close();
+  }
+}
+
+function describePool({ pool, findings, siblings }: PoolSurvey, plan: Plan): string[] {
+  const todo = plan.pools.find((candidate) => candidate.pool === pool);
+  const verb =
+    todo === undefined ? 'cannot be served' : todo.action === 'import' ? 'would be imported' : 'would be created';
+  const lines = [`pool    ${pool.name}: ${pool.vdevs.summary}; ${verb}`];
+  for (const [path, finding] of findings) lines.push(`          ${path}: ${describe(finding)}`);
+  for (const path of siblings) lines.push(`          ${path}: belongs to the pool, though not in the configuration`);
+  return [...lines, ...pool.volumes.map((volume) => describeVolume(volume, todo?.action === 'create'))];
+}
+
+function describe(finding: Finding): string {
+  switch (finding.kind) {
+    case 'missing':
+      return 'missing';
+    case 'unusable':
+      return finding.message;
+    case 'blank':
+      return `${formatSize(finding.sizeBytes)}, blank`;
+    case 'foreign':
+      return `${formatSize(finding.sizeBytes)}, holds ${finding.what}`;
+    case 'labelled': {
+      const { state, pool } = finding.label;
+      const what = pool === undefined ? `a ${state} device` : `pool '${pool.name}' (${state})`;
+      return `${formatSize(finding.sizeBytes)}, holds ${what}`;
+    }
+  }
+}
+
+function describeVolume(volume: VolumeConfig, create: boolean): string {
+  const properties = [...volume.properties]
+    .map(([name, value]) => ` ${name}=${name === 'volblocksize' ? formatSize(Number(value)) : value}`)
+    .join('');
+  const when = create ? 'would be created' : 'is created unless it exists';
+  return `volume  ${volume.name}: ${formatSize(volume.sizeBytes)}${volume.sparse ? ', sparse' : ''}${properties}; ${when}`;
+}

@@ -1,0 +1,136 @@
+import { ErrnoError } from '../../host/errno.ts';
+import { HostClient, HostUnreachableError } from '../../host/ioctl/client.ts';
+import { ProtocolError, QueryKind } from '../../host/ioctl/protocol.ts';
+import { NvlistError } from '../../host/nvlist/nvlist.ts';
+import { eventLine, poolEvents } from '../../host/observe/events.ts';
+import {
+  decodeKstat,
+  type Kstat,
+  kstatJson,
+  kstatText,
+  parseKstatPattern,
+  statistics,
+} from '../../host/observe/kstats.ts';
+import { decodeTunables, findTunable, type Tunable, tunableJson } from '../../host/observe/tunables.ts';
+import { print } from '../../host/print.ts';
+import { ExitCode } from '../../host/serve/errors.ts';
+
+/** Thrown to end a command whose reader has gone. */
+class ReaderGone extends Error {}
+
+/** Runs a command on the host that serves `socket`; the exit code. Whoever reads what it prints may go at any time. */
+async function withHost(socket: string | undefined, run: (host: HostClient) => Promise<void>): Promise<number> {
+  try {
+    using host = await HostClient.connect(socket, 'zow');
+    await run(host);
+  } catch (error) {
+    if (error instanceof ReaderGone) return ExitCode.ok;
+    const expected = [HostUnreachableError, ErrnoError, ProtocolError, NvlistError].some(
+      (kind) => error instanceof kind,
+    );
+    if (!expected) throw error;
+    print(2, `zow: ${(error as Error).message}\n`);
+    return ExitCode.usage;
+  }
+  return ExitCode.ok;
+}
+
+function show(text: string): void {
+  if (!print(1, text)) throw new ReaderGone();
+}
+
+export interface KstatOptions {
+  readonly json?: boolean;
+  readonly clear?: boolean;
+}
+
+/** `zow kstat`: kstats as text, as a kernel's /proc/spl/kstat has them, or as one JSON array. */
+export function kstatCommand(socket: string | undefined, pattern: string, options: KstatOptions): Promise<number> {
+  return withHost(socket, async (host) => {
+    if (options.clear === true) {
+      for await (const _ of host.query({ kind: QueryKind.kstatClear, text: pattern }));
+      return;
+    }
+    const { statistic } = parseKstatPattern(pattern);
+    let separator = '[\n';
+    for await (const packed of host.query({ kind: QueryKind.kstats, text: pattern })) {
+      const kstat = decodeKstat(packed);
+      if (statistic !== undefined && !statistics(kstat).some(({ name }) => statistic(name))) continue;
+      if (options.json === true) {
+        show(`${separator}${JSON.stringify(kstatJson(kstat, statistic))}`);
+        separator = ',\n';
+      } else {
+        show(statistic === undefined ? kstatFile(kstat, pattern) : statisticLines(kstat, statistic));
+      }
+    }
+    if (options.json === true) show(separator === ',\n' ? '\n]\n' : '[]\n');
+  });
+}
+
+/** The file, under its name unless it is the only one that was asked for. */
+function kstatFile(kstat: Kstat, pattern: string): string {
+  const text = kstatText(kstat);
+  return kstat.path === pattern ? text : `==> ${kstat.path} <==\n${text}\n`;
+}
+
+/** `zfs/arcstats:hits<TAB>123`. */
+function statisticLines(kstat: Kstat, keep: (name: string) => boolean): string {
+  return statistics(kstat)
+    .filter(({ name }) => keep(name))
+    .map(({ name, value }) => `${kstat.path}:${name}\t${value}\n`)
+    .join('');
+}
+
+export interface TunableOptions {
+  readonly json?: boolean;
+  readonly verbose?: boolean;
+}
+
+/** `zow tunable`: shows those that are named, or all, and sets those with a value, in their order. */
+export function tunableCommand(
+  socket: string | undefined,
+  args: readonly string[],
+  options: TunableOptions,
+): Promise<number> {
+  return withHost(socket, async (host) => {
+    const shown: Tunable[] = [];
+    for (const arg of args) {
+      if (arg.includes('=')) {
+        for await (const _ of host.query({ kind: QueryKind.tunableSet, text: arg }));
+      } else {
+        shown.push(findTunable(await listTunables(host), arg));
+      }
+    }
+    if (args.length === 0) shown.push(...(await listTunables(host)));
+    if (options.json === true) {
+      if (shown.length > 0) show(`[\n${shown.map((tunable) => JSON.stringify(tunableJson(tunable))).join(',\n')}\n]\n`);
+    } else {
+      for (const tunable of shown) show(tunableLine(tunable, options.verbose === true));
+    }
+  });
+}
+
+async function listTunables(host: HostClient): Promise<Tunable[]> {
+  const all: Tunable[] = [];
+  for await (const packed of host.query({ kind: QueryKind.tunables, text: '' })) all.push(...decodeTunables(packed));
+  return all;
+}
+
+function tunableLine({ name, value, type, writable, description }: Tunable, verbose: boolean): string {
+  const more = verbose ? `\n    ${type}${writable ? '' : ', read only'}: ${description.replaceAll(/\s+/g, ' ')}` : '';
+  return `${name}=${value}${more}\n`;
+}
+
+export interface EventsOptions {
+  readonly follow?: boolean;
+  /** An eid, and the seconds of its event's time. */
+  readonly after?: readonly [eid: number, seconds: number | undefined];
+}
+
+/** `zow events`: the pools' events, one JSON object a line. */
+export function eventsCommand(socket: string | undefined, { follow, after }: EventsOptions): Promise<number> {
+  return withHost(socket, async (host) => {
+    for await (const event of poolEvents(host, { follow, after: after?.[0], afterSeconds: after?.[1] }))
+      show(`${eventLine(event)}\n`);
+  });
+}

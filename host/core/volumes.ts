@@ -1,0 +1,285 @@
+import { Errno, ErrnoError } from '../errno.ts';
+import type { WasmModule } from '../runtime/module.ts';
+import type { CoreExports, Seam } from '../runtime/seam.ts';
+import { Pool } from '../volumes/pool.ts';
+import type { BufferPool, Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from '../volumes/volume.ts';
+import { Requests } from './requests.ts';
+import { Retry } from './retry.ts';
+
+/** Operations and flags of volume-submit (wasm/zow.wit). */
+const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5, status: 7 } as const;
+const fuaFlag = 1;
+const allocateFlag = 2;
+
+/** Extents that one blockStatus reports at the most, and the end mark. */
+const statusEntries = 129;
+
+/** The largest request a frontend makes, in bytes (NBD's and qemu's 32 MiB). */
+const requestBytesMax = 32 * 1024 * 1024;
+
+interface Running {
+  readonly resolve: (handle: number) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The host's half of zvol_os.c: the core's volumes as a frontend sees them. */
+export class CoreVolumes implements VolumeProvider {
+  readonly buffers: BufferPool;
+  readonly #module: WasmModule<CoreExports>;
+  readonly #volumes = new Map<string, VolumeInfo>();
+  readonly #handles = new Set<Handle>();
+  readonly #requests = new Requests<Running>();
+  readonly #starved = new Retry();
+
+  constructor(module: WasmModule<CoreExports>) {
+    this.#module = module;
+    // What stacks, the ARC and dirty data leave. Frontends make requests of half of it at the most (NbdServer).
+    const limitBytes = module.memory.buffer.byteLength / 8;
+    this.buffers = new Pool({
+      allocator: {
+        memory: module.memory.buffer,
+        alloc: (size) => module.exports.alloc(size) >>> 0,
+        free: (address) => module.exports.free(address),
+      },
+      limitBytes,
+      maxBytes: requestBytesMax,
+    });
+  }
+
+  get imports(): Seam['volume-events'] {
+    const { memory } = this.#module;
+    return {
+      'volume-added': (name, length, size, blockSize, readOnly) => {
+        const volume = { name: memory.text(name, length), size, blockSize, readOnly: readOnly !== 0 };
+        this.#volumes.set(volume.name, volume);
+      },
+      'volume-removed': (name, length) => {
+        this.#forget(memory.text(name, length), 'it was destroyed or exported, or its volmode changed');
+      },
+      'volume-renamed': (name, length, newName, newLength) => {
+        const from = memory.text(name, length);
+        const to = memory.text(newName, newLength);
+        const volume = this.#volumes.get(from);
+        if (volume === undefined) return;
+        this.#volumes.delete(from);
+        this.#volumes.set(to, { ...volume, name: to });
+        for (const handle of this.#handles) if (handle.info.name === from) handle.info = { ...handle.info, name: to };
+      },
+      'volume-resized': (name, length, size) => this.#change(memory.text(name, length), { size }),
+      'volume-read-only': (name, length, readOnly) =>
+        this.#change(memory.text(name, length), { readOnly: readOnly !== 0 }),
+      'volume-done': (id, errno, handle) => {
+        const { resolve, reject } = this.#requests.take(id);
+        if (errno === 0) resolve(handle >>> 0);
+        else reject(new ErrnoError(errno));
+      },
+    };
+  }
+
+  list(): readonly VolumeInfo[] {
+    return [...this.#volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  find(name: string): VolumeInfo | undefined {
+    return this.#volumes.get(name);
+  }
+
+  async open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> {
+    const { exports } = this.#module;
+    const info = this.#volumes.get(name);
+    if (info === undefined) throw new ErrnoError(Errno.ENOENT, `volume ${name}`);
+    const core = await this.#runNamed(name, (id, address) =>
+      exports['volume-open'](id, address, options.readOnly ? 1 : 0),
+    );
+    const current = this.#volumes.get(name) ?? info;
+    const handle = new Handle(this, core, { ...current, readOnly: current.readOnly || options.readOnly });
+    this.#handles.add(handle);
+    return handle;
+  }
+
+  async reveal(name: string): Promise<void> {
+    if (!name.includes('@') || this.#volumes.has(name)) return;
+    // What cannot be revealed is not found: no snapshot of that name, or none of a volume.
+    await this.#runNamed(name, (id, address) => this.#module.exports['volume-reveal'](id, address)).catch(
+      () => undefined,
+    );
+  }
+
+  /** As #run; `start` gets the name, NUL-terminated in the core's memory, which is the core's from then on. */
+  #runNamed(name: string, start: (id: number, address: number) => number): Promise<number> {
+    const text = Buffer.from(`${name}\0`);
+    return this.#run((id) => {
+      const address = this.#module.exports.alloc(text.length);
+      if (address === 0) return -Errno.ENOMEM;
+      this.#module.memory.view(address, text.length).set(text);
+      return start(id, address);
+    });
+  }
+
+  /** The core is gone: what runs fails. */
+  abort(error: Error): void {
+    this.#starved.clear();
+    for (const running of this.#requests.drain()) running.reject(error);
+    for (const name of [...this.#volumes.keys()]) this.#forget(name, error.message);
+  }
+
+  /** @internal Submits a request on an open volume. */
+  submit(
+    core: number,
+    operation: number,
+    buffer: number,
+    offset: number,
+    length: number,
+    flags: number,
+  ): Promise<number> {
+    return this.#run((id) => this.#module.exports['volume-submit'](id, core, operation, buffer, offset, length, flags));
+  }
+
+  /** @internal */
+  forgetHandle(handle: Handle): void {
+    this.#handles.delete(handle);
+  }
+
+  /** A request that the core has no memory to start waits: that is the host's affair, no client's error. */
+  #run(start: (id: number) => number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const id = this.#requests.add({ resolve, reject });
+      this.#starved.run(() => {
+        const error = start(id);
+        if (error === -Errno.ENOMEM) return false;
+        if (error !== 0) this.#requests.take(id).reject(new ErrnoError(-error));
+        this.#module.scheduler.kick();
+        return true;
+      });
+    });
+  }
+
+  #change(name: string, change: Partial<VolumeInfo>): void {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) return;
+    this.#volumes.set(name, { ...volume, ...change });
+    for (const handle of this.#handles) if (handle.info.name === name) handle.change(change);
+  }
+
+  #forget(name: string, reason: string): void {
+    this.#volumes.delete(name);
+    for (const handle of this.#handles) if (handle.info.name === name) handle.gone(reason);
+  }
+}
+
+class Handle implements VolumeHandle {
+  info: VolumeInfo;
+  readonly #volumes: CoreVolumes;
+  readonly #core: number;
+  readonly #gone: ((reason: string) => void)[] = [];
+  readonly #resize: ((size: number) => void)[] = [];
+  #goneReason: string | undefined;
+  readonly #inFlight = new Set<Promise<unknown>>();
+  #closed: Promise<void> | undefined;
+
+  constructor(volumes: CoreVolumes, core: number, info: VolumeInfo) {
+    this.#volumes = volumes;
+    this.#core = core;
+    this.info = info;
+  }
+
+  read(offset: number, buffer: IoBuffer): Promise<void> {
+    return this.#transfer(op.read, offset, buffer, 0);
+  }
+
+  write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
+    return this.#transfer(op.write, offset, buffer, options.fua ? fuaFlag : 0);
+  }
+
+  flush(): Promise<void> {
+    return this.#submit(op.flush, 0, 0, 0);
+  }
+
+  trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void> {
+    return this.#submit(op.trim, offset, length, options.fua ? fuaFlag : 0);
+  }
+
+  zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void> {
+    const flags = (options.fua ? fuaFlag : 0) | (options.allocate ? allocateFlag : 0);
+    return this.#submit(op.zero, offset, length, flags);
+  }
+
+  async blockStatus(offset: number, length: number): Promise<readonly Extent[]> {
+    const buffer = await this.#volumes.buffers.acquire(statusEntries * 8);
+    try {
+      await this.#transfer(op.status, offset, buffer, statusEntries, length);
+      const { bytes } = buffer;
+      const lengths = new Float64Array(bytes.buffer, bytes.byteOffset, statusEntries);
+      const extents: Extent[] = [];
+      for (let i = 0; i < statusEntries && lengths[i]! >= 0; i++)
+        if (lengths[i]! > 0) extents.push({ length: lengths[i]!, hole: i % 2 === 1 });
+      return extents;
+    } finally {
+      buffer.release();
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  /** The core frees what it knows of the handle, which requests under way still use. */
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#inFlight);
+    await this.#volumes.submit(this.#core, op.close, 0, 0, 0, 0).finally(() => this.#volumes.forgetHandle(this));
+  }
+
+  onGone(listener: (reason: string) => void): void {
+    if (this.#goneReason !== undefined) listener(this.#goneReason);
+    else this.#gone.push(listener);
+  }
+
+  onResize(listener: (size: number) => void): void {
+    this.#resize.push(listener);
+  }
+
+  /** @internal */
+  change(change: Partial<VolumeInfo>): void {
+    this.info = { ...this.info, ...change };
+    if (change.size !== undefined) for (const listener of this.#resize) listener(change.size);
+  }
+
+  /** @internal */
+  gone(reason: string): void {
+    if (this.#goneReason !== undefined) return;
+    this.#goneReason = reason;
+    for (const listener of this.#gone) listener(reason);
+    // Whoever takes the volume away waits for this, and not for what the client still has to do.
+    this.close().catch(() => undefined);
+  }
+
+  /** The core has the buffer until the request is over. */
+  async #transfer(
+    operation: number,
+    offset: number,
+    buffer: IoBuffer,
+    flags: number,
+    length = buffer.bytes.length,
+  ): Promise<void> {
+    const address = buffer.bytes.byteOffset;
+    buffer.lend();
+    try {
+      await this.#submit(operation, offset, length, flags, address);
+    } finally {
+      buffer.giveBack();
+    }
+  }
+
+  async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {
+    if (this.#goneReason !== undefined || this.#closed !== undefined)
+      throw new ErrnoError(Errno.ESHUTDOWN, this.info.name);
+    const request = this.#volumes.submit(this.#core, operation, buffer, offset, length, flags);
+    this.#inFlight.add(request);
+    try {
+      await request;
+    } finally {
+      this.#inFlight.delete(request);
+    }
+  }
+}

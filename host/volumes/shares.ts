@@ -1,0 +1,45 @@
+import { Share } from './share.ts';
+import type { BufferPool } from './volume.ts';
+
+/** A client that a frontend serves, as far as it can be in the way of others. */
+export interface ShareUser {
+  /** Where its requests get their buffers; undefined before it chose a volume. */
+  readonly share: Share | undefined;
+  /** Called at regular intervals: how many times in a row it was found stalled (stall-watch.ts). */
+  checkStall(): number;
+}
+
+/** The shares of a buffer pool, one for each zpool. */
+export class Shares {
+  /** What the volumes of one zpool may have: when it is suspended, the others go on in the other half. */
+  readonly limitBytes: number;
+  readonly #buffers: BufferPool;
+  /** By zpool; as many as there ever were, which are few. */
+  readonly #shares = new Map<string, Share>();
+
+  constructor(buffers: BufferPool) {
+    this.#buffers = buffers;
+    this.limitBytes = Math.floor(buffers.limitBytes / 2);
+  }
+
+  /** The share that requests of a volume, or of a snapshot of one, use. */
+  of(volume: string): Share {
+    const zpool = volume.split(/[/@]/, 1)[0]!;
+    let share = this.#shares.get(zpool);
+    if (share === undefined) {
+      share = new Share(this.#buffers, this.limitBytes);
+      this.#shares.set(zpool, share);
+    }
+    return share;
+  }
+
+  /** Those of `users` that stalled `checks` times in a row while somebody waits for what they hold. Called at regular intervals. */
+  *stalled<User extends ShareUser>(users: Iterable<User>, checks: number): Generator<User> {
+    let wanted = false;
+    for (const share of this.#shares.values()) wanted ||= share.waitingInPool > 0;
+    for (const user of users) {
+      if (user.checkStall() < checks) continue;
+      if (wanted || user.share!.waiting > 0) yield user;
+    }
+  }
+}
