@@ -1,5 +1,6 @@
 // Runs the lint checks and ava, checks docs/ioctls.md against what the tests did, and ends with one line that says how it went:
-// `N passed, N failed`. With arguments, which are passed on to ava, only ava.
+// `N passed, N failed`, and `, N skipped` where there are some; what was skipped, and why, stands above it. With arguments, which are
+// passed on to ava, only ava.
 import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,34 +8,9 @@ import { createInterface } from 'node:readline';
 import { recordFolder } from './ioctls/record.ts';
 import { checkTable } from './ioctls/table.ts';
 import { lint } from './lint.ts';
+import { count, type Tally } from './tally.ts';
 
-/** What the lines of a TAP stream add up to. */
-interface Tally {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-/** Counts one line of TAP; returns whether it, or the diagnostics around it, are worth showing. */
-function count(line: string, tally: Tally): boolean {
-  const point = /^(not )?ok \d+(.*)$/.exec(line);
-  if (point === null) {
-    // Indented lines are the details of a failure; the rest is the plan and the comments that name tests.
-    return /^\s+\S|^\s*$/.test(line);
-  }
-  if (/# (SKIP|TODO)/.test(point[2]!)) {
-    tally.skipped++;
-    return true;
-  }
-  if (point[1] !== undefined) {
-    tally.failed++;
-    return true;
-  }
-  tally.passed++;
-  return true;
-}
-
-const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
+const tally: Tally = { passed: 0, failed: 0, skipped: [], last: undefined };
 const isWhole = process.argv.length === 2;
 if (isWhole) {
   rmSync(recordFolder, { recursive: true, force: true });
@@ -68,8 +44,7 @@ if (isWhole) {
   if (problems.length === 0) tally.passed++;
   else tally.failed++;
 }
-if (tally.skipped > 0) {
-  process.stdout.write(`${tally.skipped} skipped\n`);
-}
-process.stdout.write(`${tally.passed} passed, ${tally.failed} failed\n`);
+process.stdout.write(tally.skipped.map((test) => `skipped: ${test}\n`).join(''));
+const skipped = tally.skipped.length > 0 ? `, ${tally.skipped.length} skipped` : '';
+process.stdout.write(`${tally.passed} passed, ${tally.failed} failed${skipped}\n`);
 process.exitCode = tally.failed === 0 && tally.passed > 0 ? 0 : 1;

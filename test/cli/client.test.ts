@@ -15,6 +15,7 @@ import { IoctlServer } from '../../host/ioctl/server.ts';
 import { FakeCore, type FakeHandler } from '../host/ioctl/fake-core.ts';
 import { packNvlist } from '../host/nvlist/pack.ts';
 import { compileNative } from '../native.ts';
+import { unless } from '../skip.ts';
 
 // The client in C, as the natively built programs have it, against the server with a table for a core.
 
@@ -397,8 +398,10 @@ test('without a host there is one line that says so, and how to start one', asyn
   t.regex(long.stderr, /^\/x+: too long for a unix socket's path, which has at most 107 bytes\n$/);
 });
 
-// Skipped for other users, because only root can run a program as somebody else and give files away.
-const asRoot = process.geteuid!() === 0 ? test : test.skip;
+const asRoot = unless(
+  process.geteuid!() === 0 ? undefined : 'only root can be somebody else, and give files away',
+  test,
+);
 const nobody = 65534;
 
 asRoot('a socket that is not the user’s is named, one that is lets zpool import look for pools', async (t) => {

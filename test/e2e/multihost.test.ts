@@ -1,5 +1,6 @@
 import ava from 'ava';
-import { canLoop, loopDevice } from '../host/devices/disks.ts';
+import { canLoop, loopDevice, noLoop } from '../host/devices/disks.ts';
+import { unless } from '../skip.ts';
 import { Lab, MiB, noise, until } from './host.ts';
 
 /**
@@ -7,7 +8,7 @@ import { Lab, MiB, noise, until } from './host.ts';
  * as two machines see it: each has a page cache of its own, and a lock on one is none on the other.
  */
 
-const test = canLoop() ? ava : ava.skip;
+const test = unless(canLoop() ? undefined : noLoop, ava);
 type Loop = NonNullable<ReturnType<typeof loopDevice>>;
 const FLUSH = { type: 3 };
 

@@ -21,6 +21,9 @@ export function loopDevice(file: string, ...options: string[]): { path: string; 
   }
 }
 
+/** Why a test that needs loop devices cannot run where canLoop() says no. */
+export const noLoop = 'only root can make a loop device, and a container may have none';
+
 /** Whether loopDevice works here; tried once. */
 export function canLoop(): boolean {
   const folder = scratch();

@@ -5,8 +5,9 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { openDevice } from '../../../host/devices/open.ts';
 import { createSparse } from '../../../host/devices/sparse.ts';
+import { unless } from '../../skip.ts';
 import { fails } from './conformance.ts';
-import { canLoop, loopDevice, scratch } from './disks.ts';
+import { canLoop, loopDevice, noLoop, scratch } from './disks.ts';
 
 const opener = `
   import { openDevice } from ${JSON.stringify(new URL('../../../host/devices/open.ts', import.meta.url).href)};
@@ -99,8 +100,7 @@ test('of many that come at once, one wins', async (t) => {
   fs.rmSync(folder, { recursive: true });
 });
 
-// Skipped where there is no block device to lock: only root can make a loop device, and a container may have none.
-(canLoop() ? test : test.skip)(
+unless(canLoop() ? undefined : noLoop, test)(
   'a block device: refused with the pid, taken over, and never taken from a mount',
   async (t) => {
     const folder = scratch();

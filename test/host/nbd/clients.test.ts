@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
+import { skip } from '../../skip.ts';
 import { pattern, run, serve, until } from './fixture.ts';
 
 /** Programs of other people against the server, over its unix socket. */
@@ -216,9 +217,7 @@ test('fio: mixed sizes, four jobs, verified', async (t) => {
 
 test('nbdfuse: the volume as a file', async (t) => {
   if (!existsSync('/dev/fuse')) {
-    t.log('no /dev/fuse here');
-    t.pass();
-    return;
+    return skip(t, 'no /dev/fuse here');
   }
   const { uri, directory } = await serve(t);
   const file = path.join(directory, 'disk');
@@ -234,9 +233,7 @@ test('nbdfuse: the volume as a file', async (t) => {
     const { statSync } = await import('node:fs');
     await until(() => child.exitCode !== null || statSync(file).size === 64 * MiB, 'mounted');
     if (child.exitCode !== null) {
-      t.log('nbdfuse cannot mount here');
-      t.pass();
-      return;
+      return skip(t, 'nbdfuse cannot mount here');
     }
     const data = pattern(5 * MiB);
     await run('dd', ['if=/dev/zero', `of=${file}`, 'bs=1M', 'count=8', 'conv=notrunc,fsync']);
