@@ -49,13 +49,13 @@ export const CORE = {
   /** Upstream's files that libzpool lacks: the ioctls, volumes, and the quotas and space accounting of filesystems. */
   extra: [
     ...['module/zfs/zfs_ioctl.c', 'module/zfs/zfs_onexit.c', 'module/zfs/zvol.c', 'module/zfs/dataset_kstats.c'],
-    'module/zfs/zfs_quota.c',
+    ...['module/zfs/zfs_quota.c', 'module/nvpair/nvpair_alloc_spl.c'],
     // Setters of tunables, and the log of debug messages as a kernel shows it.
     ...['module/os/linux/zfs/mmp_os.c', 'module/os/linux/zfs/spa_misc_os.c', 'module/os/linux/zfs/zfs_debug.c'],
   ],
   /** What is compiled without `_KERNEL`, by the start of its path: its kernel side would need a kernel's headers. */
   userspace: [
-    ...['module/lua/', 'module/nvpair/', 'module/unicode/', 'module/icp/', 'module/zstd/', 'lib/'],
+    ...['module/lua/', 'module/unicode/', 'module/icp/', 'module/zstd/', 'lib/'],
     ...['module/zfs/dmu.c', 'module/zfs/dmu_direct.c', 'module/zfs/sa.c', 'module/zfs/zfs_sa.c'],
     ...['module/zfs/zfs_znode.c', 'module/zfs/abd.c', 'module/zfs/vdev_raidz_math.c', 'module/zcommon/zfs_fletcher.c'],
     'module/zcommon/simd_stat.c',
@@ -98,6 +98,8 @@ export const CORE = {
     ...['lib/libspl/os/linux/getexecname.c', 'lib/libspl/os/linux/getmntany.c', 'lib/libzutil/zutil_import.c'],
     ...['lib/libzutil/os/linux/zutil_device_path_os.c', 'lib/libzutil/os/linux/zutil_import_os.c'],
     'lib/libzutil/os/linux/zutil_setproctitle.c',
+    // nvpair_alloc_spl.c is the kernel's.
+    'lib/libnvpair/nvpair_alloc_system.c',
     // Replaced by files of wasm/core/: libzpool's are made for ztest, or for a process that may abort.
     ...['lib/libzpool/arc_os.c', 'module/zfs/vdev_file.c', 'lib/libspl/assert.c', 'lib/libspl/backtrace.c'],
     'lib/libzpool/zfs_debug.c',

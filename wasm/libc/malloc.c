@@ -662,7 +662,13 @@ zow_heap_live(void)
 void *
 zow_malloc_now(size_t size)
 {
-	return (alloc_now(16, size));
+	return (alloc_now(1, size));
+}
+
+void *
+zow_memalign_now(size_t align, size_t size)
+{
+	return (alloc_now(align, size));
 }
 
 /* Exports: memory for the host's own use. They never wait. */

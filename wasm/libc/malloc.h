@@ -23,8 +23,9 @@ size_t zow_heap_limit(void);
 /* Bytes handed out and not freed, rounded up to their size classes. */
 size_t zow_heap_live(void);
 
-/* As malloc(), but never waits. */
+/* As malloc() and memalign(), but they never wait. */
 void *zow_malloc_now(size_t size);
+void *zow_memalign_now(size_t align, size_t size);
 
 /*
  * What small objects can have of the heap; without a limit one of them in

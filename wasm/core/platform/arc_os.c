@@ -32,6 +32,7 @@
 /* How long one allocation waits for the ARC before the module gives up. */
 #define	MEMORY_WAIT_NS		(2 * MICROSEC)
 #define	MEMORY_WAIT_TRIES	10000
+#define	MEMORY_MAY_FAIL_TRIES	1000	/* of one that may fail: 2 s */
 #define	MEMORY_WARN_NS		(10ll * NANOSEC)	/* between warnings */
 
 uint64_t
@@ -108,10 +109,37 @@ zow_memory_wait(size_t size, int tries)
 		    (ulong_t)size, live, limit);
 		zow_log(ZOW_LOG_WARN, text, strlen(text));
 	}
-	if (tries > MEMORY_WAIT_TRIES)
+	if (tries > MEMORY_WAIT_TRIES || size > limit)
 		zow_panic("out of memory: %lu bytes wanted, %lu of %lu in use",
 		    (ulong_t)size, live, limit);
 	arc_reduce_target_size(MAX(size, 1024 * 1024));
 	fiber_sleep(MEMORY_WAIT_NS);
 	return (1);
+}
+
+/*
+ * An allocation of upstream's that was not had at once (umem.h). What may fail
+ * does, after a while or at once if no wait can help; what may not ends the
+ * module rather than goes on with less.
+ */
+void *
+zow_umem_alloc(uint64_t size, size_t align, int flags)
+{
+	boolean_t may_fail = (flags & UMEM_DEFAULT) != 0;
+	void *p = NULL;
+
+	if (size > zow_heap_limit() || fiber_current == NULL) {
+		if (may_fail)
+			return (NULL);
+		zow_panic("out of memory: %llu bytes wanted, %lu of %lu in use",
+		    (u_longlong_t)size, (ulong_t)zow_heap_live(),
+		    (ulong_t)zow_heap_limit());
+	}
+	for (int tries = 1; p == NULL; tries++) {
+		if (may_fail && tries > MEMORY_MAY_FAIL_TRIES)
+			return (NULL);
+		(void) zow_memory_wait(size, tries);
+		p = zow_memalign_now(align, size);
+	}
+	return (p);
 }

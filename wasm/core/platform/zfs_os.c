@@ -91,6 +91,14 @@ groupmember(gid_t gid, const cred_t *cr)
  * Strings.
  */
 int
+ddi_strtol(const char *str, char **end, int base, long *result)
+{
+	errno = 0;
+	*result = strtol(str, end, base);
+	return (errno);
+}
+
+int
 ddi_strtoll(const char *str, char **end, int base, longlong_t *result)
 {
 	errno = 0;

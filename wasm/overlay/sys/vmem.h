@@ -1,0 +1,2 @@
+/* vmem_alloc() is the context's. */
+#include <sys/zfs_context.h>
