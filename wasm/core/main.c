@@ -31,6 +31,7 @@
 #include <sys/utsname.h>
 #include <zfs_fletcher.h>
 
+#include "admission.h"
 #include "inspect.h"
 #include "malloc.h"
 #include "seam.h"
@@ -48,6 +49,7 @@ static void
 tunables_init(void)
 {
 	uint64_t heap = zow_heap_limit();
+	char queue[24];
 
 	/* The rest is for stacks and I/O buffers. */
 	zow_slab_bytes_max = heap / 8 * 5;
@@ -55,6 +57,10 @@ tunables_init(void)
 	zfs_arc_min = MAX(heap / 16, 2ULL << SPA_MAXBLOCKSHIFT);
 	zfs_arc_max = heap / 2;
 	zfs_dirty_data_max = heap / 10;
+	(void) snprintf(queue, sizeof (queue), "%llu",
+	    (u_longlong_t)zow_stream_queue());
+	VERIFY0(tunable_set("zfs_send_queue_length", queue, B_TRUE));
+	VERIFY0(tunable_set("zfs_recv_queue_length", queue, B_TRUE));
 }
 
 /* `name=value`, as to modprobe: before anything reads them. */

@@ -31,6 +31,7 @@
 
 #include "../../../cli/src/zow_client.h"
 #include "fiber.h"
+#include "receive.h"
 #include "seam.h"
 #include "session.h"
 
@@ -143,8 +144,8 @@ receive_ahead_read(void *arg, void *buf, size_t len)
 extern int __real_dmu_recv_stream(dmu_recv_cookie_t *, offset_t *);
 extern int __wrap_dmu_recv_stream(dmu_recv_cookie_t *, offset_t *);
 
-int
-__wrap_dmu_recv_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
+static int
+receive_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
 {
 	receive_ahead_t ra = { 0 };
 	int error;
@@ -171,5 +172,28 @@ __wrap_dmu_recv_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
 		(void) fiber_wait(&ra.ra_wait, 0);
 	for (int i = 0; i < AHEAD_CHUNKS; i++)
 		vmem_free(ra.ra_chunks[i], AHEAD_BYTES);
+	return (error);
+}
+
+int
+__wrap_dmu_recv_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
+{
+	receive_check_t rc = { .rc_swap = drc->drc_byteswap,
+	    .rc_raw = (drc->drc_featureflags & DMU_BACKUP_FEATURE_RAW) != 0 };
+	dmu_replay_record_t *drr = (dmu_replay_record_t *)drc->drc_next_rrd;
+	int error;
+
+	/* dmu_recv_begin() has read this one, and put it into our order. */
+	if (drr != NULL) {
+		receive_check_t first = { .rc_raw = rc.rc_raw };
+
+		/* Of no type that upstream knows. */
+		if (receive_check(&first, drr, sizeof (*drr)) != 0)
+			drr->drr_type = DRR_NUMTYPES;
+		rc.rc_left = first.rc_left;
+	}
+	zfs_file_check_with(drc->drc_fp, receive_check, &rc);
+	error = receive_stream(drc, voffp);
+	zfs_file_check_with(drc->drc_fp, NULL, NULL);
 	return (error);
 }

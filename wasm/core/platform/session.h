@@ -38,8 +38,9 @@ typedef struct session {
 	client_process_t *s_process;
 	int		s_fd;		/* the client's number of it */
 	zfsdev_state_t	*s_state;
-	int		s_running;	/* ioctls under way */
-	fiber_queue_t	s_idle;		/* who waits for s_running == 0 */
+	int		s_running;	/* ioctls under way on it */
+	int		s_files;	/* zfs_file_t of it, in any session */
+	fiber_queue_t	s_idle;		/* who waits for both to be 0 */
 	int		s_closing;
 	/* Pool that its last ioctl was about; "": none yet. */
 	char		s_pool[ZFS_MAX_DATASET_NAME_LEN];
@@ -67,10 +68,16 @@ typedef struct ioctl_request {
 	char		*r_out_history;
 	size_t		r_out_history_len;
 	size_t		r_out_history_room;
+	boolean_t	r_starved;	/* no memory for what it answers */
 } ioctl_request_t;
 
-/* The session of the same process whose descriptor is `fd`; NULL: none. */
-session_t *session_find(client_process_t *process, int fd);
+/*
+ * The session of the same process whose descriptor is `fd`, for which
+ * session_rele() is called later; NULL: none. It may close meanwhile, but its
+ * minor and what is of it stay until then, as of a kernel's struct file.
+ */
+session_t *session_hold(client_process_t *process, int fd);
+void session_rele(session_t *s);
 
 /* The ioctl that the running fiber serves; NULL: none. */
 ioctl_request_t *ioctl_current(void);
@@ -81,6 +88,12 @@ ioctl_request_t *ioctl_current(void);
  */
 typedef ssize_t zfs_file_reader_t(void *arg, void *buf, size_t len);
 void zfs_file_read_from(zfs_file_t *zf, zfs_file_reader_t *reader, void *arg);
+
+/* And who looks at what was read: 0, or an errno for the reader. */
+typedef int zfs_file_checker_t(void *arg, const void *buf, size_t len);
+void zfs_file_check_with(zfs_file_t *zf, zfs_file_checker_t *checker,
+    void *arg);
+
 boolean_t zfs_file_is_stream(const zfs_file_t *zf, int *request, int *fd);
 
 #endif	/* _ZOW_SESSION_H */

@@ -41,6 +41,8 @@ struct file {
 	session_t	*zf_session;
 	zfs_file_reader_t *zf_reader;	/* of a stream that is received */
 	void		*zf_reader_arg;
+	zfs_file_checker_t *zf_checker;
+	void		*zf_checker_arg;
 	loff_t		zf_offset;
 };
 
@@ -173,7 +175,8 @@ zfs_file_read(zfs_file_t *zf, void *buf, size_t count, ssize_t *resid)
 		*resid = count - done;
 	else if (done != count)
 		return (EIO);
-	return (0);
+	return (zf->zf_checker != NULL && done == count ?
+	    zf->zf_checker(zf->zf_checker_arg, buf, count) : 0);
 }
 
 int
@@ -245,7 +248,7 @@ zfs_file_get(int fd)
 	zf = umem_zalloc(sizeof (*zf), UMEM_NOFAIL);
 	zf->zf_fd = fd;
 	zf->zf_request = r->r_id;
-	zf->zf_session = session_find(r->r_session->s_process, fd);
+	zf->zf_session = session_hold(r->r_session->s_process, fd);
 	zf->zf_kind = zf->zf_session != NULL ? FILE_SESSION : FILE_STREAM;
 	return (zf);
 }
@@ -253,6 +256,10 @@ zfs_file_get(int fd)
 void
 zfs_file_put(zfs_file_t *zf)
 {
+	ASSERT3P(zf->zf_reader, ==, NULL);
+	ASSERT3P(zf->zf_checker, ==, NULL);
+	if (zf->zf_session != NULL)
+		session_rele(zf->zf_session);
 	umem_free(zf, sizeof (*zf));
 }
 
@@ -262,6 +269,14 @@ zfs_file_read_from(zfs_file_t *zf, zfs_file_reader_t *reader, void *arg)
 {
 	zf->zf_reader = reader;
 	zf->zf_reader_arg = arg;
+}
+
+/* They are looked at; NULL: no more. */
+void
+zfs_file_check_with(zfs_file_t *zf, zfs_file_checker_t *checker, void *arg)
+{
+	zf->zf_checker = checker;
+	zf->zf_checker_arg = arg;
 }
 
 /* The ioctl and the client's number of its descriptor. */

@@ -31,6 +31,7 @@
 #include <sys/arc_impl.h>
 #include <zfs_namecheck.h>
 
+#include "admission.h"
 #include "compat.h"
 #include "malloc.h"
 #include "seam.h"
@@ -86,17 +87,23 @@ zow_interrupted(void)
  * Copies between the handler and the client's buffers.
  */
 static int
-user_out(char **buf, size_t *len, size_t room, size_t offset,
-    const void *from, size_t count)
+user_out(ioctl_request_t *r, char **buf, size_t *len, size_t room,
+    size_t offset, const void *from, size_t count)
 {
 	if (offset > room || count > room - offset)
 		return (EFAULT);
 	if (offset + count > *len) {
-		char *grown = realloc(*buf, offset + count);
+		/* It is not worth the host's end. */
+		char *grown = kmem_alloc(offset + count, KM_NOSLEEP);
 
-		if (grown == NULL)
-			return (ENOMEM);
+		if (grown == NULL) {
+			r->r_starved = B_TRUE;
+			return (EFAULT);
+		}
+		if (*len > 0)
+			memcpy(grown, *buf, *len);
 		memset(grown + *len, 0, offset + count - *len);
+		free(*buf);
 		*buf = grown;
 		*len = offset + count;
 	}
@@ -117,10 +124,10 @@ ddi_copyout(const void *from, void *to, size_t len, int flags)
 		return (EFAULT);
 	switch ((uintptr_t)to - offset) {
 	case USER_DST:
-		return (user_out(&r->r_dst, &r->r_dst_len, r->r_dst_room,
+		return (user_out(r, &r->r_dst, &r->r_dst_len, r->r_dst_room,
 		    offset, from, len));
 	case USER_HISTORY:
-		return (user_out(&r->r_out_history, &r->r_out_history_len,
+		return (user_out(r, &r->r_out_history, &r->r_out_history_len,
 		    r->r_out_history_room, offset, from, len));
 	default:
 		return (EFAULT);
@@ -213,14 +220,25 @@ zfsdev_private_get_state(void *priv)
 }
 
 session_t *
-session_find(client_process_t *process, int fd)
+session_hold(client_process_t *process, int fd)
 {
 	for (session_t *s = list_head(&sessions); s != NULL;
 	    s = list_next(&sessions, s)) {
-		if (s->s_process == process && s->s_fd == fd && !s->s_closing)
+		if (s->s_process == process && s->s_fd == fd &&
+		    !s->s_closing) {
+			s->s_files++;
 			return (s);
+		}
 	}
 	return (NULL);
+}
+
+void
+session_rele(session_t *s)
+{
+	VERIFY3S(s->s_files, >, 0);
+	if (--s->s_files == 0)
+		fiber_wake_all(&s->s_idle);
 }
 
 static client_process_t *
@@ -300,7 +318,7 @@ session_close_work(void *arg)
 	session_t *s = sw->sw_session;
 
 	fiber_each(interrupt_session, s);
-	while (s->s_running > 0)
+	while (s->s_running > 0 || s->s_files > 0)
 		(void) fiber_wait(&s->s_idle, 0);
 	zfsdev_state_destroy(s);
 	list_remove(&sessions, s);
@@ -385,6 +403,7 @@ session_close(int request, session_t *s)
 		return (-ENOMEM);
 	sw->sw_request = request;
 	sw->sw_session = s;
+	VERIFY0(s->s_closing);
 	s->s_closing = 1;
 	return (-zow_work(zow_work_queue(SESSION_QUEUE), "session",
 	    session_close_work, sw));
@@ -504,64 +523,79 @@ temporary_name_check(const ioctl_request_t *r)
 }
 
 /*
- * A pool needs threads as soon as it is there, and memory for every txg; what
- * finds none ends the host, for all pools.  So one that comes has to find room
- * for itself and something to spare, in pieces as large as it will want.  Not
- * ENOMEM, which tells the programs to come back with a larger buffer.
+ * What an ioctl may take of memory before it gives anything back; 0: little.
+ * A pool that comes needs threads as soon as it is there, and memory for every
+ * txg.  An nvlist is there as it was sent, copied, unpacked (an empty list in a
+ * list has 5 times the bytes it was packed in), and in the history.
  */
-#define	POOL_PIECE	(128 * 1024)		/* a stack, a block */
 #define	POOL_BYTES	(12 * 1024 * 1024)	/* measured: 11 */
-#define	POOL_WAIT_TICKS	500			/* 4 s, for the ARC */
+#define	STREAM_BYTES	(2 * 1024 * 1024)	/* beside its queue */
+#define	NVLIST_COPIES	8
+#define	SMALL_BYTES	(128 * 1024)	/* an nvlist that is not counted */
 
-static int pools_coming;
+/* Of nvlists: more than that is refused, as 1/4 of memory is in a kernel. */
+#define	NVLIST_HEAP_SHIFT	4
 
-static boolean_t
-pool_comes(const ioctl_request_t *r)
+static uint64_t
+ioctl_memory(const ioctl_request_t *r)
 {
-	return (r->r_number == ZFS_IOC_POOL_CREATE ||
-	    r->r_number == ZFS_IOC_POOL_IMPORT ||
-	    r->r_number == ZFS_IOC_POOL_TRYIMPORT ||
-	    r->r_number == ZFS_IOC_VDEV_SPLIT);
+	uint64_t bytes = 0;
+	size_t nvlists = r->r_src_len + r->r_conf_len;
+
+	if (nvlists > SMALL_BYTES)
+		bytes += (uint64_t)nvlists * NVLIST_COPIES;
+	switch (r->r_number) {
+	case ZFS_IOC_POOL_CREATE:
+	case ZFS_IOC_POOL_IMPORT:
+	case ZFS_IOC_POOL_TRYIMPORT:
+	case ZFS_IOC_VDEV_SPLIT:
+		bytes += POOL_BYTES;
+		break;
+	case ZFS_IOC_POOL_GET_HISTORY:
+		/* A buffer of the size, of which what is there is copied. */
+		if (r->r_cmd->zc_history_len > SMALL_BYTES)
+			bytes += 2 * r->r_cmd->zc_history_len;
+		break;
+	case ZFS_IOC_SEND:
+	case ZFS_IOC_SEND_NEW:
+		bytes += zow_stream_queue() + STREAM_BYTES;
+		break;
+	case ZFS_IOC_RECV:
+	case ZFS_IOC_RECV_NEW:
+		bytes += zow_stream_queue() + STREAM_BYTES;
+		break;
+	}
+	return (bytes);
 }
 
-/* Whether so much can be had at once. */
-static boolean_t
-memory_has_room(size_t want)
-{
-	void **pieces = NULL;
-	size_t got = 0;
-
-	while (got < want) {
-		void **piece = zow_malloc_now(POOL_PIECE);
-
-		if (piece == NULL)
-			break;
-		*piece = pieces;
-		pieces = piece;
-		got += POOL_PIECE;
-	}
-	while (pieces != NULL) {
-		void **next = *pieces;
-
-		free(pieces);
-		pieces = next;
-	}
-	return (got >= want);
-}
-
+/*
+ * What a client says of its buffers against what it sent: handlers allocate
+ * by it before they copy, and cut it to the 32 bits that a size has here. The
+ * errors are a kernel's for what is not mapped. Strings end in their fields.
+ */
 static int
-pool_find_room(void)
+ioctl_check(ioctl_request_t *r)
 {
-	for (int i = 0; i < POOL_WAIT_TICKS; i++) {
-		size_t want = pools_coming * POOL_BYTES +
-		    (zow_heap_limit() >> 4);
+	zfs_cmd_t *zc = r->r_cmd;
+	uint64_t max = MIN(zfs_max_nvlist_src_size_os(),
+	    zow_heap_limit() >> NVLIST_HEAP_SHIFT);
 
-		if (memory_has_room(want))
-			return (0);
-		arc_reduce_target_size(want);
-		delay(1);
-	}
-	return (SET_ERROR(ENOBUFS));
+	zc->zc_name[sizeof (zc->zc_name) - 1] = '\0';
+	zc->zc_value[sizeof (zc->zc_value) - 1] = '\0';
+	zc->zc_string[sizeof (zc->zc_string) - 1] = '\0';
+	zc->zc_begin_record.drr_toname[
+	    sizeof (zc->zc_begin_record.drr_toname) - 1] = '\0';
+	zc->zc_inject_record.zi_func[
+	    sizeof (zc->zc_inject_record.zi_func) - 1] = '\0';
+	if (zc->zc_nvlist_src_size > max || zc->zc_nvlist_conf_size > max)
+		return (SET_ERROR(EINVAL));
+	if (zc->zc_nvlist_src_size > r->r_src_len ||
+	    zc->zc_nvlist_conf_size > r->r_conf_len)
+		return (SET_ERROR(EFAULT));
+	if (r->r_number == ZFS_IOC_POOL_GET_HISTORY &&
+	    zc->zc_history_len > r->r_out_history_room)
+		return (SET_ERROR(EFAULT));
+	return (0);
 }
 
 static int
@@ -571,8 +605,6 @@ ioctl_run(ioctl_request_t *r)
 	uint64_t guid = pool_to_load(r);
 	int error = 0;
 
-	if (pool_comes(r) && (error = pool_find_room()) != 0)
-		return (error);
 	if (guid != 0)
 		return (load_run(r, guid));
 	if (r->r_number == ZFS_IOC_POOL_EXPORT ||
@@ -628,12 +660,13 @@ ioctl_work(void *arg)
 	session_t *s = r->r_session;
 	zfs_cmd_t *zc = r->r_cmd;
 	char allow_log[ZFS_MAX_DATASET_NAME_LEN];
-	int error = 0;
+	uint64_t bytes = ioctl_memory(r);
+	int error;
 
 	r->r_fiber = fiber_current;
 	fiber_current->f_context = r;
-	zc->zc_name[sizeof (zc->zc_name) - 1] = '\0';
-	if (zc->zc_name[0] != '\0') {
+	error = ioctl_check(r);
+	if (error == 0 && zc->zc_name[0] != '\0') {
 		size_t len = strcspn(zc->zc_name, "/@#");
 
 		strlcpy(s->s_pool, zc->zc_name,
@@ -644,15 +677,19 @@ ioctl_work(void *arg)
 
 	if (s->s_closing)
 		error = SET_ERROR(EINTR);
-	pools_coming += pool_comes(r);
-	if (error == 0)
+	if (error == 0 && (error = admission_enter(bytes)) == 0) {
 		error = ioctl_run(r);
-	pools_coming -= pool_comes(r);
+		admission_leave(bytes);
+	}
+	/* What could not be answered was not answered. */
+	if (r->r_starved)
+		error = SET_ERROR(ENOBUFS);
 
 	allow_log_exit(s->s_process, allow_log);
 	fiber_current->f_context = NULL;
 	zow_ioctl_done(r->r_id, error, zc, r->r_dst, r->r_dst_len,
 	    r->r_out_history, r->r_out_history_len);
+	VERIFY3S(s->s_running, >, 0);
 	if (--s->s_running == 0)
 		fiber_wake_all(&s->s_idle);
 	free(r->r_dst);
@@ -690,6 +727,9 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	r->r_conf_len = conf_len;
 	r->r_history = r->r_conf + conf_len;
 	r->r_history_len = history_len;
+	VERIFY3U(src_len, <, USER_SPACE);
+	VERIFY3U(conf_len, <, USER_SPACE);
+	VERIFY3U(history_len, <, USER_SPACE);
 	r->r_dst_room = MIN(dst_room, USER_SPACE - 1);
 	r->r_out_history_room = MIN(history_room, USER_SPACE - 1);
 	zc->zc_nvlist_src = src_len != 0 ? USER_SRC : 0;

@@ -1,0 +1,259 @@
+import test from 'ava';
+import type { StreamChannel } from '../../../host/core/dev-zfs.ts';
+import { Errno, ErrnoError } from '../../../host/errno.ts';
+import { Typed } from '../nvlist/pack.ts';
+import { TestCore, type TestSession } from './fixture.ts';
+
+/** Send streams that no sender makes: records whose lengths do not fit each other. */
+
+/** EBADE, which is what OpenZFS calls ECKSUM on Linux. */
+const echksum = 52;
+const headerBytes = 312;
+
+type Field = readonly [at: number, bytes: 1 | 4 | 8, value: number | bigint];
+
+/** A record without a checksum, which none checks then. Offsets are those behind type and payload length. */
+function record(type: number, fields: readonly Field[], payload = 0): Buffer {
+  const bytes = Buffer.alloc(headerBytes + payload);
+  bytes.writeUInt32LE(type, 0);
+  for (const [at, size, value] of fields) {
+    if (size === 8) bytes.writeBigUInt64LE(BigInt(value), 8 + at);
+    else if (size === 4) bytes.writeUInt32LE(Number(value), 8 + at);
+    else bytes[8 + at] = Number(value);
+  }
+  return bytes;
+}
+
+/** dmu_replay_record_t's types and members (include/sys/zfs_ioctl.h). */
+function object(number: number, fields: readonly Field[] = [], payload = 0): Buffer {
+  const file: Field[] = [
+    [0, 8, number],
+    [8, 4, 19], // drr_type: DMU_OT_PLAIN_FILE_CONTENTS
+    [12, 4, 44], // drr_bonustype: DMU_OT_SA
+    [16, 4, 512], // drr_blksz
+    [26, 1, 1], // drr_dn_slots
+  ];
+  return record(1, [...file, ...fields], payload);
+}
+
+function begin(features = 4n): Buffer {
+  const bytes = Buffer.alloc(304);
+  bytes.writeBigUInt64LE(0x2f5bacbacn, 0);
+  bytes.writeBigUInt64LE(1n | (features << 2n), 8);
+  bytes.writeUInt32LE(2, 24); // DMU_OST_ZFS
+  bytes.writeUInt32LE(4, 28); // DRR_FLAG_SPILL_BLOCK
+  bytes.writeBigUInt64LE(77n, 32);
+  bytes.write('tank/r@s', 48);
+  return bytes;
+}
+
+/** A descriptor with these bytes. */
+function channel(...records: Buffer[]): StreamChannel {
+  const bytes = Buffer.concat(records);
+  let at = 0;
+  const read = (_fd: number, buffer: Uint8Array): number => {
+    const part = bytes.subarray(at, at + buffer.length);
+    buffer.set(part);
+    at += part.length;
+    return part.length;
+  };
+  const refuse = () => Promise.reject(new ErrnoError(Errno.EBADF, 'for reading only'));
+  return { read, readRecords: read, write: refuse, gather: () => false, drain: () => Promise.resolve() };
+}
+
+async function receive(session: TestSession, ...records: Buffer[]): Promise<number> {
+  const cmd = { name: 'tank/r', value: 'tank/r@s', beginRecord: begin(), guid: 1, cookie: 0 };
+  return (await session.ioctl('RECV', { cmd, dstRoom: 65536, streams: channel(...records) })).errno;
+}
+
+const huge = (1n << 32n) + 512n;
+const bad: readonly (readonly [what: string, ...records: Buffer[]])[] = [
+  ['a bonus that has no room in its dnode', object(7, [[20, 4, 4096]], 4096)],
+  [
+    'a bonus of no type',
+    object(
+      7,
+      [
+        [12, 4, 0],
+        [20, 4, 64],
+      ],
+      64,
+    ),
+  ],
+  // drr_write: 24 logical size, 42 compression, 88 compressed size
+  [
+    'a block of 4 GiB',
+    object(7),
+    record(
+      3,
+      [
+        [0, 8, 7],
+        [8, 4, 19],
+        [24, 8, huge],
+      ],
+      512,
+    ),
+  ],
+  [
+    'a block of no bytes',
+    object(7),
+    record(3, [
+      [0, 8, 7],
+      [8, 4, 19],
+    ]),
+  ],
+  [
+    'a block of odd size',
+    object(7),
+    record(
+      3,
+      [
+        [0, 8, 7],
+        [8, 4, 19],
+        [24, 8, 520],
+      ],
+      520,
+    ),
+  ],
+  [
+    'a compressed block larger than itself',
+    object(7),
+    record(
+      3,
+      [
+        [0, 8, 7],
+        [8, 4, 19],
+        [24, 8, 512],
+        [42, 1, 15],
+        [88, 8, 4096],
+      ],
+      4096,
+    ),
+  ],
+  [
+    'a compressed block of 4 GiB',
+    object(7),
+    record(
+      3,
+      [
+        [0, 8, 7],
+        [8, 4, 19],
+        [24, 8, 512],
+        [42, 1, 15],
+        [88, 8, huge],
+      ],
+      512,
+    ),
+  ],
+  [
+    'a compression that there is not',
+    object(7),
+    record(
+      3,
+      [
+        [0, 8, 7],
+        [8, 4, 19],
+        [24, 8, 512],
+        [42, 1, 200],
+        [88, 8, 512],
+      ],
+      512,
+    ),
+  ],
+  // drr_spill: 8 length, 32 compressed size
+  [
+    'a spill block that does not fit',
+    object(7),
+    record(
+      7,
+      [
+        [0, 8, 7],
+        [8, 8, 512],
+        [32, 8, 131072],
+      ],
+      131072,
+    ),
+  ],
+  [
+    'a spill block of odd size',
+    object(7),
+    record(
+      7,
+      [
+        [0, 8, 7],
+        [8, 8, 520],
+      ],
+      520,
+    ),
+  ],
+  // drr_write_embedded: 16 length, 33 type, 40 logical, 44 physical size
+  [
+    'an embedded block of 4 GiB',
+    object(7),
+    record(
+      8,
+      [
+        [0, 8, 7],
+        [16, 8, 512],
+        [40, 4, 0xffffffff],
+        [44, 4, 64],
+      ],
+      64,
+    ),
+  ],
+  [
+    'an embedded block of no bytes',
+    object(7),
+    record(8, [
+      [0, 8, 7],
+      [16, 8, 512],
+      [40, 4, 512],
+    ]),
+  ],
+  [
+    'an embedded block that is none',
+    object(7),
+    record(
+      8,
+      [
+        [0, 8, 7],
+        [16, 8, 512],
+        [33, 1, 2],
+        [40, 4, 512],
+        [44, 4, 64],
+      ],
+      64,
+    ),
+  ],
+];
+
+for (const [what, ...records] of bad) {
+  test(`a stream with ${what} is a damaged one`, async (t) => {
+    const core = await TestCore.load();
+    const session = await core.open();
+    await core.createPool(session);
+    t.is(await receive(session, ...records), echksum);
+    // And the next one is received as ever, up to where it ends.
+    t.not(await receive(session, object(7), object(8)), echksum);
+    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
+    await core.core.close();
+  });
+}
+
+test('a block that is none of its object is not written', async (t) => {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  const small = record(
+    3,
+    [
+      [0, 8, 7],
+      [8, 4, 19],
+      [24, 8, 512],
+    ],
+    512,
+  );
+  t.not(await receive(session, object(7, [[16, 4, 131072]]), small, object(8), object(9)), 0);
+  await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
+  await core.core.close();
+});

@@ -1,0 +1,33 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+#ifndef	_ZOW_RECEIVE_H
+#define	_ZOW_RECEIVE_H
+
+#include <sys/zfs_context.h>
+
+/* receive_check.c: what is known of a stream that is received. */
+typedef struct receive_check {
+	boolean_t	rc_swap;	/* it is of the other byte order */
+	boolean_t	rc_raw;		/* blocks are as they are on disk */
+	int64_t		rc_left;	/* of a record's payload */
+} receive_check_t;
+
+/*
+ * What was read is the header of a record, or all of its payload. ECKSUM.
+ * `check` is a receive_check_t.
+ */
+int receive_check(void *check, const void *read, size_t len);
+
+#endif	/* _ZOW_RECEIVE_H */
