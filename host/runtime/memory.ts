@@ -1,3 +1,5 @@
+import { assert } from '../assert.ts';
+
 const pageBytes = 65536;
 
 /**
@@ -19,9 +21,10 @@ export class Memory {
     this.#data = new DataView(this.buffer);
   }
 
-  /** A view of `length` bytes at `address`. */
+  /** A view of `length` bytes at `address`. Throws where they are not all memory: a shorter one would be a short I/O. */
   view(address: number, length: number): Buffer {
-    return this.bytes.subarray(address >>> 0, (address >>> 0) + length);
+    const start = this.#checked(address, length);
+    return this.bytes.subarray(start, start + (length >>> 0));
   }
 
   /** A copy of the bytes in memory of the host's own. */
@@ -31,13 +34,25 @@ export class Memory {
 
   /** UTF-8 text of `length` bytes. */
   text(address: number, length: number): string {
-    return this.bytes.toString('utf8', address >>> 0, (address >>> 0) + length);
+    const start = this.#checked(address, length);
+    return this.bytes.toString('utf8', start, start + (length >>> 0));
   }
 
   /** UTF-8 text up to its NUL. */
   string(address: number): string {
+    const start = this.#checked(address, 1);
+    const end = this.bytes.indexOf(0, start);
+    assert(end >= 0, `text at ${start} does not end in the module's memory`);
+    return this.bytes.toString('utf8', start, end);
+  }
+
+  /** Where so many bytes begin; both are u32, which come as signed numbers. */
+  #checked(address: number, length: number): number {
     const start = address >>> 0;
-    return this.bytes.toString('utf8', start, this.bytes.indexOf(0, start));
+    const end = start + (length >>> 0);
+    const holds = end <= this.bytes.length && (start > 0 || end === 0);
+    if (!holds) assert(false, `${length >>> 0} bytes at ${start} are not in the module's memory`);
+    return start;
   }
 
   u32(address: number): number {

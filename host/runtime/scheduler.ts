@@ -1,8 +1,12 @@
 import { performance } from 'node:perf_hooks';
+import { assert } from '../assert.ts';
 import type { LibcExports, LibcImports } from './seam.ts';
 
 export interface SchedulerOptions {
-  /** A fiber ended by a trap: the module's state is undefined from here on. */
+  /**
+   * A fiber ended by a trap, or the module's half did when the host called it (0): the module's state is undefined from
+   * here on.
+   */
   readonly onTrap: (fiber: number, error: unknown) => void;
   /** How long fibers run before the event loop gets a turn, in microseconds. */
   readonly sliceMicroseconds?: number;
@@ -53,9 +57,13 @@ export class Scheduler {
   };
   readonly #onImmediate = (): void => {
     if (this.#stopped) return;
-    this.#startSlice();
-    this.#exports['fiber-timers']();
-    this.#go(this.#pending);
+    try {
+      this.#startSlice();
+      this.#exports['fiber-timers']();
+      this.#go(this.#pending);
+    } catch (error) {
+      this.#options.onTrap(0, error);
+    }
   };
   readonly #onTimer = (): void => {
     this.#timer = undefined;
@@ -78,6 +86,7 @@ export class Scheduler {
     return {
       'fiber-switch': new WebAssembly.Suspending((self: number, next: number) => {
         const promise = new Promise<void>(this.#executor);
+        if (this.#resume[self] !== undefined) assert(false, `fiber ${self} waits twice`);
         this.#resume[self] = this.#resolver;
         this.#dispatch(next);
         return promise;
@@ -98,10 +107,15 @@ export class Scheduler {
     this.#start = WebAssembly.promising(exports['fiber-start']);
   }
 
-  /** Completes the import that fiber `id` waits for. */
-  complete(id: number, result: number): void {
+  /** Completes the I/O whose number an import got. Any other number ends the module. After that nothing happens. */
+  complete(number: number, result: number): void {
     if (this.#stopped) return;
-    this.#exports['fiber-complete'](id, result);
+    try {
+      this.#exports['fiber-complete'](number, result);
+    } catch (error) {
+      this.#options.onTrap(0, error);
+      return;
+    }
     this.kick();
   }
 
@@ -112,7 +126,7 @@ export class Scheduler {
     queueMicrotask(this.#onKick);
   }
 
-  /** No fiber runs from here on. */
+  /** No fiber runs from here on, and the module's half is not called. */
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -121,16 +135,24 @@ export class Scheduler {
   #activate(id: number): void {
     queueMicrotask(() => {
       this.#start(id).then(undefined, (error: unknown) => {
-        if (error === fiberExit) this.#exports['fiber-unwound'](id);
-        else this.#options.onTrap(id, error);
+        if (error !== fiberExit) this.#options.onTrap(id, error);
+        else if (!this.#stopped) this.#unwound(id);
       });
     });
+  }
+
+  #unwound(id: number): void {
+    try {
+      this.#exports['fiber-unwound'](id);
+    } catch (error) {
+      this.#options.onTrap(id, error);
+    }
   }
 
   #go(id: number): void {
     if (this.#stopped) return;
     const resume = this.#resume[id];
-    if (resume === undefined) throw new Error(`fiber ${id} cannot be resumed`);
+    assert(resume !== undefined, `fiber ${id} is resumed that waits for nothing`);
     this.#resume[id] = undefined;
     resume();
   }
@@ -175,10 +197,15 @@ export class Scheduler {
 
   /** From idle, in a turn of the event loop. */
   #wake(): void {
-    const next = this.#idleOrNext();
-    if (next === 0) return;
-    this.#startSlice();
-    this.#go(next);
+    if (this.#stopped) return;
+    try {
+      const next = this.#idleOrNext();
+      if (next === 0) return;
+      this.#startSlice();
+      this.#go(next);
+    } catch (error) {
+      this.#options.onTrap(0, error);
+    }
   }
 
   #armTimer(ns: number): void {

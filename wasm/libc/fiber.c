@@ -32,7 +32,9 @@ ZOW_IMPORT("fiber-exiting") extern void host_exiting(int self, int next);
 ZOW_IMPORT("fiber-unwind") extern _Noreturn void host_unwind(void);
 ZOW_IMPORT("now") extern double host_now(void);
 
-#define	FIBER_MAX	8192
+#define	FIBER_ID_BITS	13
+#define	FIBER_MAX	(1 << FIBER_ID_BITS)
+#define	FIBER_IO_MAX	(1 << (30 - FIBER_ID_BITS))
 #define	GUARD_WORDS	4
 #define	GUARD		0x5afe57ac
 #define	STACK_ALIGN	16
@@ -137,6 +139,7 @@ queue_remove(fiber_queue_t *q, fiber_t *f)
 		f->f_next = NULL;
 		return;
 	}
+	zow_panic("fiber %s is not in the queue it waits in", f->f_name);
 }
 
 /*
@@ -189,6 +192,8 @@ timer_down(int i)
 static void
 timer_set(fiber_t *f, int64_t deadline)
 {
+	zow_verify(f->f_timer < 0 && timer_count < FIBER_MAX,
+	    "fiber %s has a timer", f->f_name);
 	f->f_deadline = deadline;
 	f->f_timed_out = 0;
 	timer_heap[timer_count] = f;
@@ -251,7 +256,17 @@ switch_to(fiber_t *self, fiber_t *next)
 	set_stack_pointer(host_stack);
 	host_switch(self->f_id, next != NULL ? next->f_id : 0);
 	set_stack_pointer(sp);
+	zow_verify(fiber_current == NULL, "fiber %s is resumed beside another",
+	    self->f_name);
 	fiber_current = self;
+}
+
+/* The host's own calls into the module cannot wait for anything. */
+static fiber_t *
+running(void)
+{
+	zow_verify(fiber_current != NULL, "a call of the host blocks");
+	return (fiber_current);
 }
 
 static void
@@ -260,6 +275,8 @@ block(fiber_t *self)
 	fiber_t *next = queue_take(&run_queue);
 
 	guard_check(self);
+	zow_verify(next == NULL || next->f_state == FIBER_READY,
+	    "fiber %s is in the run queue and not ready", next->f_name);
 	if (next != self)
 		switch_to(self, next);
 	self->f_state = FIBER_RUNNING;
@@ -268,14 +285,16 @@ block(fiber_t *self)
 void
 fiber_block(void)
 {
-	fiber_current->f_state = FIBER_BLOCKED;
-	block(fiber_current);
+	fiber_t *self = running();
+
+	self->f_state = FIBER_BLOCKED;
+	block(self);
 }
 
 void
 fiber_yield(void)
 {
-	fiber_t *self = fiber_current;
+	fiber_t *self = running();
 
 	self->f_state = FIBER_READY;
 	if (run_queue.fq_head != NULL) {
@@ -294,9 +313,11 @@ fiber_yield(void)
 int
 fiber_wait(fiber_queue_t *queue, int64_t deadline)
 {
-	fiber_t *self = fiber_current;
+	fiber_t *self = running();
 
+	zow_verify(self->f_waiting == NULL, "fiber waits twice");
 	self->f_waiting = queue;
+	self->f_passed_over = 0;
 	queue_append(queue, self);
 	self->f_timed_out = 0;
 	if (deadline != 0)
@@ -307,6 +328,31 @@ fiber_wait(fiber_queue_t *queue, int64_t deadline)
 	return (self->f_timed_out);
 }
 
+void
+fiber_wait_again(fiber_queue_t *queue)
+{
+	fiber_t *self = running();
+	fiber_t *before = NULL;
+	fiber_t *after = queue->fq_head;
+
+	zow_verify(self->f_waiting == NULL, "fiber waits twice");
+	while (after != NULL && after->f_passed_over) {
+		before = after;
+		after = after->f_next;
+	}
+	self->f_waiting = queue;
+	self->f_passed_over = 1;
+	self->f_next = after;
+	if (before != NULL)
+		before->f_next = self;
+	else
+		queue->fq_head = self;
+	if (after == NULL)
+		queue->fq_tail = self;
+	while (self->f_waiting != NULL)
+		fiber_block();
+}
+
 fiber_t *
 fiber_wake_one(fiber_queue_t *queue)
 {
@@ -314,6 +360,8 @@ fiber_wake_one(fiber_queue_t *queue)
 
 	if (f == NULL)
 		return (NULL);
+	zow_verify(f->f_waiting == queue, "fiber %s waits for something else",
+	    f->f_name);
 	f->f_waiting = NULL;
 	timer_cancel(f);
 	fiber_ready(f);
@@ -330,7 +378,7 @@ fiber_wake_all(fiber_queue_t *queue)
 void
 fiber_sleep(int64_t ns)
 {
-	fiber_t *self = fiber_current;
+	fiber_t *self = running();
 
 	if (ns <= 0) {
 		fiber_yield();
@@ -342,20 +390,34 @@ fiber_sleep(int64_t ns)
 	self->f_timed_out = 0;
 }
 
-void
+int
 fiber_io_start(void)
 {
-	fiber_current->f_io_done = 0;
+	fiber_t *self = running();
+	unsigned int last = (unsigned int)self->f_io_number >> FIBER_ID_BITS;
+
+	zow_verify(self->f_io == FIBER_IO_NONE, "fiber has an I/O under way");
+	self->f_io = FIBER_IO_STARTED;
+	self->f_io_number = (int)((last + 1) % FIBER_IO_MAX) << FIBER_ID_BITS |
+	    self->f_id;
+	return (self->f_io_number);
 }
 
 int
-fiber_io_wait(void)
+fiber_io_end(int result)
 {
-	fiber_t *self = fiber_current;
+	fiber_t *self = running();
 
-	while (!self->f_io_done)
-		fiber_block();
-	return (self->f_io_result);
+	if (result == IO_PENDING) {
+		while (self->f_io == FIBER_IO_STARTED)
+			fiber_block();
+		result = self->f_io_result;
+	} else {
+		zow_verify(self->f_io == FIBER_IO_STARTED,
+		    "an I/O is over at once, and completed besides");
+	}
+	self->f_io = FIBER_IO_NONE;
+	return (result);
 }
 
 void
@@ -462,6 +524,8 @@ finish(fiber_t *f)
 	fiber_t *next;
 
 	guard_check(f);
+	zow_verify(f->f_waiting == NULL && f->f_timer < 0 &&
+	    f->f_io == FIBER_IO_NONE, "fiber ends, and waits for something");
 	f->f_state = FIBER_DONE;
 	fiber_live--;
 	stack_free(f->f_stack, f->f_stack_size);
@@ -497,6 +561,8 @@ fiber_join(fiber_t *f)
 {
 	void *result;
 
+	zow_verify(!f->f_detached && f->f_joiner == NULL,
+	    "fiber %s is joined by two, or detached", f->f_name);
 	while (f->f_state != FIBER_DONE) {
 		f->f_joiner = fiber_current;
 		fiber_block();
@@ -510,12 +576,21 @@ fiber_join(fiber_t *f)
  * Exports: what the host calls.
  */
 
+/* NULL: no such fiber. */
+static fiber_t *
+fiber_find(int id)
+{
+	return (id > 0 && id < FIBER_MAX ? fiber_table[id] : NULL);
+}
+
 /* The first activation of a fiber; wrapped by WebAssembly.promising. */
 ZOW_EXPORT("fiber-start") void
 fiber_start(int id)
 {
-	fiber_t *f = fiber_table[id];
+	fiber_t *f = fiber_find(id);
 
+	zow_verify(f != NULL && f->f_state == FIBER_READY &&
+	    fiber_current == NULL, "the host starts fiber %d", id);
 	set_stack_pointer((uintptr_t)f->f_stack + f->f_stack_size);
 	fiber_current = f;
 	f->f_state = FIBER_RUNNING;
@@ -527,8 +602,10 @@ fiber_start(int id)
 ZOW_EXPORT("fiber-unwound") void
 fiber_unwound(int id)
 {
-	fiber_t *f = fiber_table[id];
+	fiber_t *f = fiber_find(id);
 
+	zow_verify(f != NULL && f->f_state == FIBER_RUNNING &&
+	    fiber_current == f, "the host ends fiber %d", id);
 	set_stack_pointer((uintptr_t)f->f_stack + f->f_stack_size);
 	finish(f);
 }
@@ -542,16 +619,18 @@ fiber_next(void)
 	return (f != NULL ? f->f_id : 0);
 }
 
-/* Completion of the import that fiber `id` waits for. */
+/* Completion of the I/O that fiber_io_start() gave this number. */
 ZOW_EXPORT("fiber-complete") void
-fiber_complete(int id, int result)
+fiber_complete(int number, int result)
 {
-	fiber_t *f = fiber_table[id];
+	fiber_t *f = fiber_find(number & (FIBER_MAX - 1));
 
-	if (f == NULL)
-		return;
+	zow_verify(f != NULL && f->f_io == FIBER_IO_STARTED &&
+	    f->f_io_number == number && result != IO_PENDING,
+	    "the host completes an I/O that nobody waits for: %d of %s",
+	    number >> FIBER_ID_BITS, f != NULL ? f->f_name : "no fiber");
 	f->f_io_result = result;
-	f->f_io_done = 1;
+	f->f_io = FIBER_IO_DONE;
 	fiber_ready(f);
 }
 
@@ -583,8 +662,9 @@ fiber_timers(void)
 ZOW_EXPORT("fiber-name") const char *
 fiber_name(int id)
 {
-	return (id > 0 && id < FIBER_MAX && fiber_table[id] != NULL ?
-	    fiber_table[id]->f_name : NULL);
+	const fiber_t *f = fiber_find(id);
+
+	return (f != NULL ? f->f_name : NULL);
 }
 
 /* The fiber that runs, 0 when the module is idle or before the first. */

@@ -49,6 +49,19 @@ typedef enum fiber_state {
 	FIBER_DONE
 } fiber_state_t;
 
+/*
+ * An import that a fiber has called, and that may complete later:
+ *
+ *	NONE -- fiber_io_start() --> STARTED -- fiber-complete --> DONE
+ *	  ^                             |                            |
+ *	  +------------------- fiber_io_end() -----------------------+
+ */
+typedef enum fiber_io {
+	FIBER_IO_NONE,
+	FIBER_IO_STARTED,
+	FIBER_IO_DONE
+} fiber_io_t;
+
 /* A queue of blocked fibers, first come first served. */
 typedef struct fiber_queue {
 	fiber_t	*fq_head;
@@ -68,11 +81,13 @@ struct fiber {
 	fiber_t		*f_next;	/* in the run queue or a wait queue */
 	fiber_queue_t	*f_waiting;	/* the wait queue it is in */
 	int		f_exclusive;	/* waits for a rwlock as writer */
+	int		f_passed_over;	/* waits again: another was faster */
 	int64_t		f_deadline;	/* fiber_now() clock, ns */
 	int		f_timer;	/* index in the timer heap, -1: none */
 	int		f_timed_out;
-	int		f_io_done;	/* an import's completion arrived … */
-	int		f_io_result;	/* … with this value */
+	fiber_io_t	f_io;
+	int		f_io_number;	/* of the I/O, with f_id in it */
+	int		f_io_result;
 	int		f_interrupted;	/* its waits with _sig return early */
 	int		f_interruptible; /* it is in such a wait */
 	int		f_errno;
@@ -123,6 +138,9 @@ void fiber_yield(void);
  */
 int fiber_wait(fiber_queue_t *queue, int64_t deadline);
 
+/* As fiber_wait(), of one who was passed over: before those who were not. */
+void fiber_wait_again(fiber_queue_t *queue);
+
 /* Takes the first fiber off the queue and makes it READY; NULL: empty. */
 fiber_t *fiber_wake_one(fiber_queue_t *queue);
 void fiber_wake_all(fiber_queue_t *queue);
@@ -134,14 +152,14 @@ void fiber_sleep(int64_t ns);
 int64_t fiber_now(void);
 
 /*
- * Waits for the completion of an import that was started for the running
- * fiber. Usage:
- *	fiber_io_start(); error = import(fiber_current->f_id, …);
- *	if (error == IO_PENDING) error = fiber_io_wait();
+ * Calls an import that may complete later, and waits for that:
+ *	error = fiber_io_end(import(fiber_io_start(), …));
+ * The number is the host's name for this one I/O: a completion of any other,
+ * or a second one, is a panic.
  */
 #define	IO_PENDING	INT32_MIN
-void fiber_io_start(void);
-int fiber_io_wait(void);
+int fiber_io_start(void);
+int fiber_io_end(int result);
 
 /*
  * Interrupts a fiber: now, if it is in an interruptible wait (fiber_wait

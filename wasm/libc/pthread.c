@@ -231,7 +231,8 @@ pthread_setspecific(pthread_key_t key, const void *value)
 
 /*
  * Mutexes. A woken waiter competes with whoever came meanwhile: handing the
- * lock over would force a switch for every contended unlock.
+ * lock over would force a switch for every contended unlock. Who was passed
+ * over once has it handed over the next time, so that nobody waits for ever.
  */
 typedef struct mutex {
 	fiber_t		*m_owner;
@@ -276,7 +277,9 @@ pthread_mutex_init(pthread_mutex_t *restrict mutex,
 int
 pthread_mutex_destroy(pthread_mutex_t *mutex)
 {
-	return (((mutex_t *)mutex)->m_owner != NULL ? EBUSY : 0);
+	mutex_t *m = (mutex_t *)mutex;
+
+	return (m->m_owner != NULL || m->m_queue.fq_head != NULL ? EBUSY : 0);
 }
 
 static __attribute__((noinline)) int
@@ -291,8 +294,9 @@ mutex_lock_slow(mutex_t *m)
 			return (EDEADLK);
 		zow_panic("fiber locks a mutex that it holds");
 	}
-	while (m->m_owner != NULL)
-		(void) fiber_wait(&m->m_queue, 0);
+	(void) fiber_wait(&m->m_queue, 0);
+	while (m->m_owner != NULL && m->m_owner != fiber_current)
+		fiber_wait_again(&m->m_queue);
 	m->m_owner = fiber_current;
 	return (0);
 }
@@ -330,12 +334,17 @@ pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
 	mutex_t *m = (mutex_t *)mutex;
 
+	fiber_t *next = m->m_queue.fq_head;
+
+	zow_verify(m->m_owner == fiber_current && fiber_current != NULL,
+	    "mutex %p is unlocked by a fiber that does not hold it: %s does",
+	    (void *)m, m->m_owner != NULL ? m->m_owner->f_name : "nobody");
 	if (m->m_count > 0) {
 		m->m_count--;
 		return (0);
 	}
-	m->m_owner = NULL;
-	if (m->m_queue.fq_head != NULL)
+	m->m_owner = next != NULL && next->f_passed_over ? next : NULL;
+	if (next != NULL)
 		(void) fiber_wake_one(&m->m_queue);
 	return (0);
 }
@@ -385,8 +394,7 @@ pthread_cond_init(pthread_cond_t *restrict cond,
 int
 pthread_cond_destroy(pthread_cond_t *cond)
 {
-	(void) cond;
-	return (0);
+	return (((cond_t *)cond)->c_queue.fq_head != NULL ? EBUSY : 0);
 }
 
 int
@@ -462,7 +470,8 @@ pthread_rwlock_destroy(pthread_rwlock_t *rwlock)
 {
 	rwlock_t *rw = (rwlock_t *)rwlock;
 
-	return (rw->rw_writer != NULL || rw->rw_readers != 0 ? EBUSY : 0);
+	return (rw->rw_writer != NULL || rw->rw_readers != 0 ||
+	    rw->rw_queue.fq_head != NULL ? EBUSY : 0);
 }
 
 int
@@ -540,17 +549,24 @@ pthread_rwlock_unlock(pthread_rwlock_t *rwlock)
 {
 	rwlock_t *rw = (rwlock_t *)rwlock;
 
-	if (rw->rw_writer == fiber_current)
+	if (rw->rw_writer != NULL) {
+		zow_verify(rw->rw_writer == fiber_current,
+		    "rwlock %p is unlocked by a fiber that does not hold it: "
+		    "%s does, as writer", (void *)rw, rw->rw_writer->f_name);
 		rw->rw_writer = NULL;
-	else
+	} else {
+		zow_verify(rw->rw_readers > 0,
+		    "rwlock %p is unlocked by a fiber that does not hold it: "
+		    "nobody does", (void *)rw);
 		rw->rw_readers--;
+	}
 	if (rw->rw_queue.fq_head != NULL)
 		rwlock_grant(rw);
 	return (0);
 }
 
 /*
- * Semaphores.
+ * Semaphores. Who waits is handed what is posted.
  */
 typedef struct sem {
 	unsigned int	s_value;
@@ -580,9 +596,10 @@ sem_wait(sem_t *sem)
 {
 	semaphore_t *s = (semaphore_t *)sem;
 
-	while (s->s_value == 0)
+	if (s->s_value > 0)
+		s->s_value--;
+	else
 		(void) fiber_wait(&s->s_queue, 0);
-	s->s_value--;
 	return (0);
 }
 
@@ -591,7 +608,7 @@ sem_post(sem_t *sem)
 {
 	semaphore_t *s = (semaphore_t *)sem;
 
-	s->s_value++;
-	(void) fiber_wake_one(&s->s_queue);
+	if (fiber_wake_one(&s->s_queue) == NULL)
+		s->s_value++;
 	return (0);
 }

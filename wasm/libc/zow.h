@@ -51,6 +51,13 @@ extern const size_t zow_main_stack_size;
 extern _Noreturn void zow_panic(const char *fmt, ...)
     __attribute__((format(printf, 1, 2)));
 
+/* States what must hold; a panic that says what does not. */
+#define	zow_verify(holds, ...) \
+	do { \
+		if (__builtin_expect(!(holds), 0)) \
+			zow_panic(__VA_ARGS__); \
+	} while (0)
+
 /* Fills the buffer with bytes fit for keys. */
 ZOW_IMPORT("random")
 extern void zow_random(void *buf, size_t length);

@@ -78,12 +78,8 @@ deliver(void *arg)
 {
 	(void) arg;
 	for (;;) {
-		int sig;
+		int sig = fiber_io_end(zow_signal_next(fiber_io_start()));
 
-		fiber_io_start();
-		sig = zow_signal_next(fiber_current->f_id);
-		if (sig == IO_PENDING)
-			sig = fiber_io_wait();
 		run_handler(sig);
 		zow_signal_done();
 	}

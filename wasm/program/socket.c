@@ -68,19 +68,13 @@ zow_sys_socket(int domain, int type)
 }
 
 static long
-finish(int result)
-{
-	return (result == IO_PENDING ? fiber_io_wait() : result);
-}
-
-static long
 sys_connect(int fd, const struct sockaddr_un *addr, socklen_t length)
 {
 	size_t path = offsetof(struct sockaddr_un, sun_path);
 
 	if (length <= path || addr->sun_family != AF_UNIX)
 		return (-EINVAL);
-	return (finish(zow_socket_connect(fiber_current->f_id, fd,
+	return (fiber_io_end(zow_socket_connect(fiber_io_start(), fd,
 	    addr->sun_path, strnlen(addr->sun_path, length - path))));
 }
 
@@ -94,15 +88,16 @@ sys_readv(int fd, const struct iovec *iov, int iovcnt)
 	}
 	if (iovcnt == 0)
 		return (0);
-	return (finish(zow_socket_read(fiber_current->f_id, fd, iov->iov_base,
-	    iov->iov_len)));
+	return (fiber_io_end(zow_socket_read(fiber_io_start(), fd,
+	    iov->iov_base, iov->iov_len)));
 }
 
 /* All of it, or an error. */
 static long
 sys_writev(int fd, const struct iovec *iov, int iovcnt)
 {
-	return (finish(zow_socket_write(fiber_current->f_id, fd, iov, iovcnt)));
+	return (fiber_io_end(zow_socket_write(fiber_io_start(), fd, iov,
+	    iovcnt)));
 }
 
 /* A system call on a descriptor; -ENOSYS when that is not a socket. */
@@ -114,7 +109,6 @@ zow_sys_socket_call(long n, long a, long b, long c)
 	if (!zow_is_socket(a))
 		return (n == SYS_connect || n == SYS_shutdown ? -ENOTSOCK :
 		    -ENOSYS);
-	fiber_io_start();
 	switch (n) {
 	case SYS_connect:
 		return (sys_connect(a, (const struct sockaddr_un *)b, c));

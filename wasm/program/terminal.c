@@ -94,9 +94,6 @@ zow_is_terminal_input(int fd)
 long
 zow_terminal_read(int fd, void *buf, unsigned int length)
 {
-	int result;
-
-	fiber_io_start();
-	result = zow_terminal_read_line(fiber_current->f_id, fd, buf, length);
-	return (result == IO_PENDING ? fiber_io_wait() : result);
+	return (fiber_io_end(zow_terminal_read_line(fiber_io_start(), fd, buf,
+	    length)));
 }

@@ -430,7 +430,143 @@ threads(int arg)
 	CHECK(fiber_count() == 1);
 }
 
+/*
+ * Who locks again at once what it has just unlocked passes a waiter over, but
+ * not twice.
+ */
+static int greedy_rounds, greedy_got;
+
+static void *
+greedy_locker(void *arg)
+{
+	while (greedy_rounds < 1000 && !greedy_got) {
+		greedy_rounds++;
+		CHECK(pthread_mutex_lock(&mutex) == 0);
+		fiber_yield();
+		CHECK(pthread_mutex_unlock(&mutex) == 0);
+	}
+	return (NULL);
+}
+
+static void *
+patient_locker(void *arg)
+{
+	CHECK(pthread_mutex_lock(&mutex) == 0);
+	greedy_got++;
+	CHECK(pthread_mutex_unlock(&mutex) == 0);
+	return (NULL);
+}
+
+static void
+greedy(int arg)
+{
+	pthread_t threads[4];
+
+	CHECK(pthread_create(&threads[0], NULL, greedy_locker, NULL) == 0);
+	for (int i = 1; i < 4; i++)
+		CHECK(pthread_create(&threads[i], NULL, patient_locker,
+		    NULL) == 0);
+	join_all(threads, 4);
+	CHECK(greedy_got == 3);
+	say("%d", greedy_rounds);
+}
+
+static void *
+semaphore_greedy(void *arg)
+{
+	while (greedy_rounds < 1000 && !greedy_got) {
+		greedy_rounds++;
+		CHECK(sem_wait(&sem) == 0);
+		fiber_yield();
+		CHECK(sem_post(&sem) == 0);
+	}
+	return (NULL);
+}
+
+static void *
+semaphore_patient(void *arg)
+{
+	CHECK(sem_wait(&sem) == 0);
+	greedy_got++;
+	CHECK(sem_post(&sem) == 0);
+	return (NULL);
+}
+
+static void
+greedy_semaphore(int arg)
+{
+	pthread_t threads[2];
+
+	CHECK(sem_init(&sem, 0, 1) == 0);
+	CHECK(pthread_create(&threads[0], NULL, semaphore_greedy, NULL) == 0);
+	CHECK(pthread_create(&threads[1], NULL, semaphore_patient, NULL) == 0);
+	join_all(threads, 2);
+	CHECK(greedy_got == 1);
+	say("%d", greedy_rounds);
+}
+
+/*
+ * Locks that are unlocked by who does not hold them.
+ */
+static void *
+unlock_mutex(void *arg)
+{
+	return ((void *)(intptr_t)pthread_mutex_unlock(&mutex));
+}
+
+static void *
+unlock_rwlock(void *arg)
+{
+	return ((void *)(intptr_t)pthread_rwlock_unlock(&rwlock));
+}
+
+static void
+stranger(void *(*func)(void *))
+{
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, func, NULL) == 0);
+	CHECK(pthread_setname_np(thread, "stranger") == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static void
+stranger_mutex(int arg)
+{
+	CHECK(pthread_mutex_lock(&mutex) == 0);
+	stranger(unlock_mutex);
+}
+
+static void
+stranger_writer(int arg)
+{
+	CHECK(pthread_rwlock_wrlock(&rwlock) == 0);
+	stranger(unlock_rwlock);
+}
+
+static void
+stranger_free(int arg)
+{
+	stranger(unlock_rwlock);
+}
+
+/* As a taskq has it: a lock that is taken as reader is left by another. */
+static void
+stranger_reader(int arg)
+{
+	CHECK(pthread_rwlock_rdlock(&rwlock) == 0);
+	stranger(unlock_rwlock);
+	CHECK(pthread_rwlock_trywrlock(&rwlock) == 0);
+	CHECK(pthread_rwlock_unlock(&rwlock) == 0);
+}
+
 const scenario_t scenarios[] = {
+	{ "greedy", greedy },
+	{ "greedy-semaphore", greedy_semaphore },
+	{ "stranger-mutex", stranger_mutex },
+	{ "stranger-writer", stranger_writer },
+	{ "stranger-free", stranger_free },
+	{ "stranger-reader", stranger_reader },
 	{ "exclusion", exclusion },
 	{ "kinds", kinds },
 	{ "deadlock", deadlock },

@@ -241,11 +241,7 @@ trap(int arg)
 static int
 io(int ms, int result)
 {
-	int error;
-
-	fiber_io_start();
-	error = test_io(fiber_current->f_id, ms, result);
-	return (error == IO_PENDING ? fiber_io_wait() : error);
+	return (fiber_io_end(test_io(fiber_io_start(), ms, result)));
 }
 
 static void *
@@ -381,7 +377,37 @@ forever(int arg)
 		fiber_block();
 }
 
+/* An I/O that is completed twice: at once, and again in 20 ms. */
+static void
+twice(int arg)
+{
+	int number = fiber_io_start();
+
+	(void) test_io(number, 20, 0);
+	CHECK(fiber_io_end(test_io(number, 0, 0)) == 0);
+	fiber_sleep(1000 * MS);
+}
+
+/* Its completion comes when the fiber waits for the next I/O. */
+static void
+stale(int arg)
+{
+	int number = fiber_io_start();
+
+	(void) test_io(number, 20, 0);
+	CHECK(fiber_io_end(test_io(number, 0, 0)) == 0);
+	(void) io(1000, 0);
+}
+
+ZOW_EXPORT("blocks") void
+blocks(void)
+{
+	fiber_sleep(MS);
+}
+
 const scenario_t scenarios[] = {
+	{ "twice", twice },
+	{ "stale", stale },
 	{ "pingpong", pingpong },
 	{ "timers", timers },
 	{ "deadline", deadline },

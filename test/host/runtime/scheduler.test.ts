@@ -1,6 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { Memory } from '../../../host/runtime/memory.ts';
+import type { LibcExports } from '../../../host/runtime/seam.ts';
 import { compile, load, run } from './module.ts';
 
 const file = compile('scheduler.c');
@@ -51,12 +53,63 @@ test.serial('completions arrive before, at and after the wait for them', async (
   t.deepEqual(await run(file, 'completions'), ['-1', '0', '10', '20', '30']);
 });
 
-test.serial('completions of fibers that do not exist are ignored', async (t) => {
+for (const [what, number, name] of [
+  ['of a fiber that does not exist', 77, 'no fiber'],
+  ['of a fiber that has no I/O under way', 1, 'main'],
+  ['of no fiber', 0, 'no fiber'],
+  ['of an impossible number', -1, 'no fiber'],
+] as const)
+  test.serial(`a completion ${what} ends the module`, async (t) => {
+    const { module, lines, ended } = load(file, ['forever']);
+    module.start();
+    while (lines.length === 0) await sleep(5);
+    module.scheduler.complete(number, 0);
+    t.regex((await ended).panic ?? '', new RegExp(`^the host completes an I/O that nobody waits for: .* of ${name} `));
+    module.scheduler.complete(number, 0); // after the end nothing happens
+  });
+
+test.serial('a completion counts for one I/O of its fiber, and once', async (t) => {
+  for (const again of ['twice', 'stale']) {
+    const { module, lines, ended } = load(file, [again]);
+    module.start();
+    t.regex((await ended).panic ?? '', /^the host completes an I\/O that nobody waits for: \d+ of main /, `${lines}`);
+  }
+});
+
+test.serial('a call from outside cannot block, and after the end each throws why', async (t) => {
+  const { module, lines, ended } = load<LibcExports & { blocks(): void }>(file, ['forever']);
+  module.start();
+  while (lines.length === 0) await sleep(5);
+  t.throws(() => module.exports.blocks());
+  t.deepEqual(await ended, { panic: 'a call of the host blocks [fiber none]' });
+  module.end(new Error('it is over'));
+  t.throws(() => module.exports.alloc(16), { message: 'it is over' });
+  t.is(module.fiberName(1), 'main');
+});
+
+test.serial('memory is named as it is: nothing is cut', (t) => {
+  const memory = new Memory(1 << 20);
+  t.is(memory.view(16, 4).length, 4);
+  t.is(memory.view(0, 0).length, 0);
+  t.is(memory.view((1 << 20) - 4, 4).length, 4);
+  for (const [address, length] of [
+    [(1 << 20) - 4, 5],
+    [1 << 20, 1],
+    [-16, 4],
+    [16, -1],
+    [0, 4],
+  ] as const) {
+    t.throws(() => memory.view(address, length), { message: /are not in the module's memory/ });
+    t.throws(() => memory.text(address, length), { message: /are not in the module's memory/ });
+    t.throws(() => memory.copy(address, length), { message: /are not in the module's memory/ });
+  }
+  memory.bytes.fill(1);
+  t.throws(() => memory.string(16), { message: /does not end/ });
+});
+
+test.serial('what is known of fibers', async (t) => {
   const { module, lines } = load(file, ['forever']);
   module.start();
-  await sleep(5);
-  module.scheduler.complete(77, 0);
-  module.scheduler.complete(1, 0);
   await sleep(5);
   t.deepEqual(lines, ['waits']);
   t.is(module.exports['fiber-running'](), 0);

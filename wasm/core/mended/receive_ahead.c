@@ -93,12 +93,9 @@ ahead_fiber(void *arg)
 			(void) fiber_wait(&ra->ra_wait, 0);
 			continue;
 		}
-		fiber_io_start();
-		n = zow_stream_records(fiber_current->f_id, ra->ra_request,
-		    ra->ra_fd, ra->ra_chunks[i], AHEAD_BYTES,
-		    (uint32_t)ra->ra_left);
-		if (n == IO_PENDING)
-			n = fiber_io_wait();
+		n = fiber_io_end(zow_stream_records(fiber_io_start(),
+		    ra->ra_request, ra->ra_fd, ra->ra_chunks[i], AHEAD_BYTES,
+		    (uint32_t)ra->ra_left));
 		if (n <= 0) {
 			ra->ra_error = n;
 			break;

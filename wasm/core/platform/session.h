@@ -35,6 +35,7 @@ typedef struct client_process {
 /* An open of /dev/zfs. */
 typedef struct session {
 	list_node_t	s_node;
+	struct session	*s_self;	/* while it is open */
 	client_process_t *s_process;
 	int		s_fd;		/* the client's number of it */
 	zfsdev_state_t	*s_state;

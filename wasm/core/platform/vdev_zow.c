@@ -64,6 +64,7 @@ typedef struct device_removal {
 typedef struct device_io {
 	zio_t			*io_zio;
 	void			*io_buf;	/* borrowed from the ABD */
+	struct device_io	*io_self;	/* of one that is pending */
 	int			io_error;
 	boolean_t		io_flush;	/* before it is over */
 	struct device_io	*io_next;
@@ -98,8 +99,10 @@ device_io_flushes(device_io_t *io)
 		return (B_FALSE);
 	io->io_flush = B_FALSE;
 	error = zow_device_flush(io, vz->vz_handle);
-	if (error == IO_PENDING)
+	if (error == IO_PENDING) {
+		io->io_self = io;
 		return (B_TRUE);
+	}
 	io->io_error = -error;
 	return (B_FALSE);
 }
@@ -162,7 +165,12 @@ interrupt_post(device_io_t *io, int error)
 ZOW_EXPORT("vdev-complete") void
 vdev_complete(void *token, int error)
 {
-	interrupt_post(token, error);
+	device_io_t *io = token;
+
+	VERIFY3P(io, !=, NULL);
+	VERIFY3P(io->io_self, ==, io);
+	io->io_self = NULL;
+	interrupt_post(io, error);
 }
 
 static vdev_zow_t *
@@ -220,8 +228,8 @@ vdev_zow_request_removal(vdev_zow_t *vz)
 	(void) strlcpy(dr->dr_pool, spa_name(vz->vz_vdev->vdev_spa),
 	    sizeof (dr->dr_pool));
 	dr->dr_handle = vz->vz_handle;
-	if (zow_work(zow_work_queue(NULL), "vdev_remove", vdev_zow_remove,
-	    dr) != 0)
+	if (zow_work_for(WORK_CLOSE, dr->dr_pool, "vdev_remove",
+	    vdev_zow_remove, dr) != 0)
 		free(dr);
 }
 
@@ -282,13 +290,9 @@ vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
 	if (vz == NULL) {
 		int flags = spa_mode(vd->vdev_spa) & SPA_MODE_WRITE ?
 		    DEVICE_WRITABLE | DEVICE_EXCLUSIVE : 0;
-		int handle;
+		int handle = fiber_io_end(zow_device_open(fiber_io_start(),
+		    vd->vdev_path, strlen(vd->vdev_path), flags));
 
-		fiber_io_start();
-		handle = zow_device_open(fiber_current->f_id, vd->vdev_path,
-		    strlen(vd->vdev_path), flags);
-		if (handle == IO_PENDING)
-			handle = fiber_io_wait();
 		if (handle < 0) {
 			vd->vdev_stat.vs_aux = VDEV_AUX_OPEN_FAILED;
 			return (SET_ERROR(-handle));
@@ -301,10 +305,8 @@ vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
 		ASSERT(vd->vdev_reopening);
 	}
 
-	fiber_io_start();
-	error = zow_device_info(fiber_current->f_id, vz->vz_handle, &info);
-	if (error == IO_PENDING)
-		error = fiber_io_wait();
+	error = fiber_io_end(zow_device_info(fiber_io_start(), vz->vz_handle,
+	    &info));
 	if (error != 0) {
 		vd->vdev_stat.vs_aux = VDEV_AUX_OPEN_FAILED;
 		return (SET_ERROR(-error));
@@ -334,9 +336,7 @@ vdev_zow_close(vdev_t *vd)
 	if (vz == NULL || (vd->vdev_reopening && !vz->vz_gone))
 		return;
 	list_remove(&vdev_zow_open_list, vz);
-	fiber_io_start();
-	if (zow_device_close(fiber_current->f_id, vz->vz_handle) == IO_PENDING)
-		(void) fiber_io_wait();
+	(void) fiber_io_end(zow_device_close(fiber_io_start(), vz->vz_handle));
 	vd->vdev_delayed_close = B_FALSE;
 	kmem_free(vz, sizeof (*vz));
 	vd->vdev_tsd = NULL;
@@ -401,8 +401,10 @@ vdev_zow_io_start(zio_t *zio)
 	io->io_zio = zio;
 	io->io_flush = device_io_is_sign_of_life(zio);
 	error = device_io_issue(io, vz->vz_handle);
-	if (error == IO_PENDING)
+	if (error == IO_PENDING) {
+		io->io_self = io;
 		return;
+	}
 	if (self->f_io_depth > 0 || zio->io_target_timestamp != 0 ||
 	    io->io_flush) {
 		interrupt_post(io, -error);

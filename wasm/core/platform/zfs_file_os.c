@@ -49,17 +49,11 @@ struct file {
 static int
 stream_io(zfs_file_t *zf, void *buf, size_t len, boolean_t write)
 {
-	int result;
+	int number = fiber_io_start();
 
-	fiber_io_start();
-	result = write ?
-	    zow_stream_write(fiber_current->f_id, zf->zf_request,
-	    zf->zf_fd, buf, len) :
-	    zow_stream_read(fiber_current->f_id, zf->zf_request,
-	    zf->zf_fd, buf, len);
-	if (result == IO_PENDING)
-		result = fiber_io_wait();
-	return (result);
+	return (fiber_io_end(write ?
+	    zow_stream_write(number, zf->zf_request, zf->zf_fd, buf, len) :
+	    zow_stream_read(number, zf->zf_request, zf->zf_fd, buf, len)));
 }
 
 int

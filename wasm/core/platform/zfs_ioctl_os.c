@@ -33,6 +33,7 @@
 
 #include "admission.h"
 #include "compat.h"
+#include "flush.h"
 #include "malloc.h"
 #include "seam.h"
 #include "session.h"
@@ -50,7 +51,6 @@
 #define	USER_DST	(4 * USER_SPACE)
 
 /* Not the ioctls' queue: closing a session ends ioctls that wait. */
-#define	SESSION_QUEUE	"#session"
 
 /* How long a closing session is waited for: a disk may hang for ever. */
 #define	CLOSING_SECONDS_MAX	30
@@ -285,6 +285,7 @@ session_open_work(void *arg)
 	session_t *s = kmem_zalloc(sizeof (*s), KM_SLEEP);
 	int error;
 
+	s->s_self = s;
 	s->s_fd = sw->sw_fd;
 	s->s_process = process_hold(sw->sw_process);
 	mutex_enter(&zfsdev_state_lock);
@@ -321,6 +322,7 @@ session_close_work(void *arg)
 	while (s->s_running > 0 || s->s_files > 0)
 		(void) fiber_wait(&s->s_idle, 0);
 	zfsdev_state_destroy(s);
+	s->s_self = NULL;
 	list_remove(&sessions, s);
 	process_rele(s->s_process);
 	kmem_free(s, sizeof (*s));
@@ -378,19 +380,42 @@ wait_for_closing(const char *pool)
 	return (error);
 }
 
+/* The host names sessions by their address: one that is open. */
+static void
+session_verify(const session_t *s)
+{
+	VERIFY3P(s, !=, NULL);
+	VERIFY3P(s->s_self, ==, s);
+	VERIFY0(s->s_closing);
+}
+
+/* What it takes to see a suspended pool, and to have it go on. */
+static boolean_t
+ioctl_rescues(unsigned int number)
+{
+	return (number == ZFS_IOC_POOL_CONFIGS ||
+	    number == ZFS_IOC_POOL_STATS ||
+	    number == ZFS_IOC_POOL_GET_PROPS ||
+	    number == ZFS_IOC_POOL_REOPEN ||
+	    number == ZFS_IOC_VDEV_SET_STATE || number == ZFS_IOC_CLEAR);
+}
+
 /* Opens a session for descriptor `fd` of the host's `process`. */
 ZOW_EXPORT("session-open") int
 session_open(int request, int process, int fd)
 {
 	session_work_t *sw = calloc(1, sizeof (*sw));
+	int error;
 
 	if (sw == NULL)
 		return (-ENOMEM);
 	sw->sw_request = request;
 	sw->sw_process = process;
 	sw->sw_fd = fd;
-	return (-zow_work(zow_work_queue(SESSION_QUEUE), "session",
-	    session_open_work, sw));
+	error = zow_work_for(WORK_OPEN, "", "session", session_open_work, sw);
+	if (error != 0)
+		free(sw);
+	return (-error);
 }
 
 /* Interrupts a session's ioctls, waits for them and runs its callbacks. */
@@ -398,15 +423,21 @@ ZOW_EXPORT("session-close") int
 session_close(int request, session_t *s)
 {
 	session_work_t *sw = calloc(1, sizeof (*sw));
+	int error;
 
+	session_verify(s);
 	if (sw == NULL)
 		return (-ENOMEM);
 	sw->sw_request = request;
 	sw->sw_session = s;
 	VERIFY0(s->s_closing);
-	s->s_closing = 1;
-	return (-zow_work(zow_work_queue(SESSION_QUEUE), "session",
-	    session_close_work, sw));
+	error = zow_work_for(WORK_CLOSE, s->s_pool, "session",
+	    session_close_work, sw);
+	if (error == 0)
+		s->s_closing = 1;
+	else
+		free(sw);
+	return (-error);
 }
 
 /*
@@ -598,6 +629,20 @@ ioctl_check(ioctl_request_t *r)
 	return (0);
 }
 
+/* Whether a flush failed that had the pool's only copy of something. */
+static boolean_t
+pool_was_lost(const char *name)
+{
+	boolean_t lost;
+	spa_t *spa;
+
+	spa_namespace_enter(FTAG);
+	spa = spa_lookup(name);
+	lost = spa != NULL && pool_is_lost(spa);
+	spa_namespace_exit(FTAG);
+	return (lost);
+}
+
 static int
 ioctl_run(ioctl_request_t *r)
 {
@@ -607,6 +652,10 @@ ioctl_run(ioctl_request_t *r)
 
 	if (guid != 0)
 		return (load_run(r, guid));
+	if (r->r_number == ZFS_IOC_CLEAR && pool_was_lost(zc->zc_name))
+		return (pool_go_back(zc->zc_name));
+	if (r->r_number == ZFS_IOC_POOL_EXPORT && pool_was_lost(zc->zc_name))
+		return (pool_drop_export(zc->zc_name));
 	if (r->r_number == ZFS_IOC_POOL_EXPORT ||
 	    r->r_number == ZFS_IOC_POOL_DESTROY)
 		error = pool_can_leave(zc->zc_name);
@@ -660,8 +709,9 @@ ioctl_work(void *arg)
 	session_t *s = r->r_session;
 	zfs_cmd_t *zc = r->r_cmd;
 	char allow_log[ZFS_MAX_DATASET_NAME_LEN];
+	uint64_t drops = pool_drops();
 	uint64_t bytes = ioctl_memory(r);
-	int error;
+	int error = 0;
 
 	r->r_fiber = fiber_current;
 	fiber_current->f_context = r;
@@ -681,6 +731,12 @@ ioctl_work(void *arg)
 		error = ioctl_run(r);
 		admission_leave(bytes);
 	}
+	/* What it did went nowhere; the drop's own clock began later. */
+	if (error == 0 && zc->zc_name[0] != '\0' &&
+	    r->r_number != ZFS_IOC_CLEAR &&
+	    r->r_number != ZFS_IOC_POOL_EXPORT &&
+	    pool_dropped_since(zc->zc_name, drops))
+		error = SET_ERROR(EIO);
 	/* What could not be answered was not answered. */
 	if (r->r_starved)
 		error = SET_ERROR(ENOBUFS);
@@ -713,6 +769,7 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	ioctl_request_t *r = calloc(1, sizeof (*r));
 	zfs_cmd_t *zc = (zfs_cmd_t *)buffer;
 
+	session_verify(s);
 	if (r == NULL) {
 		free(buffer);
 		return (-ENOMEM);
@@ -737,8 +794,11 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	zc->zc_nvlist_dst = dst_room != 0 ? USER_DST : 0;
 	zc->zc_history = history_len != 0 || history_room != 0 ?
 	    USER_HISTORY : 0;
+	zc->zc_name[sizeof (zc->zc_name) - 1] = '\0';
 	s->s_running++;
-	if (zow_work(zow_work_queue(NULL), "ioctl", ioctl_work, r) != 0) {
+	if (zow_work_for(ioctl_rescues(number) ? WORK_RESCUE : WORK_IOCTL,
+	    ioctl_rescues(number) ? "" : zc->zc_name, "ioctl", ioctl_work,
+	    r) != 0) {
 		s->s_running--;
 		free(r);
 		free(buffer);

@@ -42,9 +42,11 @@
 
 /* Each open of a volume; the host knows it by address. */
 typedef struct volume_handle {
+	struct volume_handle *vh_self;		/* until it is closed */
 	zvol_state_t	*vh_zv;
 	work_queue_t	*vh_queue;
 	boolean_t	vh_read_only;
+	uint_t		vh_requests;		/* under way */
 } volume_handle_t;
 
 /* Made with the minor, gone with it: zv_zso. */
@@ -106,6 +108,8 @@ zvol_get_synced(zvol_state_t *zv, lr_write_t *lr, struct lwb *lwb)
 	dmu_buf_t *buf;
 	int error;
 
+	ASSERT3U(lr->lr_length, <=, bs);
+	ASSERT3P(lwb, !=, NULL);
 	range = zfs_rangelock_enter(&zv->zv_rangelock, offset, bs, RL_READER);
 	error = dmu_buf_hold_noread_by_dnode(zv->zv_dn, offset, FTAG, &buf);
 	if (error != 0) {
@@ -147,6 +151,7 @@ zvol_os_get_data(void *arg, uint64_t arg2, lr_write_t *lr, char *buf,
 	uint64_t txg = lr->lr_common.lrc_txg;
 	int error;
 
+	ASSERT3P(zv->zv_zso, !=, NULL);
 	do {
 		error = zvol_get_data(arg, arg2, lr, buf, lwb, zio);
 		if (error == EALREADY &&
@@ -170,6 +175,7 @@ zvol_enter_for_write(zvol_state_t *zv)
 		rw_exit(&zv->zv_suspend_lock);
 		rw_enter(&zv->zv_suspend_lock, RW_WRITER);
 		if (zv->zv_zilog == NULL) {
+			ASSERT3P(zv->zv_objset, !=, NULL);
 			zv->zv_zilog = zil_open(zv->zv_objset, zvol_os_get_data,
 			    &zv->zv_kstat.dk_zil_sums);
 			zv->zv_flags |= ZVOL_WRITTEN_TO;
@@ -185,6 +191,7 @@ zvol_enter_for_write(zvol_state_t *zv)
 static uint64_t
 zvol_end(zvol_state_t *zv)
 {
+	ASSERT3P(zv->zv_zso, !=, NULL);
 	return (MIN(zv->zv_volsize, zv->zv_zso->zso_new_size));
 }
 
@@ -195,7 +202,10 @@ zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
 	uint64_t done = 0;
 	int error = 0;
 
+	ASSERT3U(length, >, 0);
 	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	ASSERT3U(zv->zv_open_count, >, 0);
+	ASSERT3P(zv->zv_dn, !=, NULL);
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_READER);
 	while (done < length && error == 0) {
@@ -278,6 +288,8 @@ zvol_log_copied(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset,
 	itx_t *itx = zil_itx_create(TX_WRITE, sizeof (lr_write_t) + size);
 	lr_write_t *lr = (lr_write_t *)&itx->itx_lr;
 
+	ASSERT3U(size, >, 0);
+	ASSERT3U(size, <=, zvol_log_piece(zv->zv_zilog));
 	itx->itx_wr_state = WR_COPIED;
 	itx->itx_private = zv;
 	lr->lr_foid = ZVOL_OBJ;
@@ -298,6 +310,7 @@ zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
 	uint64_t piece = zvol_log_piece(zv->zv_zilog);
 	boolean_t indirect = zvol_log_indirect(zv, size, sync);
 
+	ASSERT3U(piece, >, 0);
 	/* Or with sync=disabled. */
 	if (zil_replaying(zv->zv_zilog, tx))
 		return;
@@ -325,7 +338,10 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 	boolean_t sync;
 	int error = 0;
 
+	ASSERT3U(length, >, 0);
 	zvol_enter_for_write(zv);
+	ASSERT3U(zv->zv_open_count, >, 0);
+	ASSERT3P(zv->zv_zilog, !=, NULL);
 	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_WRITER);
@@ -392,10 +408,13 @@ zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
 	dmu_tx_t *tx;
 	int error;
 
+	ASSERT3U(start, <, end);
+	ASSERT0(start % zv->zv_volblocksize);
+	ASSERT0(end % zv->zv_volblocksize);
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, start, end - start,
 	    RL_WRITER);
 	if (end > zvol_end(zv))
-		error = SET_ERROR(ENOSPC);
+		error = SET_ERROR(EINVAL);
 	else
 		error = dmu_free_long_range(zv->zv_objset, ZVOL_OBJ, start,
 		    end - start);
@@ -424,6 +443,8 @@ zvol_trim(zvol_state_t *zv, uint64_t offset, uint64_t length, boolean_t fua)
 	int error = 0;
 
 	zvol_enter_for_write(zv);
+	ASSERT3U(zv->zv_open_count, >, 0);
+	ASSERT3P(zv->zv_zilog, !=, NULL);
 	if (start < end)
 		error = zvol_free_blocks(zv, start, end);
 	if (error == 0 && (fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS))
@@ -444,6 +465,7 @@ zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
 	boolean_t fua = (flags & VOLUME_FUA) != 0;
 	int error = 0;
 
+	ASSERT3U(length, >, 0);
 	if ((flags & VOLUME_ALLOCATE) != 0 || start >= stop)
 		start = stop = end;
 	for (uint64_t at = offset; at < end && error == 0; ) {
@@ -451,6 +473,9 @@ zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
 
 		if (at == start && start < stop) {
 			error = zvol_trim(zv, start, stop - start, fua);
+			/* What is beyond the end has no room for zeroes. */
+			if (error == EINVAL)
+				error = SET_ERROR(ENOSPC);
 			at = stop;
 			continue;
 		}
@@ -478,7 +503,9 @@ zvol_status(zvol_state_t *zv, uint64_t offset, uint64_t length,
 	size_t n = 0;
 	int error = 0;
 
+	ASSERT3U(max, >, 1);
 	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	ASSERT3P(zv->zv_objset, !=, NULL);
 	while (offset < end && n < max - 1) {
 		uint64_t next = offset;
 
@@ -530,17 +557,23 @@ static int
 zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 {
 	volume_handle_t *vh;
+	work_queue_t *queue = zow_work_queue(WORK_VOLUME, name);
 	zvol_state_t *zv;
 	int error = 0;
 
+	if (queue == NULL)
+		return (SET_ERROR(ENOMEM));
 	zvol_warm(name);
 	/* The order of locks: namespace, suspend, state. */
 	spa_namespace_enter(FTAG);
 	zv = zvol_find_by_name_hash(name, zvol_name_hash(name), RW_READER);
 	if (zv == NULL) {
 		spa_namespace_exit(FTAG);
+		zow_work_queue_rele(queue);
 		return (SET_ERROR(ENOENT));
 	}
+	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
+	ASSERT(RW_READ_HELD(&zv->zv_suspend_lock));
 	if (zv->zv_flags & ZVOL_REMOVING)
 		error = SET_ERROR(ENXIO);
 	else if (zv->zv_open_count == 0)
@@ -557,11 +590,14 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 	mutex_exit(&zv->zv_state_lock);
 	rw_exit(&zv->zv_suspend_lock);
 	spa_namespace_exit(FTAG);
-	if (error != 0)
+	if (error != 0) {
+		zow_work_queue_rele(queue);
 		return (error);
+	}
 	vh = kmem_zalloc(sizeof (*vh), KM_SLEEP);
+	vh->vh_self = vh;
 	vh->vh_zv = zv;
-	vh->vh_queue = zow_work_queue(name);
+	vh->vh_queue = queue;
 	vh->vh_read_only = read_only;
 	*handlep = vh;
 	return (0);
@@ -572,6 +608,9 @@ zvol_release(volume_handle_t *vh)
 {
 	zvol_state_t *zv = vh->vh_zv;
 
+	VERIFY3P(vh->vh_self, ==, vh);
+	VERIFY0(vh->vh_requests);
+	vh->vh_self = NULL;
 	/*
 	 * The last close waits until what was written is on disk, with the
 	 * state lock held. Waited for here, a pool that is suspended keeps
@@ -596,6 +635,7 @@ zvol_release(volume_handle_t *vh)
 	}
 	mutex_exit(&zv->zv_state_lock);
 	rw_exit(&zv->zv_suspend_lock);
+	zow_work_queue_rele(vh->vh_queue);
 	kmem_free(vh, sizeof (*vh));
 	return (0);
 }
@@ -643,16 +683,14 @@ volume_request_run(volume_request_t *vr)
 	zvol_state_t *zv = vh->vh_zv;
 	boolean_t fua = (vr->vr_flags & VOLUME_FUA) != 0;
 
-	if (vr->vr_op == VOLUME_CLOSE)
-		return (zvol_release(vh));
 	if (zv->zv_flags & ZVOL_REMOVING)
 		return (SET_ERROR(ENXIO));
 	if (vr->vr_op == VOLUME_FLUSH)
 		return (zvol_flush(zv));
 	if (vr->vr_offset > zvol_end(zv) ||
 	    vr->vr_length > zvol_end(zv) - vr->vr_offset)
-		return (vr->vr_op == VOLUME_READ ? SET_ERROR(EINVAL) :
-		    SET_ERROR(ENOSPC));
+		return (vr->vr_op == VOLUME_WRITE || vr->vr_op == VOLUME_ZERO ?
+		    SET_ERROR(ENOSPC) : SET_ERROR(EINVAL));
 	if (vr->vr_length == 0)
 		return (0);
 	if (vr->vr_op == VOLUME_READ)
@@ -693,19 +731,22 @@ volume_work(void *arg)
 	} else if (vr->vr_op == VOLUME_REVEAL) {
 		error = zvol_reveal(vr->vr_name);
 		free(vr->vr_name);
+	} else if (vr->vr_op == VOLUME_CLOSE) {
+		error = zvol_release(vh);
 	} else {
+		VERIFY3P(vh->vh_self, ==, vh);
+		VERIFY3U(vh->vh_requests, >, 0);
 		error = volume_request_run(vr);
+		vh->vh_requests--;
 	}
 	zow_volume_done(vr->vr_id, error, vh);
 	free(vr);
 }
 
-/* Hands the request to a fiber; it is freed when that fails. */
+/* Frees a request that no fiber could be had for. */
 static int
-volume_start(work_queue_t *queue, const char *fiber, volume_request_t *vr)
+volume_started(volume_request_t *vr, int error)
 {
-	int error = zow_work(queue, fiber, volume_work, vr);
-
 	if (error != 0) {
 		free(vr->vr_name);
 		free(vr);
@@ -722,7 +763,11 @@ volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
     double length, int flags)
 {
 	volume_request_t *vr = malloc(sizeof (*vr));
+	int error;
 
+	VERIFY3P(vh, !=, NULL);
+	VERIFY3P(vh->vh_self, ==, vh);
+	VERIFY(offset >= 0 && length >= 0);
 	if (vr == NULL)
 		return (-ENOMEM);
 	vr->vr_id = id;
@@ -733,7 +778,12 @@ volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
 	vr->vr_offset = (uint64_t)offset;
 	vr->vr_length = (uint64_t)length;
 	vr->vr_flags = flags;
-	return (-volume_start(vh->vh_queue, "zvol", vr));
+	error = volume_started(vr, zow_work(vh->vh_queue, "zvol", volume_work,
+	    vr));
+	/* The close is the last: nothing else is under way then. */
+	if (error == 0 && op != VOLUME_CLOSE)
+		vh->vh_requests++;
+	return (-error);
 }
 
 static int
@@ -750,7 +800,8 @@ volume_start_named(int id, volume_op_t op, char *name, int flags,
 	vr->vr_op = op;
 	vr->vr_name = name;
 	vr->vr_flags = flags;
-	return (-volume_start(zow_work_queue(name), fiber, vr));
+	return (-volume_started(vr, zow_work_for(WORK_VOLUME, name, fiber,
+	    volume_work, vr)));
 }
 
 /* Opens a volume; `name` comes from alloc() and belongs to the core. */
@@ -781,15 +832,15 @@ zvol_announce(zvol_state_t *zv)
 
 /*
  * Makes the minor of a snapshot that snapdev=hidden, the default, keeps from
- * the list: who names it may read it.
+ * the list: who names it may read it. Of a volume that has none the errno
+ * says why: EACCES, its key is not loaded; EINVAL, it is no volume. Success
+ * without a minor: volmode=none.
  */
 static int
 zvol_reveal(const char *name)
 {
 	int error;
 
-	if (strchr(name, '@') == NULL)
-		return (SET_ERROR(EINVAL));
 	/* Who reveals the same one at this moment owns it for a while. */
 	for (int tries = 0; tries < REVEAL_TRIES; tries++) {
 		error = zvol_os_create_minor(name);
@@ -835,6 +886,8 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 	boolean_t replayed = B_FALSE;
 	int error;
 
+	ASSERT0P(zv->zv_objset);
+	ASSERT0P(zv->zv_zilog);
 	zv->zv_objset = os;
 	error = dataset_kstats_create(&zv->zv_kstat, os);
 	if (error == 0) {
@@ -851,6 +904,21 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 	}
 	zv->zv_objset = NULL;
 	return (error);
+}
+
+static boolean_t
+zvol_is_there(const char *name, uint64_t hash)
+{
+	struct hlist_node *p;
+
+	ASSERT(RW_LOCK_HELD(&zvol_state_lock));
+	hlist_for_each(p, ZVOL_HT_HEAD(hash)) {
+		zvol_state_t *zv = hlist_entry(p, zvol_state_t, zv_hlink);
+
+		if (zv->zv_hash == hash && strcmp(zv->zv_name, name) == 0)
+			return (B_TRUE);
+	}
+	return (B_FALSE);
 }
 
 int
@@ -897,15 +965,21 @@ zvol_os_create_minor(const char *name)
 	dmu_objset_disown(os, B_TRUE, FTAG);
 	if (zv == NULL)
 		return (error);
+	if (error == 0) {
+		rw_enter(&zvol_state_lock, RW_WRITER);
+		/* Not owned any more: another may have been faster. */
+		if (zvol_is_there(name, hash))
+			error = SET_ERROR(EEXIST);
+		else
+			zvol_insert(zv);
+		rw_exit(&zvol_state_lock);
+	}
 	if (error != 0) {
 		kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
 		zv->zv_zso = NULL;
 		zvol_os_free(zv);
 		return (error);
 	}
-	rw_enter(&zvol_state_lock, RW_WRITER);
-	zvol_insert(zv);
-	rw_exit(&zvol_state_lock);
 	zvol_announce(zv);
 	return (0);
 }
@@ -915,6 +989,8 @@ zvol_os_remove_minor(zvol_state_t *zv)
 {
 	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
 	ASSERT0(zv->zv_open_count);
+	ASSERT3P(zv->zv_zso, !=, NULL);
+	ASSERT3U(zv->zv_zso->zso_new_size, ==, UINT64_MAX);
 	zow_volume_removed(zv->zv_name, strlen(zv->zv_name));
 	kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
 	zv->zv_zso = NULL;
@@ -923,6 +999,9 @@ zvol_os_remove_minor(zvol_state_t *zv)
 void
 zvol_os_free(zvol_state_t *zv)
 {
+	ASSERT(!RW_LOCK_HELD(&zv->zv_suspend_lock));
+	ASSERT(!MUTEX_HELD(&zv->zv_state_lock));
+	ASSERT0(zv->zv_open_count);
 	ASSERT0P(zv->zv_zso);
 	rw_destroy(&zv->zv_suspend_lock);
 	zfs_rangelock_fini(&zv->zv_rangelock);
@@ -997,6 +1076,8 @@ zvol_os_set_capacity(zvol_state_t *zv, uint64_t capacity)
 int
 zvol_os_update_volsize(zvol_state_t *zv, uint64_t volsize)
 {
+	ASSERT3U(volsize, >, 0);
+	ASSERT0(volsize % zv->zv_volblocksize);
 	zow_volume_resized(zv->zv_name, strlen(zv->zv_name), (double)volsize);
 	return (0);
 }

@@ -26,7 +26,6 @@
 #include "work.h"
 
 /* Not the ioctls' queue: statistics are wanted when those wait. */
-#define	INSPECT_QUEUE	"#inspect"
 
 typedef enum inspect_op {
 	INSPECT_KSTATS,
@@ -100,7 +99,7 @@ inspect(int request, int op, char *text)
 		i->i_request = request;
 		i->i_op = op;
 		i->i_text = text;
-		error = zow_work(zow_work_queue(INSPECT_QUEUE), "inspect",
+		error = zow_work_for(WORK_INSPECT, "", "inspect",
 		    inspect_work, i);
 	}
 	if (error != 0) {

@@ -17,18 +17,34 @@
 
 typedef struct work_queue work_queue_t;
 
+typedef enum work_kind {
+	WORK_VOLUME,	/* requests on a pool's volumes */
+	WORK_IOCTL,
+	WORK_RESCUE,	/* ioctls that a suspended pool's end takes */
+	WORK_OPEN,	/* of /dev/zfs, which waits for no pool */
+	WORK_CLOSE,	/* of /dev/zfs, which may wait for a pool */
+	WORK_INSPECT,
+	WORK_KINDS
+} work_kind_t;
+
 /*
- * The queue of the pool whose name is the first component of `name`, or of
- * the ioctls for NULL; made when asked for first. NULL: no memory.
+ * The queue of the kind for the pool whose name is the first component of
+ * `name`; "": for no pool. It lives until zow_work_queue_rele() and until what
+ * is in it is over. NULL: no memory.
  */
-work_queue_t *zow_work_queue(const char *name);
+work_queue_t *zow_work_queue(work_kind_t kind, const char *name);
+void zow_work_queue_rele(work_queue_t *wq);
 
 /*
  * Runs func(arg) on a pooled fiber called `fiber`, in the order of the calls
  * while the queue has fibers. May be called from the host; never blocks.
  * Nonzero: no memory.
  */
-int zow_work(work_queue_t *queue, const char *fiber, void (*func)(void *),
+int zow_work(work_queue_t *wq, const char *fiber, void (*func)(void *),
     void *arg);
+
+/* The same, in the queue that zow_work_queue() names. */
+int zow_work_for(work_kind_t kind, const char *name, const char *fiber,
+    void (*func)(void *), void *arg);
 
 #endif	/* _ZOW_WORK_H */
