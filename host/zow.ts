@@ -143,8 +143,14 @@ export class ZowHost implements AsyncDisposable {
     return this.#nbd?.addresses() ?? [];
   }
 
-  /** Runs `zpool`, `zfs`, `zdb`, … on this host and collects what it prints. Whatever its exit code, it resolves. */
-  run(program: string, args: readonly string[], options?: ProgramOptions): Promise<ProgramResult> {
+  /**
+   * Runs `zpool`, `zfs`, `zdb`, … on this host and collects what it prints. Whatever its exit code, it resolves. Rejects
+   * when the core is lost (CoreLostError), or the host closed.
+   */
+  async run(program: string, args: readonly string[], options?: ProgramOptions): Promise<ProgramResult> {
+    const panic = await settled(this.lost);
+    if (panic !== undefined) throw new CoreLostError(panic);
+    if (this.#closing !== undefined) throw new ErrnoError(Errno.ESHUTDOWN, 'the host is closed');
     return this.#run(program, args, options);
   }
 
@@ -289,6 +295,7 @@ export class ZowHost implements AsyncDisposable {
     const reason = describePanic(panic);
     this.#log.fatal({ panic }, reason);
     this.#public?.abandon(reason);
+    void this.#nbd?.close();
     void this.#zed?.daemon.stop();
     this.#zed?.entrance.abandon(reason);
     this.#private.abandon(reason);

@@ -1,6 +1,6 @@
 import { type Device, isPending } from '../devices/device.ts';
 import { openDevice } from '../devices/open.ts';
-import { Errno, errnoOf } from '../errno.ts';
+import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { log } from '../log.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import { type CoreExports, ioPending, type Seam } from '../runtime/seam.ts';
@@ -11,6 +11,8 @@ const deviceExclusive = 2;
 
 /** How often it is looked whether the paths of open devices still lead to them. */
 const presenceMs = 1000;
+/** How long devices are waited for that are closed for a core that is gone, milliseconds. */
+const closeMs = 5000;
 /** The core keeps a device that is needed. Every so many looks it is asked again. */
 const unlinkedLooks = 10;
 
@@ -25,6 +27,7 @@ export class CoreDevices {
   readonly #looking = new Set<number>();
   readonly #presence: NodeJS.Timeout;
   #last = 0;
+  #hasEnded = false;
 
   constructor(module: WasmModule<CoreExports>, open = openDevice) {
     this.#module = module;
@@ -50,12 +53,23 @@ export class CoreDevices {
     };
   }
 
-  /** Closes what is open: the core is gone. */
-  async closeAll(): Promise<void> {
+  /** The core is gone: it is told nothing more. I/O that is under way goes on, in memory that nobody else gets. */
+  end(): void {
+    this.#hasEnded = true;
     clearInterval(this.#presence);
+  }
+
+  /** Closes what is open, for a core that is gone. A disk that does not answer is left behind. */
+  async closeAll(): Promise<void> {
     const devices = [...this.#open.values()];
     this.#open.clear();
-    await Promise.all(devices.map((device) => Promise.resolve(device.close()).catch(() => undefined)));
+    const closed = Promise.all(devices.map(async (device) => device.close())).catch(() => undefined);
+    const { promise: tooLong, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(resolve, closeMs, true);
+    if ((await Promise.race([closed, tooLong])) === true) {
+      log.warn({ devices: devices.map(({ name }) => name) }, 'devices that do not answer are left behind');
+    }
+    clearTimeout(timer);
   }
 
   async #lookFor(handle: number): Promise<void> {
@@ -64,8 +78,8 @@ export class CoreDevices {
     this.#looking.add(handle);
     const isPresent = await device.isPresent();
     this.#looking.delete(handle);
-    // It may have been closed meanwhile, as all are when the core is lost.
-    if (!this.#open.has(handle)) return;
+    // It may have been closed meanwhile, or the core is lost.
+    if (this.#hasEnded || !this.#open.has(handle)) return;
     if (isPresent) this.#unlinked.delete(handle);
     else this.#notFound(handle, device);
   }
@@ -75,8 +89,18 @@ export class CoreDevices {
     this.#unlinked.set(handle, looks + 1);
     if (looks === 0) log.warn({ device: device.name }, 'device is gone: its path leads to it no more');
     if (looks % unlinkedLooks !== 0) return;
-    this.#module.exports['vdev-unlinked'](handle);
-    this.#module.scheduler.kick();
+    this.#tell(() => this.#module.exports['vdev-unlinked'](handle));
+  }
+
+  /** Calls into the core, if it is there. A trap in the call is its end, which `onTrap` has told. */
+  #tell(call: () => void): void {
+    if (this.#hasEnded) return;
+    try {
+      call();
+      this.#module.scheduler.kick();
+    } catch (error) {
+      if (!this.#hasEnded) throw error;
+    }
   }
 
   #device(handle: number): Device {
@@ -100,6 +124,10 @@ export class CoreDevices {
         readOnly: (flags & deviceWritable) === 0,
         exclusive: (flags & deviceExclusive) !== 0,
       });
+      if (this.#hasEnded) {
+        await device.close();
+        throw new ErrnoError(Errno.EIO, 'the core is gone');
+      }
       const handle = ++this.#last;
       this.#open.set(handle, device);
       return handle;
@@ -135,8 +163,7 @@ export class CoreDevices {
   }
 
   #complete(token: number, errno: number): void {
-    this.#module.exports['vdev-complete'](token, errno);
-    this.#module.scheduler.kick();
+    this.#tell(() => this.#module.exports['vdev-complete'](token, errno));
   }
 
   /** Transfers the whole buffer, going on after short transfers; what lies past the end is EIO, or ENOSPC of a write. */

@@ -17,12 +17,13 @@ interface Waiter {
 /** The host's half of inspect.c: kstats and tunables. */
 export class CoreInspection implements Inspector {
   readonly #module: WasmModule<CoreExports>;
-  readonly #running = new Requests<Waiter>();
+  readonly #running: Requests<Waiter>;
   /** Arguments of the module that it refused: their index and why. */
   readonly refusedOptions: { readonly index: number; readonly errno: number }[] = [];
 
   constructor(module: WasmModule<CoreExports>) {
     this.#module = module;
+    this.#running = new Requests(() => module.scheduler.kick());
   }
 
   get imports(): Seam['inspect-events'] {
@@ -59,28 +60,23 @@ export class CoreInspection implements Inspector {
     await this.#inspect(Op.tunableSet, `${name}=${value}`);
   }
 
-  /** The core is gone: what runs fails. */
-  abort(error: Error): void {
-    for (const waiter of this.#running.drain()) waiter.reject(error);
+  /** The core is gone: what runs fails, and whatever comes. */
+  end(error: Error): void {
+    this.#running.end(error);
   }
 
   #inspect(op: number, text: string): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const { exports, memory, scheduler } = this.#module;
-      const bytes = Buffer.from(`${text}\0`);
+    const { exports, memory } = this.#module;
+    const bytes = Buffer.from(`${text}\0`);
+    const start = (id: number): number => {
       const address = exports.alloc(bytes.length);
-      if (address === 0) {
-        reject(new ErrnoError(Errno.ENOMEM, text));
-        return;
-      }
-      memory.bytes.set(bytes, address >>> 0);
-      const id = this.#running.add({ what: text, resolve, reject });
-      const error = exports.inspect(id, op, address);
-      if (error !== 0) {
-        this.#running.take(id);
-        reject(new ErrnoError(-error, text));
-      }
-      scheduler.kick();
+      if (address === 0) return -Errno.ENOMEM;
+      memory.view(address, bytes.length).set(bytes);
+      return exports.inspect(id, op, address);
+    };
+    return new Promise((resolve, reject) => {
+      const request = { what: text, resolve, reject };
+      this.#running.submit({ request, what: text, start, isPatient: false });
     });
   }
 }

@@ -23,16 +23,21 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     const lost = Promise.withResolvers<CorePanic>();
     const tunables = options.tunables ?? [];
     let ended = false;
+    /** Nothing in the module runs again, and nobody waits for it. */
+    const stop = (error: Error): void => {
+      ended = true;
+      module.end(error);
+      devices?.end();
+      sessions?.end(error);
+      volumes?.end(error);
+      inspection?.end(error);
+    };
     const end = (panic: CorePanic): void => {
       if (ended) return;
-      ended = true;
-      module.scheduler.stop();
       log.fatal({ ...panic }, 'the core ended');
       const error = new ErrnoError(Errno.EIO, `the core ended: ${panic.message}`);
       reject(error);
-      sessions?.abort(error);
-      volumes?.abort(error);
-      inspection?.abort(error);
+      stop(error);
       lost.resolve(panic);
     };
     let sessions: CoreSessions | undefined;
@@ -87,8 +92,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
               lost: lost.promise,
               open: (client) => sessions!.open(client),
               close: async () => {
-                ended = true;
-                self.scheduler.stop();
+                if (!ended) stop(new ErrnoError(Errno.ESHUTDOWN, 'the core is closed'));
                 await devices!.closeAll();
               },
             });

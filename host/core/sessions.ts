@@ -23,15 +23,19 @@ interface SessionWaiter {
 /** The host's half of zfs_ioctl_os.c: opens of /dev/zfs and the ioctls on them. */
 export class CoreSessions {
   readonly #module: WasmModule<CoreExports>;
-  readonly #ioctls = new Requests<Running>();
-  readonly #waiters = new Requests<SessionWaiter>();
-  readonly #starved = new Retry();
+  readonly #ioctls: Requests<Running>;
+  readonly #waiters: Requests<SessionWaiter>;
   /** The core's numbers of the clients' processes. */
   readonly #processes = new Map<string, { readonly id: number; sessions: number }>();
   #lastProcess = 0;
+  #hasEnded = false;
 
   constructor(module: WasmModule<CoreExports>) {
     this.#module = module;
+    const kick = () => module.scheduler.kick();
+    const starved = new Retry();
+    this.#ioctls = new Requests(kick, starved);
+    this.#waiters = new Requests(kick, starved);
   }
 
   get imports(): Omit<Seam['session-events'], 'ready'> & Seam['streams'] {
@@ -77,9 +81,7 @@ export class CoreSessions {
             ? this.#ioctl(address, request)
             : Promise.reject(new ErrnoError(Errno.EBADF, 'the session is closed')),
         close: () => {
-          closed ??= this.#session((id) => this.#module.exports['session-close'](id, address)).then(() =>
-            this.#release(client.process),
-          );
+          closed ??= this.#close(address, client.process);
           return closed;
         },
       };
@@ -89,56 +91,55 @@ export class CoreSessions {
     }
   }
 
-  /** The core is gone: what runs fails. */
-  abort(error: Error): void {
-    this.#starved.clear();
-    for (const running of this.#ioctls.drain()) running.reject(error);
-    for (const waiter of this.#waiters.drain()) waiter.reject(error);
+  /** The core is gone: what runs fails, and whatever comes; its sessions are closed. */
+  end(error: Error): void {
+    this.#hasEnded = true;
+    this.#ioctls.end(error);
+    this.#waiters.end(error);
+  }
+
+  async #close(address: number, process: string): Promise<void> {
+    try {
+      await this.#session((id) => this.#module.exports['session-close'](id, address));
+    } catch (error) {
+      if (!this.#hasEnded) throw error;
+    }
+    this.#release(process);
   }
 
   /** Opens or closes a session. Both wait for memory: a close that failed would leave the session open for ever. */
   #session(start: (id: number) => number): Promise<{ address: number; minor: number }> {
     return new Promise((resolve, reject) => {
-      const id = this.#waiters.add({ resolve, reject });
-      this.#starved.run(() => {
-        const error = -start(id);
-        if (error === Errno.ENOMEM) return false;
-        if (error !== 0) this.#waiters.take(id).reject(new ErrnoError(error, 'open of /dev/zfs'));
-        this.#module.scheduler.kick();
-        return true;
-      });
+      this.#waiters.submit({ request: { resolve, reject }, what: 'open of /dev/zfs', start, isPatient: true });
     });
   }
 
   #ioctl(session: number, request: IoctlRequest): Promise<IoctlResult> {
     const bytes = [request.cmd, request.src, request.conf, request.history].reduce((sum, part) => sum + part.length, 0);
     return new Promise((resolve, reject) => {
-      const id = this.#ioctls.add({ request, resolve, reject });
-      const attempt = (isPatient: boolean): boolean => {
-        const error = this.#submit(id, session, request, bytes);
-        if (error === Errno.ENOMEM && isPatient) return false;
-        if (error !== 0) this.#ioctls.take(id).reject(new ErrnoError(error, 'ioctl'));
-        this.#module.scheduler.kick();
-        return true;
-      };
-      if (bytes <= patientBytesMax) this.#starved.run(() => attempt(true));
-      else attempt(false);
+      this.#ioctls.submit({
+        request: { request, resolve, reject },
+        what: 'ioctl',
+        start: (id) => this.#submit(id, session, request, bytes),
+        isPatient: bytes <= patientBytesMax,
+      });
     });
   }
 
-  /** Hands an ioctl to the core. Returns 0 or an errno, ENOMEM when there is no memory for it now. */
+  /** Hands an ioctl to the core. Returns 0 or -errno, ENOMEM when there is no memory for it now. */
   #submit(id: number, session: number, request: IoctlRequest, bytes: number): number {
     const { exports, memory } = this.#module;
     const { cmd, src, conf, history, dstRoom, historyRoom } = request;
     const address = exports.alloc(bytes);
-    if (address === 0) return Errno.ENOMEM;
-    let at = address >>> 0;
+    if (address === 0) return -Errno.ENOMEM;
+    const room = memory.view(address, bytes);
+    let at = 0;
     for (const part of [cmd, src, conf, history]) {
-      memory.bytes.set(part, at);
+      room.set(part, at);
       at += part.length;
     }
     const lengths = [src.length, conf.length, history.length, dstRoom, historyRoom] as const;
-    return -exports['ioctl-submit'](id, session, request.request, address, ...lengths);
+    return exports['ioctl-submit'](id, session, request.request, address, ...lengths);
   }
 
   #stream(fiber: number, id: number, run: (streams: IoctlRequest['streams']) => MaybePromise<number>): number {

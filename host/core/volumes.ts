@@ -2,9 +2,8 @@ import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, Seam } from '../runtime/seam.ts';
 import { Pool } from '../volumes/pool.ts';
-import type { BufferPool, Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from '../volumes/volume.ts';
+import type { Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from '../volumes/volume.ts';
 import { Requests } from './requests.ts';
-import { Retry } from './retry.ts';
 
 /** Operations and flags of volume-submit (wasm/zow.wit). */
 const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5, status: 7 } as const;
@@ -17,6 +16,34 @@ const statusEntries = 129;
 /** The largest request a frontend makes, in bytes (NBD's and qemu's 32 MiB). */
 const requestBytesMax = 32 * 1024 * 1024;
 
+/** ZFS_MAX_DATASET_NAME_LEN: with the NUL. */
+const nameBytesMax = 256;
+
+/** Why a volume cannot be opened, for whoever asked for it. */
+function notOpened(name: string, error: unknown): unknown {
+  if (!(error instanceof ErrnoError)) return error;
+  const because = (errno: number, why: string) => new ErrnoError(errno, why, { cause: error });
+  switch (error.errno) {
+    case Errno.ENOENT:
+      return because(Errno.ENOENT, `there is no volume ${name}`);
+    case Errno.EINVAL:
+      return because(Errno.ENOENT, `${name} is not a volume`);
+    case Errno.EACCES:
+      return because(Errno.EACCES, `${name} is encrypted, and its key is not loaded`);
+    case Errno.EROFS:
+      return because(Errno.EROFS, `${name} is read-only`);
+    case Errno.EBUSY:
+      return because(Errno.EBUSY, `${name} is in use, by a receive for one`);
+    case Errno.ENXIO:
+      return because(Errno.ENXIO, `${name} is going away`);
+    case Errno.EOVERFLOW:
+    case Errno.EFBIG:
+      return because(Errno.EFBIG, `${name} is larger than the host can count`);
+    default:
+      return error.message.includes(name) ? error : because(error.errno, `${name} cannot be opened`);
+  }
+}
+
 interface Running {
   readonly resolve: (handle: number) => void;
   readonly reject: (error: Error) => void;
@@ -24,15 +51,16 @@ interface Running {
 
 /** The host's half of zvol_os.c: the core's volumes as a frontend sees them. */
 export class CoreVolumes implements VolumeProvider {
-  readonly buffers: BufferPool;
+  readonly buffers: Pool;
   readonly #module: WasmModule<CoreExports>;
   readonly #volumes = new Map<string, VolumeInfo>();
   readonly #handles = new Set<Handle>();
-  readonly #requests = new Requests<Running>();
-  readonly #starved = new Retry();
+  readonly #requests: Requests<Running>;
+  #hasEnded = false;
 
   constructor(module: WasmModule<CoreExports>) {
     this.#module = module;
+    this.#requests = new Requests(() => module.scheduler.kick());
     // What stacks, the ARC and dirty data leave. Frontends make requests of half of it at the most (NbdServer).
     const limitBytes = module.memory.buffer.byteLength / 8;
     this.buffers = new Pool({
@@ -86,23 +114,33 @@ export class CoreVolumes implements VolumeProvider {
 
   async open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> {
     const { exports } = this.#module;
-    const info = this.#volumes.get(name);
-    if (info === undefined) throw new ErrnoError(Errno.ENOENT, `volume ${name}`);
+    const info = this.#volumes.get(name) ?? (await this.reveal(name));
     const core = await this.#runNamed(name, (id, address) =>
       exports['volume-open'](id, address, options.readOnly ? 1 : 0),
-    );
+    ).catch((error: unknown) => {
+      throw this.#hasEnded ? error : notOpened(name, error);
+    });
     const current = this.#volumes.get(name) ?? info;
     const handle = new Handle(this, core, { ...current, readOnly: current.readOnly || options.readOnly });
     this.#handles.add(handle);
     return handle;
   }
 
-  async reveal(name: string): Promise<void> {
-    if (!name.includes('@') || this.#volumes.has(name)) return;
-    // What cannot be revealed is not found: no snapshot of that name, or none of a volume.
+  async reveal(name: string): Promise<VolumeInfo> {
+    const listed = this.#volumes.get(name);
+    if (listed !== undefined) return listed;
+    // Longer, or with a NUL, it is the name of nothing, and of something else to the core.
+    if (Buffer.byteLength(name) >= nameBytesMax || name.includes('\0') || name === '') {
+      throw new ErrnoError(Errno.ENOENT, `there is no volume ${name.slice(0, nameBytesMax)}`);
+    }
     await this.#runNamed(name, (id, address) => this.#module.exports['volume-reveal'](id, address)).catch(
-      () => undefined,
+      (error: unknown) => {
+        throw this.#hasEnded ? error : notOpened(name, error);
+      },
     );
+    const revealed = this.#volumes.get(name);
+    if (revealed === undefined) throw new ErrnoError(Errno.ENXIO, `${name} has volmode=none`);
+    return revealed;
   }
 
   /** As #run; `start` gets the name, NUL-terminated in the core's memory, which is the core's from then on. */
@@ -116,11 +154,13 @@ export class CoreVolumes implements VolumeProvider {
     });
   }
 
-  /** The core is gone: what runs fails. */
-  abort(error: Error): void {
-    this.#starved.clear();
-    for (const running of this.#requests.drain()) running.reject(error);
-    for (const name of [...this.#volumes.keys()]) this.#forget(name, error.message);
+  /** The core is gone: what runs fails, and whatever comes; its volumes are closed. */
+  end(error: Error): void {
+    this.#hasEnded = true;
+    this.#requests.end(error);
+    this.buffers.end(error);
+    this.#volumes.clear();
+    for (const handle of this.#handles) handle.gone(error.message);
   }
 
   /** @internal Submits a request on an open volume. */
@@ -135,22 +175,21 @@ export class CoreVolumes implements VolumeProvider {
     return this.#run((id) => this.#module.exports['volume-submit'](id, core, operation, buffer, offset, length, flags));
   }
 
-  /** @internal */
-  forgetHandle(handle: Handle): void {
-    this.#handles.delete(handle);
+  /** @internal Of a core that is gone there is nothing left to close. */
+  async closeHandle(handle: Handle, core: number): Promise<void> {
+    try {
+      await this.submit(core, op.close, 0, 0, 0, 0);
+    } catch (error) {
+      if (!this.#hasEnded) throw error;
+    } finally {
+      this.#handles.delete(handle);
+    }
   }
 
   /** A request that the core has no memory to start waits: that is the host's affair, no client's error. */
   #run(start: (id: number) => number): Promise<number> {
     return new Promise((resolve, reject) => {
-      const id = this.#requests.add({ resolve, reject });
-      this.#starved.run(() => {
-        const error = start(id);
-        if (error === -Errno.ENOMEM) return false;
-        if (error !== 0) this.#requests.take(id).reject(new ErrnoError(-error));
-        this.#module.scheduler.kick();
-        return true;
-      });
+      this.#requests.submit({ request: { resolve, reject }, what: 'volume', start, isPatient: true });
     });
   }
 
@@ -227,7 +266,7 @@ class Handle implements VolumeHandle {
   /** The core frees what it knows of the handle, which requests under way still use. */
   async #close(): Promise<void> {
     await Promise.allSettled(this.#inFlight);
-    await this.#volumes.submit(this.#core, op.close, 0, 0, 0, 0).finally(() => this.#volumes.forgetHandle(this));
+    await this.#volumes.closeHandle(this, this.#core);
   }
 
   onGone(listener: (reason: string) => void): void {
@@ -272,8 +311,8 @@ class Handle implements VolumeHandle {
   }
 
   async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {
-    if (this.#goneReason !== undefined || this.#closed !== undefined)
-      throw new ErrnoError(Errno.ESHUTDOWN, this.info.name);
+    const gone = this.#goneReason ?? (this.#closed === undefined ? undefined : 'it is closed');
+    if (gone !== undefined) throw new ErrnoError(Errno.ESHUTDOWN, `${this.info.name}: ${gone}`);
     const request = this.#volumes.submit(this.#core, operation, buffer, offset, length, flags);
     this.#inFlight.add(request);
     try {

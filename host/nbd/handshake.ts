@@ -282,8 +282,12 @@ export class Handshake {
   async #metaContext(set: boolean, { name, queries }: ReturnType<typeof parseMetaContext>): Promise<void> {
     if (set) this.#allocationFor = undefined; // whatever comes of it, the last SET counts
     if (this.#style === 'simple') return this.#reject(Rep.ERR_INVALID, 'structured replies are not negotiated');
-    const info = await this.#host.exports.find(name);
-    if (info === undefined) return this.#reject(Rep.ERR_UNKNOWN, unknownExport(name));
+    let info: VolumeInfo;
+    try {
+      info = await this.#host.exports.find(name);
+    } catch (error) {
+      return this.#rejectExport(error);
+    }
     // A query that ends with the colon lists its namespace, and selects nothing.
     const matches = queries.includes(BASE_ALLOCATION) || (!set && (queries.length === 0 || queries.includes('base:')));
     if (matches) {
@@ -297,15 +301,13 @@ export class Handshake {
   }
 
   async #info(go: boolean, { name, wanted }: ReturnType<typeof parseInfo>): Promise<void> {
-    const info = await this.#host.exports.find(name);
-    if (info === undefined) return this.#reject(Rep.ERR_UNKNOWN, unknownExport(name));
+    let info: VolumeInfo;
     let handle: VolumeHandle | undefined;
-    if (go) {
-      try {
-        handle = await this.#open(info);
-      } catch (error) {
-        return this.#reject(openFailure(error), error instanceof Error ? error.message : String(error));
-      }
+    try {
+      info = await this.#host.exports.find(name);
+      if (go) handle = await this.#open(info);
+    } catch (error) {
+      return this.#rejectExport(error);
     }
     try {
       await this.#host.send(this.#infoReplies(handle?.info ?? info, wanted));
@@ -318,9 +320,13 @@ export class Handshake {
 
   async #exportName(name: string): Promise<void> {
     if (this.#style === 'extended') throw new ProtocolError('EXPORT_NAME with extended headers');
-    const info = await this.#host.exports.find(name);
-    if (info === undefined) throw new ProtocolError(unknownExport(name));
-    const handle = await this.#open(info);
+    // There is no error reply to this option: the log has the reason.
+    const handle = await this.#host.exports.find(name).then(
+      (info) => this.#open(info),
+      (error: Error) => {
+        throw new ProtocolError(error.message, { cause: error });
+      },
+    );
     try {
       const reply = Buffer.alloc(10 + (this.#noZeroes ? 0 : EXPORT_NAME_ZEROES));
       reply.writeBigUInt64BE(BigInt(handle.info.size), 0);
@@ -411,6 +417,11 @@ export class Handshake {
     return this.#host.send(payload === undefined ? header : Buffer.concat([header, payload]));
   }
 
+  /** There is no such export, or it cannot be opened: why. */
+  #rejectExport(error: unknown): Promise<void> {
+    return this.#reject(openFailure(error), error instanceof Error ? error.message : String(error));
+  }
+
   #reject(type: number, message: string): Promise<void> {
     trace?.({ option: this.#option, message }, 'option rejected');
     return this.#reply(type, Buffer.from(message).subarray(0, STRING_BYTES_MAX));
@@ -423,11 +434,6 @@ function textInfo(type: number, text: string): Buffer {
   payload.writeUInt16BE(type, 0);
   bytes.copy(payload, 2);
   return payload;
-}
-
-function unknownExport(name: string): string {
-  if (name === '') return 'there is no default export: name one of the list';
-  return `no export named ${name.slice(0, 256)}`;
 }
 
 /** Reply for a volume that exists and cannot be opened. */

@@ -32,7 +32,8 @@ const noContext = refuse(NbdErrno.EINVAL, 'BLOCK_STATUS without a negotiated met
 export const badPayload = refuse(NbdErrno.EINVAL, 'unexpected payload');
 const emptyRange = refuse(NbdErrno.EINVAL, 'length is zero');
 const flushRange = refuse(NbdErrno.EINVAL, 'FLUSH has neither offset nor length');
-const readPastEnd = refuse(NbdErrno.EINVAL, 'range exceeds the export');
+/** Of what needs no space there, and of what does. */
+const pastEnd = refuse(NbdErrno.EINVAL, 'range exceeds the export');
 const writePastEnd = refuse(NbdErrno.ENOSPC, 'range exceeds the export');
 const readOnly = refuse(NbdErrno.EPERM, 'export is read-only');
 const tooLarge = refuse(NbdErrno.EINVAL, 'larger than the maximum block size');
@@ -84,6 +85,6 @@ export function validateRequest(request: Request, to: Negotiated): Refusal | und
 /** The part of validateRequest that is about the range. */
 export function validateRange(request: Request, to: Negotiated): Refusal | undefined {
   if (request.length === 0) return emptyRange;
-  if (request.offset + request.length > to.size) return modifies(request.type) ? writePastEnd : readPastEnd;
-  return undefined;
+  if (request.offset + request.length <= to.size) return undefined;
+  return request.type === Cmd.WRITE || request.type === Cmd.WRITE_ZEROES ? writePastEnd : pastEnd;
 }

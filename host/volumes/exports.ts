@@ -1,3 +1,4 @@
+import { Errno, ErrnoError } from '../errno.ts';
 import { matchesGlob } from '../glob.ts';
 import type { VolumeInfo, VolumeProvider } from './volume.ts';
 
@@ -33,17 +34,17 @@ export class Exports {
   /**
    * The volume an export name means. The empty name is the configured default, else the only volume (snapshots do not
    * count): what `nbd://host` gets from nbdkit and qemu-nbd, which serve one disk under that name. A snapshot need not be
-   * listed to be meant.
+   * listed to be meant. Rejects with ErrnoError, whose sentence is for the client, where there is none: also of a volume
+   * that is there, but cannot be opened.
    */
-  async find(name: string): Promise<VolumeInfo | undefined> {
+  async find(name: string): Promise<VolumeInfo> {
     const meant = name === '' ? this.#defaultName() : name;
-    if (meant === undefined || !this.#shows(meant)) return undefined;
-    const listed = this.provider.find(meant);
-    if (listed !== undefined || !meant.includes('@')) return listed;
-    // Clients can make up any name, and the provider keeps something of every pool that it is asked for.
-    if (this.provider.find(meant.slice(0, meant.indexOf('@'))) === undefined) return undefined;
-    await this.provider.reveal?.(meant);
-    return this.provider.find(meant);
+    if (meant === undefined) throw new ErrnoError(Errno.ENOENT, 'there is no default export: name one of the list');
+    // What this listener does not show is not there, whether or not it is.
+    if (!this.#shows(meant)) throw noExport(meant);
+    const info = this.provider.find(meant) ?? (await this.provider.reveal?.(meant));
+    if (info === undefined) throw noExport(meant);
+    return info;
   }
 
   /** Whether clients of this listener may change it. */
@@ -60,4 +61,8 @@ export class Exports {
     const volumes = this.list().filter((info) => !info.name.includes('@'));
     return volumes.length === 1 ? volumes[0]!.name : undefined;
   }
+}
+
+function noExport(name: string): ErrnoError {
+  return new ErrnoError(Errno.ENOENT, `no export named ${name.slice(0, 256)}`);
 }

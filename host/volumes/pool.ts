@@ -85,6 +85,7 @@ export class Pool implements BufferPool {
   readonly #waiters = new Map<number, Waiter>();
   #nextWaiter = 0;
   #retry: NodeJS.Timeout | undefined;
+  #ended: Error | undefined;
 
   constructor(options: PoolOptions) {
     this.#allocator = options.allocator;
@@ -152,12 +153,24 @@ export class Pool implements BufferPool {
     this.#keptBytes = 0;
   }
 
+  /** The memory is gone: nobody gets any of it, and what comes back is forgotten. */
+  end(error: Error): void {
+    this.#ended ??= error;
+    clearInterval(this.#retry);
+    this.#kept.clear();
+    this.#keptBytes = 0;
+    const waiters = [...this.#waiters.values()];
+    this.#waiters.clear();
+    for (const waiter of waiters) waiter.refuse(error);
+  }
+
   /** A lease's way back. */
   reclaim(block: Block): void {
     const size = block.view.length;
     this.#leases--;
     this.#leasedBytes -= size;
     assert(this.#leases >= 0 && this.#leasedBytes >= 0, 'the books of the buffer pool do not balance');
+    if (this.#ended !== undefined) return;
     if (this.#keptBytes + size <= this.#keepBytes) {
       const blocks = this.#kept.get(size);
       if (blocks === undefined) this.#kept.set(size, [block]);
@@ -170,6 +183,7 @@ export class Pool implements BufferPool {
   }
 
   #check(size: number): void {
+    if (this.#ended !== undefined) throw this.#ended;
     if (!Number.isInteger(size) || size <= 0 || size > this.maxBytes) {
       throw new ErrnoError(Errno.EINVAL, `buffer of ${size} bytes (1 to ${this.maxBytes})`);
     }

@@ -57,7 +57,8 @@ export interface Extent {
 /**
  * One client's open of a volume; an open counts as use (EBUSY for `zfs destroy` and friends).
  * Operations on one handle run concurrently and complete in any order. Offsets and lengths are bytes of any alignment
- * within the volume; outside of it they fail with EINVAL (reads) or ENOSPC (writes). They reject with ErrnoError.
+ * within the volume; outside of it they fail with ENOSPC (writes and zeroes) or EINVAL (the others). They reject with
+ * ErrnoError.
  */
 export interface VolumeHandle {
   readonly info: VolumeInfo;
@@ -95,8 +96,11 @@ export interface VolumeProvider {
   list(): readonly VolumeInfo[];
   /** What `open` would give, without using it; undefined when there is no such volume. */
   find(name: string): VolumeInfo | undefined;
-  /** Makes a snapshot that is not listed (`snapdev=hidden`, the default) one that `find` finds, if it exists. */
-  reveal?(name: string): Promise<void>;
+  /**
+   * As `find`, of what need not be listed: a snapshot (`snapdev=hidden`, the default) is from then on. Rejects with
+   * ErrnoError, whose sentence is for whoever asked. ENOENT: no such volume. EACCES: its encryption key is not loaded.
+   */
+  reveal?(name: string): Promise<VolumeInfo>;
   /** ENOENT: no such volume. EBUSY, EROFS, EACCES (its encryption key is not loaded), ENXIO: as opening a zvol. */
   open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle>;
 }

@@ -44,9 +44,15 @@ test('a volume is ciphertext on disk, and unavailable without its key', async (t
   await lab.zpool('export', 'tank');
   await lab.zpool('import', '-d', lab.disks, 'tank');
   t.is(await lab.get('tank/secret', 'keystatus'), 'unavailable');
-  await t.throwsAsync(lab.open('tank/secret'), undefined, 'no export without a key');
+  const locked = { message: /tank\/secret is encrypted, and its key is not loaded: EACCES/ };
+  await t.throwsAsync(lab.open('tank/secret'), locked, 'no export without a key');
   keyFile(lab, 'raw', randomBytes(32));
   t.regex(await lab.fails('zfs', 'load-key', 'tank/secret'), /Incorrect key provided/);
+  await t.throwsAsync(lab.open('tank/secret'), locked, 'nor with one that does not fit');
+  await t.throwsAsync(lab.open('tank/none'), { message: /there is no volume tank\/none: ENOENT/ });
+  await t.throwsAsync(lab.open('tank'), { message: /tank is not a volume: ENOENT/ });
+  await lab.zfs('set', 'volmode=none', 'tank/plain');
+  await t.throwsAsync(lab.open('tank/plain'), { message: /tank\/plain has volmode=none: ENXIO/ });
   await lab.finish('tank');
 });
 

@@ -1,12 +1,14 @@
-// Fuzzes the ioctl server with mutated conversations while another client watches that it is served.
+// Fuzzes the ioctl server with mutated conversations while another client watches that it is served, and with streams that
+// end in the middle: what a client still sends must not reach the memory that its ioctl has given back.
 //   node test/fuzz/ioctl.ts [seconds] [seed]
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { encodeFrameHeader, FrameType } from '../../host/ioctl/protocol.ts';
 import { IoctlServer } from '../../host/ioctl/server.ts';
 import { LaneClient, RawClient } from '../host/ioctl/client.ts';
 import * as script from '../host/ioctl/conversation.ts';
-import { FakeCore } from '../host/ioctl/fake-core.ts';
+import { type FakeCall, FakeCore } from '../host/ioctl/fake-core.ts';
 
 const seconds = Number(process.argv[2] ?? 60);
 const seed = Number(process.argv[3] ?? Date.now() % 2 ** 32);
@@ -37,7 +39,54 @@ function mutate(bytes: Buffer): Buffer {
 }
 
 const directory = mkdtempSync(join(tmpdir(), 'zow-fuzz-'));
-const core = new FakeCore(script.handlers, { cmdSize: script.cmdSize });
+
+/** Reads large pieces, as a receive does; what it read into is another's afterwards, and must stay as that one left it. */
+const bulk = 0x5a02;
+const pieceBytes = 64 * 1024;
+const given: Uint8Array[] = [];
+const handlers = {
+  ...script.handlers,
+  [bulk]: async ({ streams }: FakeCall) => {
+    for (let pieces = 0; pieces < 8; pieces++) {
+      const buffer = new Uint8Array(new SharedArrayBuffer(pieceBytes));
+      try {
+        if ((await streams.read(0, buffer)) === 0) return {};
+      } finally {
+        buffer.fill(0xee);
+        given.push(buffer);
+      }
+    }
+    return {};
+  },
+};
+
+/** One lane streams, and the session ends in one of the ways it can while the data are on their way. */
+async function streamThatEnds(path: string): Promise<void> {
+  const process = random(2 ** 31)
+    .toString(16)
+    .padStart(32, '0');
+  const first = await LaneClient.open(path, { cmdSize: script.cmdSize, process });
+  const lane = await LaneClient.open(path, { cmdSize: script.cmdSize, process, attachMinor: first.reply.minor });
+  lane.request(bulk);
+  for (let pieces = random(4); pieces > 0; pieces--) {
+    await lane.raw.frame();
+    const data = Buffer.alloc(1 + random(pieceBytes), 0xaa);
+    lane.raw.send(encodeFrameHeader(FrameType.streamData, 4 + data.length), Buffer.alloc(4), data);
+  }
+  await lane.raw.frame();
+  lane.raw.send(encodeFrameHeader(FrameType.streamData, 4 + pieceBytes), Buffer.alloc(4));
+  lane.raw.send(Buffer.alloc(1 + random(pieceBytes - 1), 0xaa));
+  for (let turns = random(4); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+  const end = random(3);
+  if (end === 0) first.close();
+  else if (end === 1) lane.raw.socket.end();
+  else lane.close();
+  if (end === 0) lane.raw.send(Buffer.alloc(pieceBytes, 0xaa));
+  await lane.raw.closed();
+  first.close();
+}
+
+const core = new FakeCore(handlers, { cmdSize: script.cmdSize });
 const server = await IoctlServer.listen(core, join(directory, 'zow.sock'));
 // Of another process: a lane of its own session may break that session.
 const witness = await LaneClient.open(server.path, { cmdSize: script.cmdSize, process: 'ee'.repeat(16) });
@@ -45,6 +94,11 @@ const steps = Buffer.concat(script.conversation());
 const until = Date.now() + seconds * 1000;
 let runs = 0;
 for (; Date.now() < until; runs++) {
+  if (random(4) === 0) await streamThatEnds(server.path);
+  for (const buffer of given)
+    if (buffer.some((byte) => byte !== 0xee))
+      throw new Error(`seed ${seed}, run ${runs}: written after it was given back`);
+  if (given.length > 64) given.splice(0, 32);
   const bytes = random(4) === 0 ? mutate(steps) : Buffer.concat([steps.subarray(0, 112), mutate(steps.subarray(112))]);
   const client = await RawClient.connect(server.path);
   const cut = random(bytes.length);

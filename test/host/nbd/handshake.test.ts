@@ -155,22 +155,31 @@ test('a name that almost matches a pattern, in a great many ways', async (t) => 
   client.destroy();
 });
 
-test('a snapshot is looked for where there is a volume of its name', async (t) => {
-  const { unix, provider } = await serve(t);
+test('what is not listed is asked for, where the listener shows it, and the reason why it is no export is told', async (t) => {
+  const { unix, provider } = await serve(t, { listener: { exports: ['tank/*'] } });
+  const { Errno, ErrnoError } = await import('../../../host/errno.ts');
   const asked: string[] = [];
   Object.assign(provider, {
     reveal: async (name: string) => {
       asked.push(name);
-      provider.add(name, 4096, 512);
+      if (name === 'tank/vm0@s') return provider.add(name, 4096, 512).info;
+      if (name === 'tank/locked') throw new ErrnoError(Errno.EACCES, 'the key of tank/locked is not loaded');
+      throw new ErrnoError(Errno.ENOENT, `there is no volume ${name}`);
     },
   });
   const client = await Client.connect(unix);
   await client.greet();
-  for (const name of ['made@up', 'tank/vm0x@s', '@', '@s']) {
-    t.is((await client.go(name, [], Opt.INFO)).at(-1)!.type, Rep.ERR_UNKNOWN);
+  for (const option of [Opt.INFO, Opt.GO]) {
+    const unknown = (await client.go('tank/none', [], option)).at(-1)!;
+    t.is(unknown.type, Rep.ERR_UNKNOWN);
+    t.is(String(unknown.data), 'there is no volume tank/none: ENOENT');
+    const locked = (await client.go('tank/locked', [], option)).at(-1)!;
+    t.is(locked.type, Rep.ERR_POLICY);
+    t.is(String(locked.data), 'the key of tank/locked is not loaded: EACCES');
+    t.is((await client.go('other/locked', [], option)).at(-1)!.type, Rep.ERR_UNKNOWN);
   }
+  t.deepEqual(asked, ['tank/none', 'tank/locked', 'tank/none', 'tank/locked']);
   t.is((await client.go('tank/vm0@s', [], Opt.INFO)).at(-1)!.type, Rep.ACK);
-  t.deepEqual(asked, ['tank/vm0@s']);
   client.destroy();
 });
 

@@ -70,7 +70,7 @@ for (const style of styles) {
       ['READ far out', client, { type: Cmd.READ, offset: 2 ** 53 - 1, length: 2 }, EINVAL],
       ['CACHE over the end', client, { type: Cmd.CACHE, offset: size - 1, length: 2 }, EINVAL],
       ['WRITE over the end', client, { type: Cmd.WRITE, flags: w, offset: size - 1, length: 512, payload }, ENOSPC],
-      ['TRIM over the end', client, { type: Cmd.TRIM, offset: size, length: 1 }, ENOSPC],
+      ['TRIM over the end', client, { type: Cmd.TRIM, offset: size, length: 1 }, EINVAL],
       ['ZEROES over the end', client, { type: Cmd.WRITE_ZEROES, offset: 0, length: size + 1 }, ENOSPC],
       ['FLUSH with a range', client, { type: Cmd.FLUSH, offset: 1 }, EINVAL],
       ['READ too large', client, { type: Cmd.READ, length: 32 * MiB + 1 }, EINVAL],

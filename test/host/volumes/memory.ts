@@ -212,7 +212,9 @@ class MemoryHandle implements VolumeHandle {
     if (this.gone) throw new ErrnoError(Errno.ESHUTDOWN, this.volume.name);
     const reads = operation === 'read' || operation === 'flush' || operation === 'blockStatus';
     if (this.readOnly && !reads) throw new ErrnoError(Errno.EROFS, this.volume.name);
-    if (offset + length > this.volume.size) throw new ErrnoError(reads ? Errno.EINVAL : Errno.ENOSPC, this.volume.name);
+    if (offset + length <= this.volume.size) return;
+    const needsSpace = operation === 'write' || operation === 'zero';
+    throw new ErrnoError(needsSpace ? Errno.ENOSPC : Errno.EINVAL, this.volume.name);
   }
 
   #mark(offset: number, length: number): void {
