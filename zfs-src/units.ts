@@ -65,6 +65,15 @@ export const CORE = {
     ...['module/icp/algs/blake3/blake3_impl.c', 'module/icp/algs/sha2/sha256_impl.c'],
     ...['module/icp/algs/sha2/sha512_impl.c', 'module/zstd/zfs_zstd.c'],
   ],
+  /**
+   * What computes for long without a lock or an allocation: each of its functions gives way when it is entered
+   * (wasm/libc/fiber.h). The interpreter of channel programs, whose patterns can match for ever; lists of names; the trees of free
+   * space; what is tried to reconstruct a block of raidz.
+   */
+  preempted: [
+    ...['module/lua/lstrlib.c', 'module/lua/', 'module/nvpair/nvpair.c', 'module/avl/avl.c', 'module/zfs/btree.c'],
+    ...['module/zfs/range_tree.c', 'module/zfs/vdev_raidz.c'],
+  ],
   /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place: docs/differences.md says why. */
   renamed: {
     'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
@@ -125,14 +134,19 @@ export const WASM_PROCESS = ['wasm/program/*.c'];
 /** Sources that are for one CPU although their names end in .c; they are empty, or do not compile, elsewhere. */
 export const MACHINE_CODE = /_(aesni|x86-64|pclmulqdq|intel|sse\w*|ssse3|avx\w*|aarch64\w*|powerpc\w*)\.c$/;
 
-/** What single upstream files need beside their unit's flags, by the start of their path. */
+/** Lua as it is on a 64-bit machine. */
+const LUA64 = ['-I{tree}/module/lua', '-include', 'wasm/core/mended/lua64.h'];
+
+/** What single upstream files need beside their unit's flags, by the start of their path; the first that fits counts. */
 export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed.c': ['-Dgeteuid=zow_administrator'],
   'cmd/zed/zed_conf.c': ['-Dfdatasync=zow_no_sync'],
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
   'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/mended/preempt.h'],
-  'module/lua/': ['-I{tree}/module/lua'],
+  'module/lua/lstrlib.c': [...LUA64, '-DLUA_USE_LONGLONG', '-DZOW_LUA_POSITIONS'],
+  'module/lua/': LUA64,
+  'module/zfs/zcp': LUA64,
   'module/zstd/': ['-include', '{tree}/module/zstd/include/zstd_compat_wrapper.h', '-fno-vectorize'],
   'stdio/__stdio_seek.c': ['-D__lseek=lseek', '-include', 'unistd.h'],
 };

@@ -163,7 +163,11 @@ class Wasm {
       source,
       names.map((name) => `-D${name}=libzpool_${name}`),
     ]);
-    const exceptions = { ...units.EXCEPTIONS, ...Object.fromEntries(renames) };
+    const preempted = units.CORE.preempted.map((source): [string, string[]] => [
+      source,
+      [...(units.EXCEPTIONS[source] ?? []), '-finstrument-function-entry-bare'],
+    ]);
+    const exceptions = { ...units.EXCEPTIONS, ...Object.fromEntries([...renames, ...preempted]) };
     const ours: Group = {
       name: 'core',
       compiler: tools.clang,

@@ -12,6 +12,13 @@ export interface SchedulerOptions {
   readonly sliceMicroseconds?: number;
 }
 
+/** How long fibers ran without the event loop having its turn, by the clock, and which of them ran last. */
+export interface Turn {
+  readonly ms: number;
+  /** Its id; 0: none ran yet. */
+  readonly fiber: number;
+}
+
 /** Thrown through a fiber's frames by `fiber-unwind`: the fiber ended itself. */
 class FiberExit {}
 const fiberExit = new FiberExit();
@@ -48,6 +55,8 @@ export class Scheduler {
   #lookedAt = 0;
   #switches = 0;
   #switchesPerLook = 1;
+  #turnStart = 0;
+  #longestTurn: Turn = { ms: 0, fiber: 0 };
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   /** The resolver of the promise that was just made: `new Promise` calls its executor at once. */
@@ -88,13 +97,13 @@ export class Scheduler {
         const promise = new Promise<void>(this.#executor);
         if (this.#resume[self] !== undefined) assert(false, `fiber ${self} waits twice`);
         this.#resume[self] = this.#resolver;
-        this.#dispatch(next);
+        this.#dispatch(self, next);
         return promise;
       }),
       'fiber-spawn': (id: number) => {
         this.#resume[id] = () => this.#activate(id);
       },
-      'fiber-exiting': (_self: number, next: number) => this.#dispatch(next),
+      'fiber-exiting': (self: number, next: number) => this.#dispatch(self, next),
       'fiber-unwind': () => {
         throw fiberExit;
       },
@@ -124,6 +133,11 @@ export class Scheduler {
     if (!this.#idle || this.#kickQueued || this.#stopped) return;
     this.#kickQueued = true;
     queueMicrotask(this.#onKick);
+  }
+
+  /** The longest since the start: what every socket and disk waited for at least once. */
+  get longestTurn(): Turn {
+    return this.#longestTurn;
   }
 
   /** No fiber runs from here on, and the module's half is not called. */
@@ -157,10 +171,14 @@ export class Scheduler {
     resume();
   }
 
-  #dispatch(next: number): void {
+  #dispatch(self: number, next: number): void {
     if (next === 0) next = this.#idleOrNext();
-    if (next === 0) return;
+    if (next === 0) {
+      this.#endTurn(self, performance.now());
+      return;
+    }
     if (++this.#switches >= this.#switchesPerLook && this.#isSliceOver()) {
+      this.#endTurn(self, this.#lookedAt);
       this.#pending = next;
       setImmediate(this.#onImmediate);
       return;
@@ -168,8 +186,14 @@ export class Scheduler {
     this.#go(next);
   }
 
+  #endTurn(fiber: number, now: number): void {
+    const ms = now - this.#turnStart;
+    if (ms > this.#longestTurn.ms) this.#longestTurn = { ms, fiber };
+  }
+
   #startSlice(): void {
     this.#lookedAt = performance.now();
+    this.#turnStart = this.#lookedAt;
     this.#sliceEnd = this.#lookedAt + this.#sliceMs;
     this.#switches = 0;
   }

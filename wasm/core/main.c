@@ -32,9 +32,13 @@
 #include <zfs_fletcher.h>
 
 #include "admission.h"
+#include "fiber.h"
 #include "inspect.h"
 #include "malloc.h"
 #include "seam.h"
+
+/* As long as the host's between two turns of the event loop (scheduler.ts). */
+#define	SLICE_NS	(500 * 1000)
 
 extern int zfs_kmod_init(void);
 extern uint32_t hostid;
@@ -83,6 +87,7 @@ options_init(int argc, char **argv)
 int
 main(int argc, char **argv)
 {
+	fiber_slice(SLICE_NS);
 	physmem = sysconf(_SC_PHYS_PAGES);
 	hostid = get_system_hostid();
 	random_init();

@@ -39,6 +39,8 @@ ZOW_IMPORT("now") extern double host_now(void);
 #define	GUARD		0x5afe57ac
 #define	STACK_ALIGN	16
 #define	STACK_CACHE_MAX	64	/* free stacks kept for the next fiber */
+#define	CREDIT_MAX	64	/* calls of fiber_preempt() between two looks */
+#define	LOOKS_PER_SLICE	4	/* at least, where calls are far between */
 
 fiber_t *fiber_current;
 
@@ -308,6 +310,59 @@ fiber_yield(void)
 		switch_to(self, self);
 		self->f_state = FIBER_RUNNING;
 	}
+}
+
+/*
+ * Preemption. A look at the clock costs as much as some twenty calls that do
+ * not look; the longer the code computes between two calls, the sooner the
+ * next look.
+ */
+int fiber_credit = CREDIT_MAX;
+
+static int64_t slice_ns;
+static int64_t slice_start;	/* when somebody last gave way */
+static int64_t looked_at;
+static int credit_max = CREDIT_MAX;
+
+void
+fiber_slice(int64_t ns)
+{
+	slice_ns = ns;
+}
+
+void
+fiber_look(void)
+{
+	fiber_t *self = fiber_current;
+	int64_t now, passed;
+
+	fiber_credit = credit_max;
+	if (slice_ns == 0 || self == NULL || self->f_state != FIBER_RUNNING)
+		return;
+	now = fiber_now();
+	passed = now - looked_at;
+	looked_at = now;
+	if (passed > slice_ns / LOOKS_PER_SLICE) {
+		credit_max = credit_max * (slice_ns / LOOKS_PER_SLICE) / passed;
+		if (credit_max == 0)
+			credit_max = 1;
+	} else if (credit_max < CREDIT_MAX) {
+		credit_max *= 2;
+	}
+	if (credit_max > CREDIT_MAX)
+		credit_max = CREDIT_MAX;
+	fiber_credit = credit_max;
+	if (now - slice_start < slice_ns)
+		return;
+	slice_start = now;
+	fiber_yield();
+}
+
+/* Functions of files with -finstrument-function-entry-bare begin with it. */
+void
+__cyg_profile_func_enter_bare(void)
+{
+	fiber_preempt();
 }
 
 int

@@ -14,7 +14,8 @@
 
 /*
  * Fibers: the threads of the module. All of them run in the host's one
- * JavaScript thread, one at a time, and change over only where they block.
+ * JavaScript thread, one at a time, and change over only where they block, or
+ * where they could: fiber_preempt().
  *
  *	       fiber_create()         scheduler            blocks
  *	free ----------------> READY ----------> RUNNING ---------> BLOCKED
@@ -130,6 +131,29 @@ void fiber_ready(fiber_t *fiber);
  * turns, so that a fiber can poll.
  */
 void fiber_yield(void);
+
+/*
+ * Where code that never blocks gives way: locks that are free, allocations,
+ * and the functions of files that compute for long (zfs-src/units.ts). A fiber
+ * that has run for a slice yields there, so that neither the other fibers nor
+ * the event loop wait for it. Upstream's code is made for kernels that preempt
+ * it anywhere; ours must not call what gives way where it relies on nobody
+ * else running. Never yields outside a fiber, nor before fiber_slice().
+ *
+ * It is called much more often than the clock can be looked at.
+ */
+extern int fiber_credit;	/* calls until the next look */
+void fiber_look(void);
+
+static inline void
+fiber_preempt(void)
+{
+	if (__builtin_expect(--fiber_credit <= 0, 0))
+		fiber_look();
+}
+
+/* Fibers give way after `ns` nanoseconds; 0, as at start: never. */
+void fiber_slice(int64_t ns);
 
 /*
  * Appends the running fiber to the queue and blocks it, until it is woken or

@@ -14,7 +14,8 @@
 
 /*
  * POSIX threads on fibers. Nothing here is atomic and nothing needs to be: a
- * fiber is never taken off the processor between two of its instructions.
+ * fiber is never taken off the processor between two of its instructions. To
+ * take a lock is to give way (fiber_preempt()), before it is looked at.
  * A zeroed object is an initialised one, as POSIX's static initialisers want.
  */
 
@@ -306,6 +307,7 @@ pthread_mutex_lock(pthread_mutex_t *mutex)
 {
 	mutex_t *m = (mutex_t *)mutex;
 
+	fiber_preempt();
 	if (__builtin_expect(m->m_owner != NULL, 0))
 		return (mutex_lock_slow(m));
 	m->m_owner = fiber_current;
@@ -505,6 +507,7 @@ pthread_rwlock_rdlock(pthread_rwlock_t *rwlock)
 {
 	rwlock_t *rw = (rwlock_t *)rwlock;
 
+	fiber_preempt();
 	if (rw->rw_writer == NULL && rw->rw_queue.fq_head == NULL) {
 		rw->rw_readers++;
 		return (0);
@@ -519,6 +522,7 @@ pthread_rwlock_wrlock(pthread_rwlock_t *rwlock)
 {
 	rwlock_t *rw = (rwlock_t *)rwlock;
 
+	fiber_preempt();
 	if (rw->rw_writer == NULL && rw->rw_readers == 0) {
 		rw->rw_writer = fiber_current;
 		return (0);

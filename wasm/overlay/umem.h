@@ -3,7 +3,8 @@
  * are often 64 bits: one that memory can never give is not cut to 32, and so
  * neither is what comes from a stream or a disk. UMEM_DEFAULT (KM_NOSLEEP)
  * fails after a while, all else never does (arc_os.c): 0 is what upstream's
- * callers say that know it as Linux's KM_SLEEP.
+ * callers say that know it as Linux's KM_SLEEP. What allocates or frees without
+ * end gives way (fiber.h), as kmem_alloc() in a kernel may sleep.
  */
 #ifndef	ZOW_CORE
 #include_next <umem.h>
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "fiber.h"
 
 #define	UMEM_DEFAULT		0x0001
 #define	UMEM_NOFAIL		0x0100
@@ -52,6 +55,7 @@ umem_alloc(uint64_t size, int flags)
 {
 	void *p = NULL;
 
+	fiber_preempt();
 	if (__builtin_expect(size >> 32 == 0, 1))
 		p = zow_malloc_now((size_t)size);
 	if (__builtin_expect(p == NULL, 0))
@@ -87,6 +91,7 @@ static inline void
 umem_free(const void *p, uint64_t size)
 {
 	(void) size;
+	fiber_preempt();
 	free((void *)p);
 }
 
