@@ -427,6 +427,9 @@ zow_measure(uint32_t request, const zfs_cmd_t *zc, zow_ioctl_head_t *head)
 		    dst * sizeof (zbookmark_phys_t);
 	if (zc->zc_history != 0 && request == ZFS_IOC_POOL_GET_HISTORY)
 		room = zc->zc_history_len;
+	/* The limit of memory that `zfs program -m` asks for. */
+	if (request == ZFS_IOC_CHANNEL_PROGRAM && dst > ZOW_DST_ROOM_MAX)
+		return (EINVAL);
 	if (src > ZOW_PAYLOAD_MAX || conf > ZOW_PAYLOAD_MAX ||
 	    dst > ZOW_DST_ROOM_MAX || room > ZOW_HISTORY_ROOM_MAX)
 		return (E2BIG);
