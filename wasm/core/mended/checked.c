@@ -1,0 +1,265 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+/*
+ * Requests that upstream believes until it is in syncing context, where what
+ * cannot be done is a panic: names and values that are too long for a ZAP
+ * object, values of another type, data sets and pools that are not there.  Each
+ * is checked before, and fails with an errno.  docs/upstream.md has them all.
+ */
+
+#include <sys/zfs_context.h>
+#include <sys/dsl_deleg.h>
+#include <sys/dsl_prop.h>
+#include <sys/dsl_userhold.h>
+#include <sys/lua/lua.h>
+#include <sys/lua/lauxlib.h>
+#include <sys/spa.h>
+#include <sys/vdev.h>
+#include <sys/zap.h>
+#include <zfs_prop.h>
+
+extern int __real_dsl_deleg_set(const char *, nvlist_t *, boolean_t);
+extern int __wrap_dsl_deleg_set(const char *, nvlist_t *, boolean_t);
+extern int __real_dsl_dataset_user_hold(nvlist_t *, minor_t, nvlist_t *);
+extern int __wrap_dsl_dataset_user_hold(nvlist_t *, minor_t, nvlist_t *);
+extern int __real_spa_prop_set(spa_t *, nvlist_t *);
+extern int __wrap_spa_prop_set(spa_t *, nvlist_t *);
+extern int __real_spa_import(char *, nvlist_t *, nvlist_t *, uint64_t);
+extern int __wrap_spa_import(char *, nvlist_t *, nvlist_t *, uint64_t);
+extern int __real_spa_create(const char *, nvlist_t *, nvlist_t *, nvlist_t *,
+    struct dsl_crypto_params *);
+extern int __wrap_spa_create(const char *, nvlist_t *, nvlist_t *, nvlist_t *,
+    struct dsl_crypto_params *);
+extern int __real_vdev_prop_set(vdev_t *, nvlist_t *, nvlist_t *);
+extern int __wrap_vdev_prop_set(vdev_t *, nvlist_t *, nvlist_t *);
+extern void __real_dsl_props_set_sync(void *, dmu_tx_t *);
+extern void __wrap_dsl_props_set_sync(void *, dmu_tx_t *);
+extern int __real_dsl_prop_set_hasrecvd(const char *);
+extern int __wrap_dsl_prop_set_hasrecvd(const char *);
+extern void __wrap_dsl_prop_unset_hasrecvd(const char *);
+
+/* As zcp_inherit_prop_arg_t of zcp_synctask.c. */
+typedef struct inherit_arg {
+	lua_State		*ia_state;
+	const char		*ia_prop;
+	dsl_props_set_arg_t	ia_dpsa;
+} inherit_arg_t;
+
+/* The longest suffix that the name of a property gets: `$inherit`, `$recvd`. */
+#define	SUFFIX_LEN	8
+
+/* `zfs allow`: who is a name of the ZAP object, whose value is a list. */
+int
+__wrap_dsl_deleg_set(const char *name, nvlist_t *nvp, boolean_t unset)
+{
+	nvpair_t *who = NULL;
+
+	while ((who = nvlist_next_nvpair(nvp, who)) != NULL) {
+		if (strlen(nvpair_name(who)) >= ZAP_MAXNAMELEN)
+			return (SET_ERROR(ENAMETOOLONG));
+		if (!unset && nvpair_type(who) != DATA_TYPE_NVLIST)
+			return (SET_ERROR(EINVAL));
+	}
+	return (__real_dsl_deleg_set(name, nvp, unset));
+}
+
+/* `zfs hold`: upstream's own check is off by one. */
+int
+__wrap_dsl_dataset_user_hold(nvlist_t *holds, minor_t minor, nvlist_t *errors)
+{
+	nvpair_t *pair = NULL;
+	const char *tag;
+
+	while ((pair = nvlist_next_nvpair(holds, pair)) != NULL) {
+		if (nvpair_value_string(pair, &tag) != 0)
+			return (SET_ERROR(EINVAL));
+		if (strlen(tag) >= ZAP_MAXNAMELEN)
+			return (SET_ERROR(E2BIG));
+	}
+	return (__real_dsl_dataset_user_hold(holds, minor, errors));
+}
+
+/* The string of a property, as a ZAP object takes it. */
+static int
+check_string(nvpair_t *pair)
+{
+	const char *value;
+
+	if (strlen(nvpair_name(pair)) >= ZAP_MAXNAMELEN)
+		return (SET_ERROR(ENAMETOOLONG));
+	if (nvpair_value_string(pair, &value) != 0)
+		return (SET_ERROR(EINVAL));
+	return (strlen(value) < ZAP_MAXVALUELEN ? 0 : SET_ERROR(E2BIG));
+}
+
+/* Is the value of the type that the property has? */
+static int
+check_value(nvpair_t *pair, zprop_type_t type, int prop,
+    int (*to_string)(int, uint64_t, const char **))
+{
+	const char *name;
+	uint64_t value;
+
+	if (type == PROP_TYPE_STRING)
+		return (check_string(pair));
+	if (nvpair_value_uint64(pair, &value) != 0)
+		return (SET_ERROR(EINVAL));
+	if (type == PROP_TYPE_INDEX && to_string(prop, value, &name) != 0)
+		return (SET_ERROR(EINVAL));
+	return (0);
+}
+
+static int
+pool_index(int prop, uint64_t value, const char **name)
+{
+	return (zpool_prop_index_to_string(prop, value, name));
+}
+
+static int
+vdev_index(int prop, uint64_t value, const char **name)
+{
+	return (vdev_prop_index_to_string(prop, value, name));
+}
+
+static int
+check_pool_props(nvlist_t *props)
+{
+	nvpair_t *pair = NULL;
+	int error = 0;
+
+	if (props == NULL)
+		return (0);
+	while (error == 0 && (pair = nvlist_next_nvpair(props, pair)) != NULL) {
+		const char *name = nvpair_name(pair);
+		zpool_prop_t prop = zpool_name_to_prop(name);
+
+		/* Upstream knows what a name means that is neither. */
+		if (prop != ZPOOL_PROP_INVAL)
+			error = check_value(pair, zpool_prop_get_type(prop),
+			    prop, pool_index);
+		else if (zfs_prop_user(name))
+			error = check_string(pair);
+	}
+	return (error);
+}
+
+int
+__wrap_spa_prop_set(spa_t *spa, nvlist_t *props)
+{
+	int error = check_pool_props(props);
+
+	return (error != 0 ? error : __real_spa_prop_set(spa, props));
+}
+
+int
+__wrap_spa_import(char *pool, nvlist_t *config, nvlist_t *props, uint64_t flags)
+{
+	int error = check_pool_props(props);
+
+	return (error != 0 ? error : __real_spa_import(pool, config, props,
+	    flags));
+}
+
+int
+__wrap_spa_create(const char *pool, nvlist_t *nvroot, nvlist_t *props,
+    nvlist_t *zplprops, struct dsl_crypto_params *dcp)
+{
+	int error = check_pool_props(props);
+
+	return (error != 0 ? error : __real_spa_create(pool, nvroot, props,
+	    zplprops, dcp));
+}
+
+/* `zpool set NAME=VALUE POOL VDEV`, whose user properties nobody measures. */
+int
+__wrap_vdev_prop_set(vdev_t *vd, nvlist_t *in, nvlist_t *out)
+{
+	nvpair_t *pair = NULL;
+	nvlist_t *props;
+	int error = 0;
+
+	if (nvlist_lookup_nvlist(in, ZPOOL_VDEV_PROPS_SET_PROPS, &props) != 0)
+		return (SET_ERROR(EINVAL));
+	while (error == 0 && (pair = nvlist_next_nvpair(props, pair)) != NULL) {
+		const char *name = nvpair_name(pair);
+		vdev_prop_t prop = vdev_name_to_prop(name);
+
+		if (prop == VDEV_PROP_USERPROP || prop == VDEV_PROP_INVAL)
+			error = check_string(pair);
+		else if (!vdev_prop_readonly(prop))
+			error = check_value(pair, vdev_prop_get_type(prop),
+			    prop, vdev_index);
+	}
+	return (error != 0 ? error : __real_vdev_prop_set(vd, in, out));
+}
+
+/*
+ * `zfs inherit` marks the property with a longer name where the data set has
+ * received properties.  A name without room for that cannot have a received
+ * value either, which is what the mark would hide.
+ *
+ * zfs.sync.inherit() of a channel program comes here without any check, if it
+ * is a user property; everybody else's has just succeeded.
+ */
+void
+__wrap_dsl_props_set_sync(void *arg, dmu_tx_t *tx)
+{
+	dsl_props_set_arg_t *dpsa = arg;
+	nvpair_t *pair = nvlist_next_nvpair(dpsa->dpsa_props, NULL);
+	int error = dsl_props_set_check(arg, tx);
+
+	if (error != 0) {
+		inherit_arg_t *ia = (void *)((char *)arg -
+		    offsetof(inherit_arg_t, ia_dpsa));
+
+		VERIFY0(strcmp(ia->ia_prop, nvpair_name(pair)));
+		(void) luaL_error(ia->ia_state, "cannot inherit property '%s' "
+		    "of '%s': error %d", ia->ia_prop, dpsa->dpsa_dsname, error);
+	}
+	if (dpsa->dpsa_source == ZPROP_SRC_INHERITED && pair != NULL &&
+	    strlen(nvpair_name(pair)) + SUFFIX_LEN >= ZAP_MAXNAMELEN)
+		dpsa->dpsa_source = ZPROP_SRC_NONE;
+	__real_dsl_props_set_sync(arg, tx);
+}
+
+/*
+ * The end of a receive: its pool may be exported, its data set destroyed, by
+ * somebody else (OpenZFS #16988).
+ */
+int
+__wrap_dsl_prop_set_hasrecvd(const char *dsname)
+{
+	spa_t *spa;
+	int error = spa_open(dsname, &spa, FTAG);
+
+	if (error != 0)
+		return (error);
+	error = __real_dsl_prop_set_hasrecvd(dsname);
+	spa_close(spa, FTAG);
+	return (error);
+}
+
+void
+__wrap_dsl_prop_unset_hasrecvd(const char *dsname)
+{
+	spa_t *spa;
+
+	if (spa_open(dsname, &spa, FTAG) != 0)
+		return;
+	if (spa_version(spa) >= SPA_VERSION_RECVD_PROPS)
+		(void) dsl_prop_set_int(dsname, ZPROP_HAS_RECVD,
+		    ZPROP_SRC_NONE, 0);
+	spa_close(spa, FTAG);
+}
