@@ -51,16 +51,31 @@ export async function converge(plan: Plan, run: RunProgram, log: Logger): Promis
 
 async function importPool(plan: PoolPlan & { action: 'import' }, run: RunProgram): Promise<void> {
   const where = plan.devices.flatMap((device) => ['-d', device]);
-  // By guid: a copy of the pool under another name cannot be meant. The configuration is the only record of what to
-  // import, so no cache file; and nothing can be mounted here.
-  const args = ['import', '-N', '-o', 'cachefile=none', ...where, String(plan.guid)];
+  // By guid: a copy of the pool under another name cannot be meant. Nothing can be mounted here.
+  const args = ['import', '-N', ...where, String(plan.guid)];
   const result = await run('zpool', args);
   if (result.code === 0) return;
   const output = messageOf(result);
-  const hint = /\bpreviously in use from another system|hostid|-f\b/.test(output)
-    ? ['if no other host uses it: serve a configuration without this pool, and zpool import -f it by hand once']
+  throw new StartError([`pool '${plan.pool.name}' cannot be imported:`, ...indent(output), ...importHint(output)]);
+}
+
+/** What helps where `zpool import` refuses because of another host, by what it says (zpool_import() of libzfs_pool.c). */
+function importHint(output: string): readonly string[] {
+  const without = 'serve a configuration without this pool, and';
+  if (/imported on host '<unknown>' \(hostid=0\)/.test(output)) {
+    return [
+      'multihost is on, and too few of its disks can be written for other hosts to see that this one takes it; zpool import -f',
+      'does not help. Bring the missing disks back. If they are lost, and no other host uses the pool:',
+      `${without} by hand zow tunable zow_multihost_reclaim=1, zpool import -f it, zpool offline each missing disk, and the`,
+      'tunable to 0 again (docs/limits.md)',
+    ];
+  }
+  if (/hostid is not set/.test(output))
+    return ['multihost is on: give this host a hostid of its own, with ZFS_HOSTID or zgenhostid'];
+  if (/imported on /.test(output)) return ['another host uses it: export it there'];
+  return /\bpreviously in use from another system|hostid|-f\b/.test(output)
+    ? [`if no other host uses it: ${without} zpool import -f it by hand once`]
     : [];
-  throw new StartError([`pool '${plan.pool.name}' cannot be imported:`, ...indent(output), ...hint]);
 }
 
 async function createPool(plan: PoolPlan & { action: 'create' }, run: RunProgram): Promise<void> {
@@ -72,14 +87,7 @@ async function createPool(plan: PoolPlan & { action: 'create' }, run: RunProgram
       createSparse(path, sizeBytes);
       created.push(path);
     }
-    const result = await run('zpool', [
-      'create',
-      '-o',
-      'cachefile=none',
-      ...options(pool.properties),
-      pool.name,
-      ...pool.vdevs.args,
-    ]);
+    const result = await run('zpool', ['create', ...options(pool.properties), pool.name, ...pool.vdevs.args]);
     if (result.code !== 0)
       throw new StartError([`pool '${pool.name}' cannot be created:`, ...indent(messageOf(result))]);
   } catch (error) {

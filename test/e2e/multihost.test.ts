@@ -1,3 +1,5 @@
+import { renameSync } from 'node:fs';
+import { join } from 'node:path';
 import ava from 'ava';
 import { canLoop, loopDevice, noLoop } from '../host/devices/disks.ts';
 import { unless } from '../skip.ts';
@@ -63,3 +65,65 @@ test('multihost keeps a second host from a pool in use, also by force, until the
   await two.stop();
   await one.zdb('tank');
 });
+
+ava(
+  'a multihost pool whose host and one disk of a mirror are lost comes back, and only when somebody says so',
+  async (t) => {
+    const lab = await Lab.open(t);
+    const tunables = { zfs_multihost_interval: 200, zfs_multihost_import_intervals: 2 };
+    const [first, second] = ['0x11111111', '0x22222222'].map((id) => ({
+      vars: { ZFS_HOSTID: id },
+      config: { tunables },
+    }));
+    const [a, b] = [lab.disk('a'), lab.disk('b')];
+    const [away, lost] = [join(lab.directory, 'away'), join(lab.directory, 'lost')];
+    await lab.start(first);
+    await lab.zpool('create', '-o', 'multihost=on', 'tank', 'mirror', a, b);
+    await lab.zfs('create', '-s', '-V', '16M', 'tank/v');
+    const client = await lab.open('tank/v');
+    const data = noise(MiB, 1);
+    await client.writeAt(0, data);
+    t.is((await client.request(FLUSH)).errno, 0);
+    client.destroy();
+    await lab.kill();
+    renameSync(b, lost);
+
+    // The same host: its own hostid does not help it either.
+    const pools = { tank: { vdevs: ['mirror', a, b] } };
+    t.is(await lab.launch({ ...first, config: { tunables, pools } }), 2);
+    t.regex(lab.hostLog, /zpool import -f\s*does not help|Bring the missing disks back/, lab.hostLog);
+    await lab.start(second);
+    t.regex(await lab.fails('zpool', 'import', '-f', '-d', lab.disks, 'tank'), /imported on host '<unknown>'/);
+    t.regex(lab.hostLog, /cannot be claimed: 1 of the 2 writes/);
+
+    // The way out, for who knows that no other host has it.
+    t.is((await lab.zow('tunable', 'zow_multihost_reclaim=1')).code, 0);
+    await lab.zpool('import', '-f', '-d', lab.disks, 'tank');
+    t.is((await lab.zow('tunable', 'zow_multihost_reclaim=0')).code, 0);
+    const again = await lab.open('tank/v');
+    t.true((await again.readAt(0, MiB)).equals(data));
+    again.destroy();
+    await lab.zpool('offline', 'tank', b);
+    await lab.zpool('sync', 'tank');
+    await lab.kill();
+
+    // Its labels say now that the disk is not expected: the next crash needs no word.
+    await lab.start(first);
+    await lab.zpool('import', '-f', '-d', lab.disks, 'tank');
+    await lab.zpool('export', 'tank');
+    await lab.stop();
+
+    // Who has the lost disk only, with labels of before, does not get the pool.
+    renameSync(a, away);
+    renameSync(lost, b);
+    await lab.start(second);
+    t.regex(
+      await lab.fails('zpool', 'import', '-f', '-d', lab.disks, 'tank'),
+      /imported on host '<unknown>'|no such pool/,
+    );
+    await lab.stop();
+    renameSync(b, lost);
+    renameSync(away, a);
+    await lab.zdb('tank');
+  },
+);
