@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { suggest } from '../suggest.ts';
 
 /** The `vdevs` list of a pool, read by the grammar of `zpool create`. */
 export interface VdevSpec {
@@ -160,7 +161,22 @@ function deviceProblem(word: string): string | undefined {
   // Upstream would take these for device names and fail later with a message about a missing file.
   if (/^(raidz|draid)\d+(:.*)?$/.test(word)) return `'${word}' is no vdev type; raidz and draid have parity 1, 2 or 3`;
   if (/^mirror\d+$/.test(word)) return `'${word}' is no vdev type; it is called mirror, whatever its width`;
-  return undefined;
+  return misspelled(word);
+}
+
+/** The words of the grammar, and what people write for some of them. */
+const WORDS = ['mirror', 'mirrors', 'raidz', 'draid', 'log', 'logs', 'cache', 'spare', 'spares', 'special', 'dedup'];
+
+/**
+ * A bare word close to one of the grammar would become a disk that nobody meant, in a pool without redundancy. `log1` is a
+ * disk, and so is everything with a `/` or a `.`.
+ */
+function misspelled(word: string): string | undefined {
+  if (/[/.]/.test(word)) return undefined;
+  const letters = word.replace(/[\d-]*(:.*)?$/, '');
+  const meant = letters.length < 3 ? undefined : suggest(letters, WORDS);
+  if (meant === undefined || (letters === meant && word !== letters)) return undefined;
+  return `'${word}' is no vdev type; did you mean '${meant.replace(/s$/, '')}'? A file of that name is './${word}'`;
 }
 
 function groupProblem(group: Group): string | undefined {

@@ -219,6 +219,26 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     'pools: { t: { vdevs: [raidz4, a, b] } }',
     `1:23: pools.t.vdevs[0]: 'raidz4' is no vdev type; raidz and draid have parity 1, 2 or 3`,
   ],
+  ...(
+    [
+      ['mirorr', 'mirror'],
+      ['Mirror', 'mirror'],
+      ['mirrors', 'mirror'],
+      ['radiz2', 'raidz'],
+      ['drad1:2d', 'draid'],
+      ['logs', 'log'],
+      ['cahce', 'cache'],
+      ['spares', 'spare'],
+      ['specail', 'special'],
+    ] as const
+  ).map(
+    ([word, meant]) =>
+      [
+        `${word} for ${meant}`,
+        `pools: { t: { vdevs: ["${word}", a, b] } }`,
+        `1:23: pools.t.vdevs[0]: '${word}' is no vdev type; did you mean '${meant}'? A file of that name is './${word}'`,
+      ] as const,
+  ),
   [
     'a raidz log',
     'pools: { t: { vdevs: [a, log, raidz, b, c] } }',
