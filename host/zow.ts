@@ -112,8 +112,14 @@ export class ZowHost implements AsyncDisposable {
     // Before the core is started: most mistakes end here, in milliseconds.
     if (plan.errors.length > 0) throw new StartError(plan.errors);
 
-    const { memoryBytes, tunables } = config;
-    const core = await (options.loadCore ?? loadCore)({ memoryBytes, tunables }).catch(coreFailed);
+    const { memoryBytes, socket, tunables } = config;
+    const cacheFile = `${socket}.cache`;
+    try {
+      makeFolders(dirname(socket), 0o700);
+    } catch (error) {
+      throw new StartError([reasonOf(error)], { cause: error });
+    }
+    const core = await (options.loadCore ?? loadCore)({ memoryBytes, tunables, cacheFile }).catch(coreFailed);
     let host: ZowHost | undefined;
     try {
       const refused = await tunableProblems(config, core);

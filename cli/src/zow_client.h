@@ -132,6 +132,8 @@ int zow_connect(uint32_t attach_minor, zow_hello_reply_t *reply);
 int zow_send(int fd, struct iovec *iov, int iovcnt);
 int zow_receive(int fd, void *buffer, size_t size);
 const char *zow_socket_path(void);
+#define	ZOW_CACHE_FILE_MAX	128
+int zow_cache_file(char *path, size_t size);
 const char *zow_why_not(void);
 uint32_t zow_host_id(void);
 

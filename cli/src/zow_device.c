@@ -128,6 +128,12 @@ __wrap_ioctl(int fd, zow_request_t request, ...)
 int
 __wrap_access(const char *path, int mode)
 {
+	char cache[ZOW_CACHE_FILE_MAX];
+
+	/* zdb asks before it looks for disks instead (zow_cachefile.c). */
+	if (strcmp(path, ZPOOL_CACHE) == 0 &&
+	    zow_cache_file(cache, sizeof (cache)))
+		return (0);
 	if (strcmp(path, ZFS_DEV) == 0 || strcmp(path, ZFS_SYSFS_DIR) == 0)
 		return (0);
 	if (zow_is_sysfs(path)) {

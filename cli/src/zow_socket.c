@@ -72,6 +72,16 @@ zow_socket_path(void)
 	return (zow_path);
 }
 
+/* The cache file of the host's pools; 0: it keeps none. */
+int
+zow_cache_file(char *path, size_t size)
+{
+	struct stat st;
+
+	return (*zow_socket_path() != '\0' && snprintf(path, size, "%s.cache",
+	    zow_path) < (int)size && stat(path, &st) == 0);
+}
+
 /* Why the last open failed, one line; "" when none did. */
 const char *
 zow_why_not(void)

@@ -23,6 +23,8 @@ export interface CoreOptions {
   readonly openDevice?: typeof openDevice;
   /** Set before anything else starts, as options of a module at its load; also those that are read only later. */
   readonly tunables?: readonly TunableSetting[];
+  /** Where the configurations of imported pools are kept for zdb, as in a kernel's /etc/zfs/zpool.cache. Default: nowhere. */
+  readonly cacheFile?: string;
 }
 
 export interface TunableSetting {

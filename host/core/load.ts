@@ -1,10 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { release, wasmFile } from '../assets.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { log, tracer } from '../log.ts';
 import { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, CoreImports } from '../runtime/seam.ts';
-import type { Core, CoreOptions, CorePanic, LoadCore } from './api.ts';
+import type { Core, CoreOptions, CorePanic, LoadCore, TunableSetting } from './api.ts';
 import { computeImports } from './compute.ts';
 import { CoreDevices } from './devices.ts';
 import { CoreInspection } from './inspection.ts';
@@ -21,7 +22,7 @@ class CoreEnded extends Error {}
 export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
   new Promise((resolve, reject) => {
     const lost = Promise.withResolvers<CorePanic>();
-    const tunables = options.tunables ?? [];
+    const tunables = withCacheFile(options);
     let ended = false;
     /** Nothing in the module runs again, and nobody waits for it. */
     const stop = (error: Error): void => {
@@ -85,7 +86,9 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
             resolve({
               release,
               cmdSize,
-              hostid: hostid >>> 0,
+              get hostid() {
+                return currentHostid(hostid >>> 0);
+              },
               volumes: volumes!,
               inspector: inspection!,
               refusedTunables: inspection!.refusedOptions.map(({ index, errno }) => ({ ...tunables[index]!, errno })),
@@ -102,6 +105,22 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     );
     module.start();
   });
+
+/** A pool whose cachefile is the default has it there, unless the configuration chose a place (spa_config_path). */
+function withCacheFile({ tunables = [], cacheFile = '' }: CoreOptions): readonly TunableSetting[] {
+  const name = 'spa_config_path';
+  return tunables.some((tunable) => tunable.name === name) ? tunables : [...tunables, { name, value: cacheFile }];
+}
+
+/** As the core's zone_get_hostid(): /etc/hostid can be made while the host runs. `atStart` is what the core found then. */
+function currentHostid(atStart: number): number {
+  if (process.env.ZFS_HOSTID !== undefined) return atStart;
+  try {
+    return readFileSync('/etc/hostid').readUInt32LE(0);
+  } catch {
+    return atStart;
+  }
+}
 
 /** Upstream's own variable for the hostid, where /etc/hostid is not to be taken. */
 function hostid(): { ZFS_HOSTID?: string } {

@@ -30,7 +30,8 @@ typedef enum file_kind {
 	FILE_STREAM,		/* the client's descriptor f_fd */
 	FILE_SESSION,		/* an open of /dev/zfs */
 	FILE_REGULAR,		/* the host's file */
-	FILE_SINK		/* the default cache file: there is none */
+	FILE_CACHE,		/* as regular: the host's own cache file */
+	FILE_SINK		/* the cache file of a host without one */
 } file_kind_t;
 
 /* zfs_file_t of the kernel context. */
@@ -63,9 +64,11 @@ zfs_file_open(const char *path, int flags, int mode, zfs_file_t **fpp)
 	file_kind_t kind = FILE_REGULAR;
 	int fd = -1;
 
-	if (strcmp(path, spa_config_path) == 0) {
+	if (*path == '\0') {
 		kind = FILE_SINK;
 	} else {
+		if (strcmp(path, spa_config_path) == 0)
+			kind = FILE_CACHE;
 		fd = open(path, flags, mode);
 		if (fd < 0)
 			return (errno);
@@ -80,7 +83,7 @@ zfs_file_open(const char *path, int flags, int mode, zfs_file_t **fpp)
 void
 zfs_file_close(zfs_file_t *zf)
 {
-	if (zf->zf_kind == FILE_REGULAR)
+	if (zf->zf_kind == FILE_REGULAR || zf->zf_kind == FILE_CACHE)
 		(void) close(zf->zf_fd);
 	umem_free(zf, sizeof (*zf));
 }
@@ -100,6 +103,7 @@ zfs_file_write(zfs_file_t *zf, const void *buf, size_t count, ssize_t *resid)
 		break;
 	}
 	case FILE_REGULAR:
+	case FILE_CACHE:
 		while (done < count) {
 			ssize_t n = write(zf->zf_fd, (const char *)buf + done,
 			    count - done);
@@ -153,7 +157,8 @@ zfs_file_read(zfs_file_t *zf, void *buf, size_t count, ssize_t *resid)
 			    B_FALSE);
 			if (n < 0)
 				return (-n);
-		} else if (zf->zf_kind == FILE_REGULAR) {
+		} else if (zf->zf_kind == FILE_REGULAR ||
+		    zf->zf_kind == FILE_CACHE) {
 			n = read(zf->zf_fd, (char *)buf + done, count - done);
 			if (n < 0)
 				return (errno);
@@ -200,6 +205,7 @@ zfs_file_getattr(zfs_file_t *zf, zfs_file_attr_t *attr)
 	return (0);
 }
 
+/* The cache file is made anew by every import, and a flush stops everybody. */
 int
 zfs_file_fsync(zfs_file_t *zf, int flags)
 {
@@ -225,7 +231,7 @@ zfs_file_off(zfs_file_t *zf)
 int
 zfs_file_unlink(const char *path)
 {
-	if (strcmp(path, spa_config_path) == 0)
+	if (*path == '\0')
 		return (0);
 	return (unlink(path) == 0 ? 0 : errno);
 }

@@ -20,9 +20,12 @@
 #include <sys/zfs_context.h>
 #include <sys/cred.h>
 #include <sys/spa.h>
+#include <sys/systeminfo.h>
 
 #include "fiber.h"
 #include "seam.h"
+
+extern uint32_t __wrap_zone_get_hostid(void *);
 
 /*
  * Waits that a client's going away interrupts.
@@ -85,6 +88,17 @@ groupmember(gid_t gid, const cred_t *cr)
 {
 	(void) gid, (void) cr;
 	return (1);
+}
+
+/*
+ * Read anew each time, as in the kernel (spl-generic.c): /etc/hostid can be
+ * made while the host runs.  libzpool's is what it was at start.
+ */
+uint32_t
+__wrap_zone_get_hostid(void *zone)
+{
+	(void) zone;
+	return (get_system_hostid());
 }
 
 /*
