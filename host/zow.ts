@@ -56,6 +56,9 @@ export interface ZowHostOptions {
 
 /** How long ioctls that were interrupted are waited for at the end, milliseconds. */
 const IOCTLS_MS = 5_000;
+/** How long a pool may be suspended before its export is given up, milliseconds, and how often it is looked. */
+const SUSPENDED_MS = 10_000;
+const SUSPENDED_LOOK_MS = 500;
 
 /**
  * A running host: the core, its pools, and the sockets they are reached by. What `zow serve` serves.
@@ -280,12 +283,47 @@ export class ZowHost implements AsyncDisposable {
       10_000,
     );
     try {
-      const { code, stderr } = await this.#unlessLost(this.#run('zpool', ['export', '-a']));
+      const exported = this.#run('zpool', ['export', '-a']);
+      const over = exported.then(() => true);
+      const { code, stderr } = await this.#unlessLost(Promise.race([exported, this.#allSuspended(over)]));
       if (code !== 0) throw new StartError([`pools cannot be exported: ${stderr.trim()}`]);
       this.#log.info('pools exported');
     } finally {
       clearTimeout(slow);
     }
+  }
+
+  /**
+   * Fails when all pools that are left have been suspended for some time: a pool that is suspended in the middle of its
+   * export has no end. What was flushed is on its disks, and an import finds it, as after a crash.
+   */
+  async #allSuspended(over: Promise<boolean>): Promise<Pick<ProgramResult, 'code' | 'stderr'>> {
+    const pools = new Map<string, string>();
+    for (let since = performance.now(); performance.now() - since < SUSPENDED_MS; ) {
+      const wait = delay(SUSPENDED_LOOK_MS, false, { ref: false });
+      if (await Promise.race([over, wait])) break;
+      pools.clear();
+      for (const [name, state] of await this.#poolStates()) pools.set(name, state);
+      if (pools.size === 0 || [...pools.values()].some((state) => state !== 'SUSPENDED')) since = performance.now();
+    }
+    const stderr = [...pools.keys()]
+      .map(
+        (name) =>
+          `cannot export '${name}': it was suspended meanwhile; it is left as by a crash, with all that was flushed`,
+      )
+      .join('; ');
+    return { code: 1, stderr };
+  }
+
+  async #poolStates(): Promise<[name: string, state: string][]> {
+    const states: [string, string][] = [];
+    try {
+      for await (const kstat of this.kstats('zfs/*/state'))
+        if (kstat.type === 'raw') states.push([kstat.path.split('/')[1]!, kstat.text.trim()]);
+    } catch {
+      // There is none.
+    }
+    return states;
   }
 
   /** Waits for `work`, but not for a core that will never answer. */

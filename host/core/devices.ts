@@ -1,4 +1,5 @@
 import { type Device, isPending } from '../devices/device.ts';
+import { drop } from '../devices/dropped.ts';
 import { openDevice } from '../devices/open.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { log } from '../log.ts';
@@ -50,6 +51,9 @@ export class CoreDevices {
       'device-flush': (token, handle) => this.#operation(token, () => this.#device(handle).flush()),
       'device-trim': (token, handle, offset, length) =>
         this.#operation(token, () => this.#device(handle).trim(offset, length)),
+      'device-drop': (handle) => {
+        this.#open.set(handle, drop(this.#device(handle)));
+      },
     };
   }
 

@@ -65,6 +65,7 @@ export class DescriptorDevice implements Device {
   #sizeBytes: number;
   #inFlight = 0;
   #closing: PromiseWithResolvers<void> | undefined;
+  #released = false;
   #flushing = false;
   /** Those whose flush begins when the one that is under way has ended. */
   #nextFlush: PromiseWithResolvers<void> | undefined;
@@ -257,14 +258,26 @@ export class DescriptorDevice implements Device {
   }
 
   close(): MaybePromise<void> {
-    if (this.#closing !== undefined) return this.#inFlight > 0 ? this.#closing.promise : undefined;
+    if (this.#closing !== undefined) return this.#released ? undefined : this.#closing.promise;
     this.#closing = Promise.withResolvers<void>();
     if (this.#inFlight > 0) return this.#closing.promise;
     this.#finish();
-    return undefined;
+    return this.#flushFailure === undefined ? undefined : this.#closing.promise;
   }
 
+  /**
+   * After a failed flush the cache has what the disk may not have, and is believed by whoever opens it next: what is still
+   * to be written is, the rest is forgotten.
+   */
   #finish(): void {
+    if (this.#flushFailure === undefined) return this.#release();
+    fs.fdatasync(this.#descriptor.fd, () => {
+      syscalls?.forget(this.#descriptor.fd, 0, 0);
+      this.#release();
+    });
+  }
+
+  #release(): void {
     try {
       fs.closeSync(this.#descriptor.fd);
     } catch (error) {
@@ -272,6 +285,7 @@ export class DescriptorDevice implements Device {
       log.warn({ device: this.name, error: String(error) }, 'close failed');
     }
     this.#descriptor.lock?.release();
+    this.#released = true;
     this.#closing?.resolve();
   }
 

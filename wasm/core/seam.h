@@ -63,6 +63,10 @@ ZOW_IMPORT("device-trim")
 extern int zow_device_trim(void *zio, int handle, double offset,
     double length);
 
+/* Nothing that is written from now on goes to the device. */
+ZOW_IMPORT("device-drop")
+extern void zow_device_drop(int handle);
+
 /* The descriptor `fd` of the client whose ioctl is `request`. */
 ZOW_IMPORT("stream-read")
 extern int zow_stream_read(int fiber, int request, int fd, void *buf,

@@ -41,6 +41,7 @@
 #include <sys/abd.h>
 
 #include "compat.h"
+#include "flush.h"
 #include "seam.h"
 #include "work.h"
 
@@ -48,6 +49,7 @@ typedef struct vdev_zow {
 	int		vz_handle;
 	vdev_t		*vz_vdev;
 	boolean_t	vz_gone;	/* it answered ENXIO or ENODEV */
+	leaf_flush_t	vz_flush;
 	list_node_t	vz_node;
 } vdev_zow_t;
 
@@ -247,6 +249,7 @@ vdev_unlinked(int handle)
 void
 vdev_file_init(void)
 {
+	pool_flush_init();
 	list_create(&vdev_zow_open_list, sizeof (vdev_zow_t),
 	    offsetof(vdev_zow_t, vz_node));
 	if (fiber_create("vdev_intr", interrupt_fiber, NULL, 64 * 1024, 1) ==
@@ -300,7 +303,10 @@ vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
 		vz = vd->vdev_tsd = kmem_zalloc(sizeof (*vz), KM_SLEEP);
 		vz->vz_handle = handle;
 		vz->vz_vdev = vd;
+		leaf_flush_init(&vz->vz_flush);
 		list_insert_tail(&vdev_zow_open_list, vz);
+		if (pool_is_dropped(vd->vdev_spa))
+			zow_device_drop(vz->vz_handle);
 	} else {
 		ASSERT(vd->vdev_reopening);
 	}
@@ -332,14 +338,48 @@ vdev_zow_close(vdev_t *vd)
 {
 	vdev_zow_t *vz = vd->vdev_tsd;
 
-	/* What is gone is opened anew: its path may lead somewhere again. */
-	if (vz == NULL || (vd->vdev_reopening && !vz->vz_gone))
+	/*
+	 * What can no longer work is opened anew: the path of what is gone may
+	 * lead somewhere again, and a device whose flush failed refuses all.
+	 */
+	if (vz == NULL || (vd->vdev_reopening && !vz->vz_gone &&
+	    !vz->vz_flush.lf_failed))
 		return;
+	ASSERT0(vz->vz_flush.lf_running);
 	list_remove(&vdev_zow_open_list, vz);
 	(void) fiber_io_end(zow_device_close(fiber_io_start(), vz->vz_handle));
 	vd->vdev_delayed_close = B_FALSE;
 	kmem_free(vz, sizeof (*vz));
 	vd->vdev_tsd = NULL;
+}
+
+leaf_flush_t *
+vdev_zow_flush(const vdev_t *vd)
+{
+	vdev_zow_t *vz = vd->vdev_tsd;
+
+	return (vz == NULL ? NULL : &vz->vz_flush);
+}
+
+/* A device that is open remembers what is dropped: it must stay open. */
+void
+vdev_zow_drop(const spa_t *spa)
+{
+	for (vdev_zow_t *vz = list_head(&vdev_zow_open_list); vz != NULL;
+	    vz = list_next(&vdev_zow_open_list, vz)) {
+		if (vz->vz_vdev->vdev_spa != spa)
+			continue;
+		zow_device_drop(vz->vz_handle);
+		vz->vz_flush.lf_failed = B_FALSE;
+	}
+}
+
+/* Nothing is built on what a failed flush may have lost. */
+static boolean_t
+vdev_zow_refuses(const zio_t *zio, const vdev_zow_t *vz)
+{
+	return (zio->io_type != ZIO_TYPE_READ &&
+	    (vz->vz_flush.lf_failed || pool_is_lost(zio->io_spa)));
 }
 
 /* Starts the I/O: 0 or -errno when it is over, IO_PENDING. */
@@ -388,10 +428,19 @@ vdev_zow_io_start(zio_t *zio)
 			zio_interrupt(zio);
 			return;
 		}
+		/* Nobody else's: a flush has no done function. */
+		ASSERT0P(zio->io_done);
+		zio->io_private = &vz->vz_flush;
+		leaf_flush_begin(&vz->vz_flush);
 		if (zfs_nocacheflush) {
 			zio_interrupt(zio);
 			return;
 		}
+	}
+	if (vdev_zow_refuses(zio, vz)) {
+		zio->io_error = SET_ERROR(EIO);
+		zio_interrupt(zio);
+		return;
 	}
 	if (zio->io_type == ZIO_TYPE_READ || zio->io_type == ZIO_TYPE_WRITE)
 		zio->io_target_timestamp = zio_handle_io_delay(zio);
@@ -424,8 +473,23 @@ vdev_zow_io_done(zio_t *zio)
 	vdev_t *vd = zio->io_vd;
 	vdev_zow_t *vz = vd->vdev_tsd;
 
-	if (zio->io_error == 0 || vz == NULL || !vz->vz_gone ||
-	    vd->vdev_remove_wanted || !spa_writeable(zio->io_spa) ||
+	if (vz == NULL)
+		return;
+	if (zio->io_type == ZIO_TYPE_FLUSH) {
+		if (zio->io_private == &vz->vz_flush)
+			leaf_flush_end(&vz->vz_flush, zio);
+	} else if (zio->io_type == ZIO_TYPE_WRITE && zio->io_error == 0) {
+		/* It was under way when a flush failed: no other covers it. */
+		if (vz->vz_flush.lf_failed)
+			zio->io_error = SET_ERROR(EIO);
+		else
+			leaf_flush_written(&vz->vz_flush, zio);
+	}
+	if (vz->vz_gone)
+		leaf_flush_gone(&vz->vz_flush, vd);
+
+	if (zio->io_error == 0 || !vz->vz_gone || vd->vdev_remove_wanted ||
+	    !spa_writeable(zio->io_spa) ||
 	    spa_load_state(zio->io_spa) != SPA_LOAD_NONE)
 		return;
 	vd->vdev_remove_wanted = B_TRUE;

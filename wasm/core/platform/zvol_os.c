@@ -37,6 +37,7 @@
 #include <sys/zvol_impl.h>
 
 #include "compat.h"
+#include "flush.h"
 #include "seam.h"
 #include "work.h"
 
@@ -44,6 +45,7 @@
 typedef struct volume_handle {
 	struct volume_handle *vh_self;		/* until it is closed */
 	zvol_state_t	*vh_zv;
+	spa_t		*vh_spa;	/* the open volume holds it */
 	work_queue_t	*vh_queue;
 	boolean_t	vh_read_only;
 	uint_t		vh_requests;		/* under way */
@@ -559,6 +561,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 	volume_handle_t *vh;
 	work_queue_t *queue = zow_work_queue(WORK_VOLUME, name);
 	zvol_state_t *zv;
+	spa_t *spa = NULL;
 	int error = 0;
 
 	if (queue == NULL)
@@ -585,6 +588,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 			error = SET_ERROR(EROFS);
 		} else {
 			zv->zv_open_count++;
+			spa = dmu_objset_spa(zv->zv_objset);
 		}
 	}
 	mutex_exit(&zv->zv_state_lock);
@@ -597,6 +601,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 	vh = kmem_zalloc(sizeof (*vh), KM_SLEEP);
 	vh->vh_self = vh;
 	vh->vh_zv = zv;
+	vh->vh_spa = spa;
 	vh->vh_queue = queue;
 	vh->vh_read_only = read_only;
 	*handlep = vh;
@@ -677,7 +682,7 @@ __wrap_zvol_set_volsize(const char *name, uint64_t volsize)
 }
 
 static int
-volume_request_run(volume_request_t *vr)
+volume_request_do(volume_request_t *vr)
 {
 	volume_handle_t *vh = vr->vr_handle;
 	zvol_state_t *zv = vh->vh_zv;
@@ -713,6 +718,21 @@ volume_request_run(volume_request_t *vr)
 	default:
 		return (SET_ERROR(EOPNOTSUPP));
 	}
+}
+
+/* What a dropped pool says is not so: it goes nowhere. */
+static int
+volume_request_run(volume_request_t *vr)
+{
+	volume_handle_t *vh = vr->vr_handle;
+	int error;
+
+	if (vr->vr_op == VOLUME_CLOSE)
+		return (zvol_release(vh));
+	if (pool_is_dropped(vh->vh_spa))
+		return (SET_ERROR(EIO));
+	error = volume_request_do(vr);
+	return (pool_is_dropped(vh->vh_spa) ? SET_ERROR(EIO) : error);
 }
 
 static int zvol_reveal(const char *name);
@@ -1105,6 +1125,28 @@ zvol_any_open(const char *name)
 	}
 	rw_exit(&zvol_state_lock);
 	return (found);
+}
+
+void
+zvol_hang_up(const char *pool)
+{
+	size_t len = strlen(pool);
+
+	rw_enter(&zvol_state_lock, RW_READER);
+	for (int i = 0; i < ZVOL_HT_SIZE; i++) {
+		struct hlist_node *p;
+
+		hlist_for_each(p, ZVOL_HT_HEAD(i)) {
+			zvol_state_t *zv = hlist_entry(p, zvol_state_t,
+			    zv_hlink);
+
+			if (strncmp(zv->zv_name, pool, len) == 0 &&
+			    zv->zv_name[len] == '/')
+				zow_volume_removed(zv->zv_name,
+				    strlen(zv->zv_name));
+		}
+	}
+	rw_exit(&zvol_state_lock);
 }
 
 /*

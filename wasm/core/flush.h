@@ -1,0 +1,72 @@
+/*
+ * CDDL HEADER START
+ *
+ * This file and its contents are supplied under the terms of the
+ * Common Development and Distribution License ("CDDL"), version 1.0.
+ * You may only use this file in accordance with the terms of version
+ * 1.0 of the CDDL.
+ *
+ * A full copy of the text of the CDDL should have accompanied this
+ * source.
+ *
+ * CDDL HEADER END
+ */
+
+
+/*
+ * What failed flushes lose (flush.c).
+ */
+
+#ifndef	_ZOW_FLUSH_H
+#define	_ZOW_FLUSH_H
+
+#include <sys/zfs_context.h>
+#include <sys/spa.h>
+#include <sys/vdev.h>
+#include <sys/zio.h>
+
+/* What an open device has been told and has not flushed. */
+typedef struct leaf_flush {
+	uint64_t	lf_since;	/* oldest txg that was written */
+	uint64_t	lf_covered;	/* the same, of flushes under way */
+	int		lf_running;	/* flushes under way */
+	boolean_t	lf_failed;	/* nothing is written any more */
+} leaf_flush_t;
+
+void pool_flush_init(void);
+void leaf_flush_init(leaf_flush_t *lf);
+/* A flush begins. */
+void leaf_flush_begin(leaf_flush_t *lf);
+/* A write has ended well; a flush, or another device I/O, has ended. */
+void leaf_flush_written(leaf_flush_t *lf, zio_t *zio);
+void leaf_flush_end(leaf_flush_t *lf, zio_t *zio);
+/* The device is gone, with its cache. */
+void leaf_flush_gone(leaf_flush_t *lf, vdev_t *vd);
+
+/* Of the open device of a leaf; NULL: it is closed (vdev_zow.c). */
+leaf_flush_t *vdev_zow_flush(const vdev_t *vd);
+
+/* What the only copy of was written, and flushed by nobody, may be gone. */
+boolean_t pool_is_lost(const spa_t *spa);
+
+/*
+ * A pool that leaves without a last word to its devices (pool_drop.c): what is
+ * written to it goes nowhere.
+ */
+boolean_t pool_is_dropped(const spa_t *spa);
+void pool_set_dropped(spa_t *spa);
+void vdev_zow_drop(const spa_t *spa);
+extern void __real_vdev_clear(spa_t *, vdev_t *);
+extern int __real_zio_resume(spa_t *);
+
+/* Exports a lost pool; takes it back to what is on its devices. */
+int pool_drop_export(const char *name);
+int pool_go_back(const char *name);
+/* A clock of drops; whether a pool was dropped since. */
+uint64_t pool_drops(void);
+boolean_t pool_dropped_since(const char *name, uint64_t when);
+
+/* Tells the host that a pool's volumes are gone (zvol_os.c). */
+void zvol_hang_up(const char *pool);
+
+#endif	/* _ZOW_FLUSH_H */
