@@ -270,7 +270,10 @@ export class DescriptorDevice implements Device {
    * to be written is, the rest is forgotten.
    */
   #finish(): void {
-    if (this.#flushFailure === undefined) return this.#release();
+    if (this.#flushFailure === undefined) {
+      this.#release();
+      return;
+    }
     fs.fdatasync(this.#descriptor.fd, () => {
       syscalls?.forget(this.#descriptor.fd, 0, 0);
       this.#release();

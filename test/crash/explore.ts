@@ -22,6 +22,8 @@ export interface Exploration extends Partial<Pick<Job, 'lies' | 'withoutReplay' 
   readonly states: number;
   readonly seed: number;
   readonly work?: Work;
+  /** Failed flushes are reported to nobody, as in upstream. */
+  readonly silently?: boolean;
   /** Where the recording of states with losses is kept. Default: nowhere. */
   readonly keep?: string;
   readonly onVerdict?: (verdict: Verdict) => void;
@@ -61,7 +63,8 @@ async function exploreOne(exploration: Exploration): Promise<Report> {
   const folder = mkdtempSync(join(tmpdir(), 'zow-explore-'));
   const file = join(folder, `${layout}-${seed}.recording`);
   try {
-    const recording = await record(layout, seed, exploration.work ?? usualWork);
+    const { work = usualWork, silently = false } = exploration;
+    const recording = await record(layout, seed, work, { silently });
     save(recording, file);
     const verdicts = await judgeAll(file, states(recording, exploration.states, seed * 1_000_000), exploration);
     if (keep === undefined || verdicts.every(({ losses }) => losses.length === 0)) return { verdicts, recordings: [] };

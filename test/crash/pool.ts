@@ -13,7 +13,10 @@ const Ioc = {
   wait: 0x5a53,
 };
 const scanScrub = 1n;
+const waitResilver = 5;
 const waitScrub = 6;
+/** A resilver that an import begins comes before a scrub, or in its place. */
+const scrubTriesMax = 20;
 
 /** Offsets in zfs_cmd_t, include/sys/zfs_ioctl.h. */
 const at = { srcBytes: 4104, dstBytes: 4120, guid: 12592, confBytes: 12608, cookie: 12616 };
@@ -86,22 +89,32 @@ export class Admin {
     }
   }
 
-  /** Reads every block that is in use, every copy of it. */
+  /** Reads every block that is in use, every copy of it, when what is missing somewhere has been resilvered. */
   async scrub(pool: string): Promise<Health> {
-    await this.#run(Ioc.poolScan, pool, { cookie: scanScrub });
-    await this.#run(Ioc.wait, pool, { src: { wait_activity: waitScrub } });
-    const stats = await this.config(pool);
-    const [scan] = numbers(stats, 'scan_stats');
-    const vdevs = numbers(stats, 'vdev_stats');
-    // pool_scan_stat_t and vdev_stat_t: finished is 2; the counters of errors come after eight values and two tables of six.
-    if (scan?.[1] !== 2n || vdevs.length === 0) throw new Error('the scrub has not finished');
-    const vdevErrors = vdevs.flatMap((vdev) => vdev.slice(20, 23)).reduce((sum, count) => sum + count, 0n);
-    const [known] = numbers(stats, 'error_count');
-    return {
-      errors: Number(scan[8]! + (known?.[0] ?? 0n)),
-      repairedBytes: Number(scan[7]!),
-      vdevErrors: Number(vdevErrors),
-    };
+    for (let tries = 0; tries < scrubTriesMax; tries++) {
+      await this.#run(Ioc.wait, pool, { src: { wait_activity: waitResilver } });
+      try {
+        await this.#run(Ioc.poolScan, pool, { cookie: scanScrub });
+      } catch (error) {
+        if (error instanceof ErrnoError && error.errno === Errno.EBUSY) continue;
+        throw error;
+      }
+      await this.#run(Ioc.wait, pool, { src: { wait_activity: waitScrub } });
+      const stats = await this.config(pool);
+      const [scan] = numbers(stats, 'scan_stats');
+      const vdevs = numbers(stats, 'vdev_stats');
+      // pool_scan_stat_t and vdev_stat_t: a scrub is 1, finished 2; the counters of errors come after eight values and two
+      // tables of six.
+      if (scan?.[0] !== scanScrub || scan?.[1] !== 2n || vdevs.length === 0) continue;
+      const vdevErrors = vdevs.flatMap((vdev) => vdev.slice(20, 23)).reduce((sum, count) => sum + count, 0n);
+      const [known] = numbers(stats, 'error_count');
+      return {
+        errors: Number(scan[8]! + (known?.[0] ?? 0n)),
+        repairedBytes: Number(scan[7]!),
+        vdevErrors: Number(vdevErrors),
+      };
+    }
+    throw new Error('the scrub has not finished');
   }
 
   async #run(request: number, name: string, { guid, cookie, src, conf = nothing }: Fields = {}) {

@@ -39,6 +39,8 @@ export interface Promises {
   readonly datasets: Existence[];
   /** `zpool sync`: a flush of every volume. */
   readonly syncs: Request[];
+  /** When the pool had gone back to what was flushed: what was written before, and not durable, may be gone. */
+  readonly goneBack: number[];
 }
 
 /** What must and may be in a volume. */
@@ -50,22 +52,28 @@ export class Expectation {
   }
 
   /** After a power cut at `moment`. */
-  static at(moment: number, volume: VolumePromises, syncs: readonly Request[]): Expectation {
+  static at(moment: number, volume: VolumePromises, { syncs, goneBack }: Promises): Expectation {
     const flushes = [...volume.flushes, ...syncs].filter(({ acked }) => acked !== undefined && acked < moment);
-    const lastFlush = Math.max(-1, ...flushes.map(({ issued }) => issued));
+    const covered = (acked: number) =>
+      flushes.some(({ issued }) => acked < issued && !goneBack.some((back) => acked < back && back < issued));
     return Expectation.#of(
       volume,
       ({ issued }) => issued < moment,
-      ({ acked, durable }) => acked !== undefined && (acked < lastFlush || (durable && acked < moment)),
+      ({ acked, durable }) => acked !== undefined && ((durable && acked < moment) || covered(acked)),
     );
   }
 
   /** In a snapshot: everything that was acknowledged before it was asked for, and nothing issued after it was there. */
-  static in({ issued, acked = Number.POSITIVE_INFINITY }: Request, volume: VolumePromises): Expectation {
+  static in(
+    { issued, acked = Number.POSITIVE_INFINITY }: Request,
+    volume: VolumePromises,
+    { goneBack }: Promises,
+  ): Expectation {
+    const gone = (write: number) => goneBack.some((back) => write < back && back < issued);
     return Expectation.#of(
       volume,
       (write) => write.issued < acked,
-      (write) => write.acked !== undefined && write.acked < issued,
+      (write) => write.acked !== undefined && write.acked < issued && (write.durable || !gone(write.acked)),
     );
   }
 

@@ -4,13 +4,16 @@ import { basename, join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import { pino } from 'pino';
 import { loadCore } from '../../host/core/load.ts';
+import type { Device } from '../../host/devices/device.ts';
 import { DelayDevice, FaultTrigger } from '../../host/devices/faulty/faults.ts';
 import { Recorder } from '../../host/devices/faulty/record.ts';
+import { VolatileDevice } from '../../host/devices/faulty/volatile.ts';
 import { openDevice } from '../../host/devices/open.ts';
+import { DeviceWrapper } from '../../host/devices/wrapper.ts';
 import { ZowHost } from '../../host/zow.ts';
 import { nativePrograms } from '../host/serve/native.ts';
 import { Image } from './images.ts';
-import { disksOf, type LayoutName, layouts } from './layouts.ts';
+import { disksOf, failingOf, type LayoutName, layouts } from './layouts.ts';
 import { Admin } from './pool.ts';
 import type { Promises } from './promises.ts';
 import { type Work, workload } from './workload.ts';
@@ -48,21 +51,82 @@ export interface Recording {
  * Runs the writers against a pool on files that are written through a Recorder, below it a disk that is late with one
  * operation in four, so that there is something in flight. Checks that the record is complete.
  */
-export async function record(layout: LayoutName, seed: number, work: Work): Promise<Recording> {
+export async function record(
+  layout: LayoutName,
+  seed: number,
+  work: Work,
+  { silently = false }: RecordOptions = {},
+): Promise<Recording> {
   const folder = mkdtempSync(join(tmpdir(), 'zow-record-'));
   try {
-    return await recordIn(folder, layout, seed, work);
+    return await recordIn(folder, layout, seed, work, silently);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function recordIn(folder: string, name: LayoutName, seed: number, work: Work): Promise<Recording> {
+/** A disk with a cache that a flush forgets a part of while `failing` says so; `silently`: and says that all is well. */
+function forgetful(inner: Device, failing: () => boolean, silently: boolean): Device {
+  const make = () => new VolatileDevice(inner, { flushFails: failing });
+  return silently ? new SilentDevice(make) : make();
+}
+
+/** Tells nobody that a flush failed, as zio_flush() of upstream, and works on, as a disk after `zpool clear`. */
+class SilentDevice extends DeviceWrapper {
+  readonly #make: () => Device;
+  #device: Device;
+
+  constructor(make: () => Device) {
+    const device = make();
+    super(device);
+    this.#make = make;
+    this.#device = device;
+  }
+
+  override read(buffer: Uint8Array, offset: number) {
+    return this.#device.read(buffer, offset);
+  }
+
+  override async write(buffer: Uint8Array, offset: number): Promise<number> {
+    try {
+      return await this.#device.write(buffer, offset);
+    } catch {
+      return this.#device.write(buffer, offset);
+    }
+  }
+
+  override async flush(): Promise<void> {
+    const device = this.#device;
+    try {
+      await device.flush();
+    } catch {
+      if (this.#device === device) this.#device = this.#make();
+    }
+  }
+
+  override close() {
+    return this.#device.close();
+  }
+}
+
+async function recordIn(
+  folder: string,
+  name: LayoutName,
+  seed: number,
+  work: Work,
+  silently: boolean,
+): Promise<Recording> {
   const layout = layouts[name];
+  const failing = failingOf(name);
+  let broken = false;
   const recorder = new Recorder();
   const late = { probability: 0.25, seed, operations: ['write', 'flush', 'trim'] } as const;
   const vdevs = layout.vdevs.map((vdev) => (vdev.length === 1 ? `disks/${vdev}` : vdev));
-  const tank = { vdevs, create: { size: String(diskBytes) }, properties: { ashift: 12, autotrim: 'on' } };
+  const tank = {
+    vdevs,
+    create: { size: String(diskBytes) },
+    properties: { ashift: 12, autotrim: 'on', failmode: 'continue' },
+  };
   const key = Buffer.alloc(32, seed + 1);
   mkdirSync(join(folder, 'disks'));
   writeFileSync(join(folder, 'key'), key);
@@ -75,8 +139,10 @@ async function recordIn(folder: string, name: LayoutName, seed: number, work: Wo
       loadCore: (options) =>
         loadCore({
           ...options,
-          openDevice: async (path, how) =>
-            recorder.wrap(new DelayDevice(await openDevice(path, how), new FaultTrigger(late), 2)),
+          openDevice: async (path, how) => {
+            const disk = recorder.wrap(new DelayDevice(await openDevice(path, how), new FaultTrigger(late), 2));
+            return failing?.disks.includes(basename(path)) === true ? forgetful(disk, () => broken, silently) : disk;
+          },
         }),
     },
   );
@@ -87,7 +153,14 @@ async function recordIn(folder: string, name: LayoutName, seed: number, work: Wo
       await run(host, 'zfs', 'create', ...encryption.flatMap((property) => ['-o', property]), layout.parent);
     }
     const admin = await Admin.open(host.core);
-    const promises = await workload(host, layout.parent, seed, work, () => recorder.now());
+    const fault = failing && {
+      ...failing,
+      silently,
+      breaks: (now: boolean) => {
+        broken = now;
+      },
+    };
+    const promises = await workload(host, layout.parent, seed, work, () => recorder.now(), fault);
     const config = await admin.config('tank');
     made = { ...promises, config };
   } finally {
@@ -101,6 +174,11 @@ async function recordIn(folder: string, name: LayoutName, seed: number, work: Wo
       throw new Error(`the record of disk ${disk} is not complete`);
   }
   return { layout: name, seed, diskBytes, events, key, ...made };
+}
+
+export interface RecordOptions {
+  /** Failed flushes are reported to nobody. */
+  readonly silently?: boolean;
 }
 
 /** What a Recorder has seen, by the disks' file names. Throws when something failed. */

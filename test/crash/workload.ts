@@ -3,6 +3,7 @@ import { seededRandom } from '../../host/devices/faulty/faults.ts';
 import type { VolumeHandle } from '../../host/volumes/volume.ts';
 import type { ZowHost } from '../../host/zow.ts';
 import { blockBytes, fillBlock } from './block.ts';
+import type { Failing } from './layouts.ts';
 import type { Existence, Promises, Request, VolumePromises } from './promises.ts';
 
 /** How much is done; it ends when both the writers and the administrator have done their share. */
@@ -37,8 +38,9 @@ export async function workload(
   seed: number,
   work: Work,
   now: () => number,
+  fault?: Fault,
 ): Promise<{ promises: Promises; from: number; to: number }> {
-  const promises: Promises = { volumes: [], datasets: [], syncs: [] };
+  const promises: Promises = { volumes: [], datasets: [], syncs: [], goneBack: [] };
   const tasks: (() => Promise<void>)[] = [];
   const opened: Subject[] = [];
   for (const [k, kind] of kinds.entries()) {
@@ -47,16 +49,63 @@ export async function workload(
     promises.volumes.push(subject.promises);
     promises.datasets.push(subject.existence);
     for (let w = 0; w < writersPerVolume; w++) {
-      tasks.push(() => writer(subject, seededRandom(seed * 100 + k * 10 + w), work.requestsPerWriter));
+      const random = seededRandom(seed * 100 + k * 10 + w);
+      tasks.push(() => tolerantly(() => writer(subject, random, work.requestsPerWriter)));
     }
   }
   await must(host, 'zpool', 'sync', 'tank');
   const from = now();
-  tasks.push(() => administrator(host, parent, promises, seededRandom(seed), work.changes, now));
-  await Promise.all(tasks.map((task) => task()));
+  const administration = seededRandom(seed);
+  tasks.push(() => tolerantly(() => administrator(host, parent, promises, administration, work.changes, now)));
+  if (fault === undefined) {
+    await Promise.all(tasks.map((task) => task()));
+  } else {
+    const round = Promise.all(tasks.map((task) => task()));
+    await breakFlushes(host, fault, promises, now, round);
+    // And once more, on what the pool has become.
+    if (fault.cleared) {
+      for (const subject of opened) await subject.reopen();
+      await Promise.all(tasks.map((task) => task()));
+    }
+  }
   const to = now();
-  for (const subject of opened) await subject.close();
+  for (const subject of opened) await subject.close().catch(() => undefined);
   return { promises, from, to };
+
+  /** Who meets a failed flush ends. */
+  async function tolerantly(task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      if (fault === undefined) throw error;
+    }
+  }
+}
+
+/** Flushes that fail for a while: `breaks` begins and ends it. */
+export interface Fault extends Failing {
+  readonly silently: boolean;
+  readonly breaks: (now: boolean) => void;
+}
+
+/** Lets the flushes fail in the middle of the writers' work; when that is over, mends the disk and clears the pool. */
+async function breakFlushes(
+  host: ZowHost,
+  fault: Fault,
+  promises: Promises,
+  now: () => number,
+  writers: Promise<unknown>,
+): Promise<void> {
+  await sleep(300);
+  fault.breaks(true);
+  if (fault.silently) await sleep(100);
+  else await writers;
+  if (!fault.cleared) return;
+  fault.breaks(false);
+  await writers;
+  if (fault.silently) return;
+  await must(host, 'zpool', 'clear', 'tank');
+  if (!fault.redundant) promises.goneBack.push(now());
 }
 
 async function must(host: ZowHost, program: string, ...args: string[]): Promise<void> {
@@ -69,7 +118,7 @@ class Subject {
   readonly promises: VolumePromises;
   readonly existence: Existence;
   readonly #host: ZowHost;
-  readonly #handle: VolumeHandle;
+  #handle: VolumeHandle;
   readonly #durable: boolean;
   readonly #now: () => number;
   static #version = 0;
@@ -101,8 +150,11 @@ class Subject {
     const version = ++Subject.#version;
     const buffer = await this.#host.core.volumes.buffers.acquire(count * blockBytes);
     for (let i = 0; i < count; i++) fillBlock(buffer.bytes.subarray(i * blockBytes), first + i, version);
-    await this.#remember(first, count, version, fua, () => this.#handle.write(first * blockBytes, buffer, { fua }));
-    buffer.release();
+    try {
+      await this.#remember(first, count, version, fua, () => this.#handle.write(first * blockBytes, buffer, { fua }));
+    } finally {
+      buffer.release();
+    }
   }
 
   async zero(first: number, count: number, fua: boolean, allocate: boolean): Promise<void> {
@@ -129,6 +181,12 @@ class Subject {
 
   async close(): Promise<void> {
     await this.#handle.close();
+  }
+
+  /** After the pool has come back: the handle is of the volume as it was before. */
+  async reopen(): Promise<void> {
+    await this.close().catch(() => undefined);
+    this.#handle = await this.#host.core.volumes.open(this.promises.name, { readOnly: false });
   }
 
   async #remember(first: number, count: number, version: number, fua: boolean, run: () => Promise<void>) {
@@ -175,13 +233,13 @@ async function administrator(
   };
   for (let i = 0; i < changes; i++) {
     const of = promises.volumes[Math.floor(random() * kinds.length)]!.name;
-    const snapshot = `${of}@s${i}`;
+    const snapshot = `${of}@s${promises.datasets.length}`;
     await request(
       () => must(host, 'zfs', 'snapshot', snapshot),
       (created) => promises.datasets.push({ name: snapshot, created, of }),
     );
     if (i % 2 === 0) {
-      const passing = await passingVolume(host, `${parent}/passing${i}`, promises, random, now);
+      const passing = await passingVolume(host, `${parent}/passing${promises.datasets.length}`, promises, random, now);
       await request(
         () => must(host, 'zfs', 'destroy', passing.name),
         (destroyed) => {

@@ -93,7 +93,7 @@ __wrap_spa_start_raidz_expansion_thread(spa_t *spa)
 	if (!lacks)
 		return;
 	name = kmem_strdup(spa_name(spa));
-	if (zow_work(zow_work_queue(NULL), "raidz_expand", expand_finish,
+	if (zow_work_for(WORK_CLOSE, name, "raidz_expand", expand_finish,
 	    name) != 0)
 		kmem_strfree(name);
 }

@@ -311,7 +311,7 @@ pool_lose(vdev_t *vd)
 		return;
 	(void) strlcpy(ll->ll_pool, spa_name(spa), sizeof (ll->ll_pool));
 	ll->ll_guid = vd->vdev_guid;
-	if (zow_work(zow_work_queue(NULL), "pool_lost", pool_suspend_lost,
+	if (zow_work_for(WORK_RESCUE, "", "pool_lost", pool_suspend_lost,
 	    ll) != 0)
 		free(ll);
 }
