@@ -9,6 +9,7 @@ import { configFromObject, loadConfig } from './config/load.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import type { IoctlClient, IoctlSession, StreamChannel } from './core/dev-zfs.ts';
 import { loadCore } from './core/load.ts';
+import { makeThreads } from './devices/threads.ts';
 import { Errno, ErrnoError } from './errno.ts';
 import { makeFolders } from './folder.ts';
 import { makePrivateFolder } from './ioctl/private-folder.ts';
@@ -107,6 +108,7 @@ export class ZowHost implements AsyncDisposable {
 
   /** As open, of a configuration that is already validated. */
   static async start(config: Config, options: ZowHostOptions = {}): Promise<ZowHost> {
+    makeThreads();
     const log = options.log ?? rootLog;
     await refuseSecondHost(config.socket);
     const surveys = [];

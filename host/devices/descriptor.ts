@@ -6,7 +6,8 @@ import type { Device, DeviceCapabilities, MaybePromise } from './device.ts';
 import type { DeviceLock } from './lock.ts';
 import { checkOffset, checkWithin, closedError, readOnlyError, roomForWrite, unsupportedError } from './range.ts';
 import { type IoMode, StallGuard } from './stall.ts';
-import { type RangeCall, rangeCalls, syscalls } from './syscalls.ts';
+import { distantRangeCalls, type RangeCall, rangeCalls, syscalls } from './syscalls.ts';
+import { THREADS_PER_DISK, Turns } from './threads.ts';
 
 /**
  * Longer transfers always go to libuv's threads: the copy alone then takes longer than the trip there, and another core
@@ -50,7 +51,8 @@ export interface Descriptor {
  *
  * Reads and writes are adaptive. What the page cache can answer is done at once on this thread, where it costs 2 to 5 us
  * instead of 10 to 80; what waits for the disk goes through libuv's threads. For reads the kernel tells which it is
- * (RWF_NOWAIT); for writes, and where a filesystem does not know that flag, a StallGuard guesses.
+ * (RWF_NOWAIT); for writes, and where a filesystem does not know that flag, a StallGuard guesses. On file systems that
+ * ask another process or machine everything waits on libuv's threads: that one may never answer.
  */
 export class DescriptorDevice implements Device {
   readonly name: string;
@@ -61,6 +63,7 @@ export class DescriptorDevice implements Device {
   readonly #descriptor: Descriptor;
   readonly #readGuard = new StallGuard();
   readonly #writeGuard = new StallGuard();
+  readonly #threads = new Turns(THREADS_PER_DISK);
   #kernelTells = syscalls !== undefined;
   #sizeBytes: number;
   #inFlight = 0;
@@ -252,8 +255,9 @@ export class DescriptorDevice implements Device {
   }
 
   async #runRange(operation: string, call: RangeCall, offset: number, length: number): Promise<void> {
-    const { fd, lock } = this.#descriptor;
-    const errno = await rangeCalls.run(call, lock?.fd ?? fd, offset, length);
+    const { fd, lock, ioMode } = this.#descriptor;
+    const calls = ioMode === 'async' ? distantRangeCalls : rangeCalls;
+    const errno = await calls.run(call, lock?.fd ?? fd, offset, length);
     if (errno !== 0) throw new ErrnoError(errno, `${this.name}: ${operation} of ${length} bytes at ${offset} failed`);
   }
 
@@ -317,12 +321,14 @@ export class DescriptorDevice implements Device {
   ): Promise<number> {
     return this.#track(
       new Promise((resolve, reject) => {
-        start((error, bytes) => {
+        const done = (error: Error | null, bytes: number) => {
+          this.#threads.end();
           if (error !== null) reject(this.#failure(operation, length, offset, error));
           // It was under way when a flush failed: no other will cover it.
           else if (operation === 'write' && this.#flushFailure !== undefined) reject(this.#flushFailure);
           else resolve(bytes);
-        });
+        };
+        this.#threads.take(() => start(done));
       }),
     );
   }

@@ -7,7 +7,7 @@ import { type IoMode, ioModeFromEnvironment } from './stall.ts';
 import { PUNCH_HOLE, type RangeCall, syscalls } from './syscalls.ts';
 
 export interface DescriptorOpenOptions extends DeviceOpenOptions {
-  /** Default: ZOW_DEVICE_IO, else adaptive. */
+  /** Default: ZOW_DEVICE_IO, else adaptive; openDevice knows better of file systems that are not this machine's own. */
   readonly ioMode?: IoMode;
 }
 

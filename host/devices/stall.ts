@@ -3,9 +3,9 @@ export type IoMode = 'adaptive' | 'sync' | 'async';
 
 const modes: readonly string[] = ['adaptive', 'sync', 'async'] satisfies IoMode[];
 
-/** The mode that ZOW_DEVICE_IO asks for. Throws on a word it does not know. */
-export function ioModeFromEnvironment(value = process.env.ZOW_DEVICE_IO): IoMode {
-  if (value === undefined || value === '') return 'adaptive';
+/** The mode that ZOW_DEVICE_IO asks for, else `otherwise`. Throws on a word it does not know. */
+export function ioModeFromEnvironment(value = process.env.ZOW_DEVICE_IO, otherwise: IoMode = 'adaptive'): IoMode {
+  if (value === undefined || value === '') return otherwise;
   if (modes.includes(value)) return value as IoMode;
   throw new Error(`ZOW_DEVICE_IO is ${value}; it can be ${modes.join(', ')}`);
 }

@@ -125,3 +125,5 @@ class RangeCalls {
 }
 
 export const rangeCalls = new RangeCalls();
+/** Those of disks that may never answer, for the others not to wait behind them. */
+export const distantRangeCalls = new RangeCalls();

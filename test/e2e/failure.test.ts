@@ -1,7 +1,8 @@
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Cmd } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
 import { skip } from '../skip.ts';
 import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
@@ -91,6 +92,62 @@ test('a quota stops the volume under it and no other', async (t) => {
   limited.destroy();
   free.destroy();
   await lab.finish('tank');
+});
+
+const withFuse = existsSync('/dev/fuse') ? test : test.skip;
+
+/** A process that lives as long as the test. */
+function beside(t: ExecutionContext<unknown>, command: string, ...args: string[]): ChildProcess {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], { stdio: 'ignore' });
+  t.teardown(() => child.kill('SIGKILL'));
+  return child;
+}
+
+withFuse('a disk that does not answer keeps its own pool waiting, and nobody else', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = join(lab.disks, 'slow');
+  const socket = join(lab.directory, 'slow.sock');
+  lab.disk('../backing', 128 * MiB);
+  writeFileSync(disk, '');
+  const server = beside(t, 'nbdkit', '-f', '-U', socket, 'file', join(lab.directory, 'backing'));
+  await until('nbdkit serves', () => existsSync(socket));
+  beside(t, 'nbdfuse', disk, `nbd+unix:///?socket=${socket}`);
+  t.teardown(() => execute('fusermount3', ['-u', '-z', disk]));
+  await until('nbdfuse serves', () => statSync(disk).size === 128 * MiB);
+  await lab.start();
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  await lab.zpool('create', '-o', 'ashift=12', 'calm', lab.disk('good', 128 * MiB));
+  for (const pool of ['tank', 'calm']) await lab.zfs('create', '-V', '32M', `${pool}/v`);
+  const [client, calm] = [await lab.open('tank/v'), await lab.open('calm/v')];
+  await client.writeAt(0, noise(MiB, 1));
+  server.kill('SIGSTOP');
+  // More at a time than libuv has threads by default: writes of the intent log, then of a transaction group.
+  const writes = Promise.all(
+    Array.from({ length: 16 }, async (_, i) => {
+      const other = await lab.open('tank/v');
+      await other.writeAt(i * MiB, noise(MiB, i), CmdFlag.FUA);
+      other.destroy();
+    }),
+  );
+  let goesOn = false;
+  const others = (async () => {
+    for (let i = 0; i < 2; i++) {
+      t.is((await calm.writeAt(i * MiB, noise(MiB, i))).errno, 0);
+      t.is((await calm.request({ type: Cmd.FLUSH })).errno, 0);
+      t.true((await calm.readAt(i * MiB, MiB)).equals(noise(MiB, i)));
+      await lab.zpool('sync', 'calm');
+      t.regex(await lab.zpool('list', '-H'), /calm.*ONLINE/);
+    }
+    goesOn = true;
+  })();
+  await Promise.race([others, sleep(80_000)]);
+  t.true(goesOn, 'the other pool goes on while the disk is stopped');
+  server.kill('SIGCONT');
+  await writes;
+  t.true((await client.readAt(15 * MiB, MiB)).equals(noise(MiB, 15)));
+  for (const open of [client, calm]) open.destroy();
+  await until('it can be exported', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
+  await lab.finish('calm');
 });
 
 /** A host with a pool on disks that fail while a file exists, and another pool. */
