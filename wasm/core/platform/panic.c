@@ -53,13 +53,20 @@ pool_names(void)
 static _Noreturn void
 end(const char *file, int line, const char *text)
 {
-	static boolean_t ending;
+	static struct {
+		const char *file;
+		int line;
+		char text[TEXT_MAX];
+	} first;
 
-	/* spa_next() asserts its lock, in a debug build. */
-	if (ending)
-		zow_panic("%s at %s:%d", text, file, line);
-	ending = B_TRUE;
-	zow_panic("%s at %s:%d [pool %s]", text, file, line, pool_names());
+	/* spa_next() asserts its lock in a debug build: the first counts. */
+	if (first.file != NULL)
+		zow_panic("%s at %s:%d", first.text, first.file, first.line);
+	first.file = file;
+	first.line = line;
+	(void) strlcpy(first.text, text, sizeof (first.text));
+	zow_panic("%s at %s:%d [pool %s]", first.text, file, line,
+	    pool_names());
 }
 
 /* Called by VERIFY and its kin (lib/libspl/include/assert.h). */
