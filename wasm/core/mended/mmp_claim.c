@@ -125,7 +125,7 @@ __wrap_mmp_claim_uberblock(spa_t *spa, vdev_t *rvd, uberblock_t *ub)
 		return (0);
 	cmn_err(CE_WARN, "multihost: pool '%s' cannot be claimed: %llu of the "
 	    "%llu writes wanted, which other hosts would see, were made",
-	    spa_load_name(spa), (u_longlong_t)c.c_good,
+	    spa_name(spa), (u_longlong_t)c.c_good,
 	    (u_longlong_t)c.c_wanted);
 	return (SET_ERROR(EIO));
 }
