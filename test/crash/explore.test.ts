@@ -3,7 +3,7 @@ import { describe, explore } from './explore.ts';
 import { isLayoutName, layouts } from './layouts.ts';
 
 /** The short form of `make crash`: 200 power cuts in all. */
-const statesPerLayout = 40;
+const statesPerLayout = 25;
 const work = { requestsPerWriter: 12, changes: 3 };
 
 for (const layout of Object.keys(layouts).filter(isLayoutName)) {

@@ -16,8 +16,7 @@ export interface Failing {
   readonly cleared: boolean;
 }
 
-const lost = { disks: ['a'], redundant: false, cleared: true };
-const aside = { ...lost, redundant: true };
+const aside = { disks: ['a'], redundant: true, cleared: true };
 
 const tank = { parent: 'tank', encrypted: false };
 
@@ -28,9 +27,6 @@ export const layouts = {
   raidz1: { ...tank, vdevs: ['raidz1', 'a', 'b', 'c'] },
   log: { ...tank, vdevs: ['a', 'log', 'l'] },
   encrypted: { vdevs: ['a'], parent: 'tank/enc', encrypted: true },
-  'flush-single': { ...tank, vdevs: ['a'], failing: lost },
-  'flush-left': { ...tank, vdevs: ['a'], failing: { ...lost, cleared: false } },
-  'flush-stripe': { ...tank, vdevs: ['a', 'b'], failing: lost },
   'flush-log': { ...tank, vdevs: ['a', 'log', 'l'], failing: { ...aside, disks: ['l'] } },
   'flush-mirror': { ...tank, vdevs: ['mirror', 'a', 'b'], failing: aside },
   'flush-raidz1': { ...tank, vdevs: ['raidz1', 'a', 'b', 'c'], failing: aside },
