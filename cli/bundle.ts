@@ -49,6 +49,7 @@ async function bundle(): Promise<Metafile> {
     entryPoints: [
       { in: 'host/zow.ts', out: 'lib/zow' },
       { in: 'cli/main.ts', out: 'lib/bin-zow' },
+      { in: 'host/engine/entry.ts', out: 'lib/engine' },
       ...PROGRAM_NAMES.map((name) => ({ in: `program:${name}`, out: `lib/bin-${name}` })),
     ],
     outdir: TEMPORARY,

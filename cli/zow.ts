@@ -11,6 +11,7 @@ import {
   eventsCommand,
   type KstatOptions,
   kstatCommand,
+  statusCommand,
   type TunableOptions,
   tunableCommand,
 } from './commands/inspect.ts';
@@ -103,6 +104,13 @@ export async function main(args: readonly string[]): Promise<number> {
       code = await checkCommand(config, zow.opts<{ socket?: string }>().socket);
     });
   const socket = (): string | undefined => zow.opts<{ socket?: string }>().socket ?? defaultSocketPath();
+  zow
+    .command('status')
+    .description("show the host's engines, and pools whose engine ended")
+    .option('-j, --json', 'as JSON')
+    .action(async (options: { json?: boolean }) => {
+      code = await statusCommand(socket(), options);
+    });
   zow
     .command('kstat [pattern]')
     .description("show the host's statistics: ARC, ZIL, pools, data sets")

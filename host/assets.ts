@@ -33,6 +33,11 @@ export function programArgs(program: string): readonly string[] {
   return [fileURLToPath(new URL('cli/program.ts', base)), program];
 }
 
+/** The module that a process of an engine runs (host/engine/main.ts). */
+export function engineEntry(): string {
+  return fileURLToPath(new URL(bundled ? 'lib/engine.mjs' : 'host/engine/entry.ts', base));
+}
+
 /** How a user types a program: a checkout's launchers by path, else by its name. */
 export function launcher(program: string): string {
   const folder = fileURLToPath(new URL(bundled ? '../cli/bin/' : 'cli/bin/', base));

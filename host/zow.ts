@@ -7,14 +7,16 @@ import { programArgs } from './assets.ts';
 import type { Config, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
-import type { IoctlClient, IoctlSession, StreamChannel } from './core/dev-zfs.ts';
+import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
 import { loadCore } from './core/load.ts';
 import { makeThreads } from './devices/threads.ts';
+import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
 import { makeFolders } from './folder.ts';
 import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
+import { noStreams } from './ioctl/streams.ts';
 import { type Logger, log as rootLog } from './log.ts';
 import { NbdServer } from './nbd/server.ts';
 import type { ListenerAddress } from './net/listener.ts';
@@ -28,6 +30,9 @@ import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram
 import { surveyPool } from './serve/survey.ts';
 import { tunableProblems } from './serve/tunables.ts';
 import { EventDaemon } from './serve/zed.ts';
+import { Recovery } from './supervisor/recovery.ts';
+import { type HostStatus, statusOf } from './supervisor/status.ts';
+import { Supervisor } from './supervisor/supervisor.ts';
 import { Volume } from './volumes/open-volume.ts';
 
 export type { Config } from './config/config.ts';
@@ -42,6 +47,7 @@ export { type Kstat, kstatJson, kstatText, type Statistic } from './observe/ksta
 export type { Tunable } from './observe/tunables.ts';
 export { CoreLostError, StartError } from './serve/errors.ts';
 export type { ProgramOptions, ProgramResult } from './serve/programs.ts';
+export type { EngineStatus, HostStatus, LostStatus } from './supervisor/status.ts';
 export { Volume } from './volumes/open-volume.ts';
 export type { VolumeHandle, VolumeInfo, VolumeProvider } from './volumes/volume.ts';
 
@@ -49,6 +55,11 @@ export interface ZowHostOptions {
   /** What relative paths of a configuration given as an object are relative to. Default: the current directory. */
   readonly directory?: string;
   readonly log?: Logger;
+  /**
+   * `one`: all pools have one core, in this process. `processes`: each has an engine of its own, in a process of its own
+   * (docs/architecture.md); `openVolume` cannot be used then.
+   */
+  readonly engines?: 'one' | 'processes' | undefined;
   /** Replaces the core; for tests. */
   readonly loadCore?: LoadCore;
   /** Replaces how programs are run against a socket; for tests. */
@@ -81,6 +92,7 @@ export class ZowHost implements AsyncDisposable {
   #public: IoctlServer | undefined;
   #zed: { readonly daemon: EventDaemon; readonly entrance: PrivateSocket } | undefined;
   #nbd: NbdServer | undefined;
+  #recovery: Recovery | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(config: Config, core: Core, entrance: PrivateSocket, run: RunProgram, log: Logger) {
@@ -118,20 +130,34 @@ export class ZowHost implements AsyncDisposable {
     if (plan.errors.length > 0) throw new StartError(plan.errors);
 
     const { memoryBytes, socket, tunables } = config;
-    const cacheFile = `${socket}.cache`;
     try {
       makeFolders(dirname(socket), 0o700);
     } catch (error) {
       throw new StartError([reasonOf(error)], { cause: error });
     }
-    const core = await (options.loadCore ?? loadCore)({ memoryBytes, tunables, cacheFile }).catch(coreFailed);
+    if (options.engines !== 'processes') {
+      const own = config.pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);
+      if (own.length > 0)
+        throw new StartError([`pools ${own.join(', ')}: memory of their own needs engines of their own`]);
+    }
+    const recovery = new Recovery(log);
+    const core = await (options.engines === 'processes'
+      ? startSupervisor(config, recovery, log)
+      : (options.loadCore ?? loadCore)({ memoryBytes, tunables, cacheFile: `${socket}.cache` })
+    ).catch(coreFailed);
     let host: ZowHost | undefined;
     try {
       const refused = await tunableProblems(config, core);
       if (refused !== undefined) throw refused;
-      const entrance = await PrivateSocket.open(core);
+      const entrance = await PrivateSocket.open(core instanceof Supervisor ? core.own : core);
       const run = (options.programs ?? programsOf)(entrance.path);
       host = new ZowHost(config, core, entrance, run, log);
+      if (core instanceof Supervisor) {
+        recovery.begin(core, run);
+        host.#recovery = recovery;
+        const served = host;
+        core.inspector.status = () => JSON.stringify(served.status());
+      }
       await host.#unlessLost(converge(plan, run, log));
       await host.#unlessLost(host.#listen());
       if (config.zed && options.programs === undefined) await host.#startZed();
@@ -208,10 +234,17 @@ export class ZowHost implements AsyncDisposable {
     }
   }
 
+  /** The engines and their pools, and pools whose engine was lost. */
+  status(): HostStatus {
+    if (!(this.core instanceof Supervisor)) throw new Error('a host of one core has no status');
+    return statusOf(this.core, this.#recovery!, (pool) => this.#nbd?.clientsOf(pool) ?? 0);
+  }
+
   /** Opens a volume, or a snapshot of one, by its dataset name. Rejects with ErrnoError, as opening a zvol does. */
   async openVolume(name: string, { readOnly = false }: { readOnly?: boolean } = {}): Promise<Volume> {
     const { volumes } = this.core;
-    return new Volume(await volumes.open(name, { readOnly }), volumes.buffers);
+    const handle = await volumes.open(name, { readOnly });
+    return new Volume(handle, volumes.buffersOf?.(name) ?? volumes.buffers);
   }
 
   /**
@@ -265,7 +298,8 @@ export class ZowHost implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const panic = await settled(this.lost);
-    // First: the others going away is nothing it should mend.
+    // First: the others going away is nothing they should mend.
+    this.#recovery?.end();
     await this.#stopZed();
     await this.#nbd?.close();
     await this.#waitForIoctls(this.#public?.close('the host is shutting down'));
@@ -348,13 +382,19 @@ export class ZowHost implements AsyncDisposable {
   }
 }
 
-const noStreams: StreamChannel = {
-  read: () => Promise.reject(new ErrnoError(Errno.EBADF)),
-  readRecords: () => Promise.reject(new ErrnoError(Errno.EBADF)),
-  gather: () => false,
-  write: () => Promise.reject(new ErrnoError(Errno.EBADF)),
-  drain: () => Promise.resolve(),
-};
+/** One engine for each pool; the folder of their sockets goes with this process. */
+async function startSupervisor(config: Config, recovery: Recovery, log: Logger): Promise<Supervisor> {
+  const { memoryBytes, tunables } = config;
+  const { folder } = await makePrivateFolder(tmpdir());
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  let started = 0;
+  return Supervisor.start({
+    ...{ memoryBytes, tunables, log },
+    start: (wish) => EngineProcess.start(folder, `engine-${++started}`, wish),
+    memoryOf: (pool) => config.pools.find(({ name }) => name === pool)?.memoryBytes ?? memoryBytes,
+    onLost: (pools, panic) => recovery.lost(pools, panic),
+  });
+}
 
 function coreFailed(error: unknown): never {
   if (error instanceof StartError) throw error;
@@ -405,7 +445,7 @@ class PrivateSocket {
     this.#server = server;
   }
 
-  static async open(core: Core): Promise<PrivateSocket> {
+  static async open(core: IoctlCore): Promise<PrivateSocket> {
     const { folder, socket } = await makePrivateFolder(tmpdir());
     try {
       return new PrivateSocket(folder, socket, await IoctlServer.listen(core, socket));

@@ -1,6 +1,7 @@
 import { ErrnoError } from '../../host/errno.ts';
 import { HostClient, HostUnreachableError } from '../../host/ioctl/client.ts';
 import { ProtocolError, QueryKind } from '../../host/ioctl/protocol.ts';
+import { decodeNativeNvlist } from '../../host/nvlist/native.ts';
 import { NvlistError } from '../../host/nvlist/nvlist.ts';
 import { eventLine, poolEvents } from '../../host/observe/events.ts';
 import {
@@ -14,6 +15,7 @@ import {
 import { decodeTunables, findTunable, type Tunable, tunableJson } from '../../host/observe/tunables.ts';
 import { print } from '../../host/print.ts';
 import { ExitCode } from '../../host/serve/errors.ts';
+import { type HostStatus, statusText } from '../../host/supervisor/status.ts';
 
 /** Thrown to end a command whose reader has gone. */
 class ReaderGone extends Error {}
@@ -125,6 +127,16 @@ export interface EventsOptions {
   readonly follow?: boolean;
   /** An eid, and the seconds of its event's time. */
   readonly after?: readonly [eid: number, seconds: number | undefined];
+}
+
+/** `zow status`: the engines and the pools that were lost, as a table or as JSON. */
+export function statusCommand(socket: string | undefined, { json }: { readonly json?: boolean }): Promise<number> {
+  return withHost(socket, async (host) => {
+    for await (const packed of host.query({ kind: QueryKind.status, text: '' })) {
+      const text = String(decodeNativeNvlist(packed).get('json'));
+      show(json === true ? `${text}\n` : statusText(JSON.parse(text) as HostStatus));
+    }
+  });
 }
 
 /** `zow events`: the pools' events, one JSON object a line. */

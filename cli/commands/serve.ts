@@ -42,7 +42,8 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
     // Not before: the file may be a pipe that nobody writes.
     stop = onSignal();
     if (config.logLevel !== undefined && (process.env.ZOW_LOG ?? '') === '') log.level = config.logLevel;
-    host = await ZowHost.start(config, options);
+    const engines = process.env.ZOW_ENGINES === 'processes' ? 'processes' : 'one';
+    host = await ZowHost.start(config, { engines, ...options });
   } catch (error) {
     return explain(error);
   }

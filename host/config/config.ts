@@ -8,7 +8,7 @@ export interface Config {
   readonly file: string | undefined;
   /** The ioctl socket. */
   readonly socket: string;
-  /** Size of the WebAssembly memory in bytes. */
+  /** Size in bytes of the WebAssembly memory of each pool's engine, unless the pool says otherwise. */
   readonly memoryBytes: number;
   readonly logLevel: LogLevel | undefined;
   /** Whether OpenZFS's event daemon runs beside the host. */
@@ -33,6 +33,8 @@ export interface PoolConfig {
   readonly vdevs: VdevSpec;
   /** Present: the pool may be created where its devices are missing or blank. */
   readonly create: { readonly sizeBytes: number | undefined } | undefined;
+  /** Size in bytes of its engine's memory. */
+  readonly memoryBytes: number;
   /** As `zpool create -o` takes them. */
   readonly properties: ReadonlyMap<string, string>;
   readonly volumes: readonly VolumeConfig[];

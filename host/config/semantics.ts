@@ -37,10 +37,10 @@ export function interpret(value: unknown, context: SemanticContext): Config {
   const root = mapping(value);
   const taken = new Map<string, KeyPath>();
   const socket = readSocket(root, context, taken);
-  const memoryBytes = readMemory(root.memory, context);
+  const memoryBytes = readMemory(root.memory, ['memory'], MEMORY_BYTES_DEFAULT, context);
   const devices = new Map<string, KeyPath>();
   const pools = Object.entries(mapping(root.pools)).map(([name, pool]) =>
-    readPool(name, mapping(pool), context, devices),
+    readPool(name, mapping(pool), memoryBytes, context, devices),
   );
   const listeners = Array.isArray(root.nbd) ? root.nbd : [];
   const nbd = listeners
@@ -117,15 +117,15 @@ function checkTaken(
   else taken.set(id, key);
 }
 
-function readMemory(value: unknown, context: SemanticContext): number {
-  if (value === undefined) return MEMORY_BYTES_DEFAULT;
-  const bytes = readSize(value, ['memory'], context);
-  if (bytes === undefined) return MEMORY_BYTES_DEFAULT;
+function readMemory(value: unknown, path: KeyPath, otherwise: number, context: SemanticContext): number {
+  if (value === undefined) return otherwise;
+  const bytes = readSize(value, path, context);
+  if (bytes === undefined) return otherwise;
   if (bytes < MEMORY_BYTES_MIN || bytes > MEMORY_BYTES_MAX) {
     const allowed = `${formatSize(MEMORY_BYTES_MIN)} to ${formatSize(MEMORY_BYTES_MAX)}`;
-    context.report(['memory'], 'value', `must be ${allowed} (the core is a 32-bit program), not ${quote(value)}`);
+    context.report(path, 'value', `must be ${allowed} (the core is a 32-bit program), not ${quote(value)}`);
   } else if (bytes % WASM_PAGE_BYTES !== 0) {
-    context.report(['memory'], 'value', `must be a multiple of ${formatSize(WASM_PAGE_BYTES)}, not ${quote(value)}`);
+    context.report(path, 'value', `must be a multiple of ${formatSize(WASM_PAGE_BYTES)}, not ${quote(value)}`);
   }
   return bytes;
 }
@@ -136,7 +136,13 @@ function readTunables(tunables: Mapping, { place }: SemanticContext): TunableCon
     .map(([name, value]) => ({ name, value: String(value), place: place(['tunables', name]) }));
 }
 
-function readPool(name: string, pool: Mapping, context: SemanticContext, devices: Map<string, KeyPath>): PoolConfig {
+function readPool(
+  name: string,
+  pool: Mapping,
+  memoryBytes: number,
+  context: SemanticContext,
+  devices: Map<string, KeyPath>,
+): PoolConfig {
   const path: KeyPath = ['pools', name];
   const nameProblem = poolNameProblem(name);
   if (nameProblem !== undefined) context.report(path, 'key', nameProblem);
@@ -159,6 +165,7 @@ function readPool(name: string, pool: Mapping, context: SemanticContext, devices
     name,
     vdevs,
     create: create === undefined ? undefined : { sizeBytes },
+    memoryBytes: readMemory(pool.memory, [...path, 'memory'], memoryBytes, context),
     properties: properties(mapping(pool.properties), []),
     volumes,
   };

@@ -9,6 +9,12 @@ export interface Core extends IoctlCore {
   readonly refusedTunables: readonly TunableRefusal[];
   /** Resolves once when a VERIFY failure, a panic or a trap has ended the core; never rejects, else never settles. */
   readonly lost: Promise<CorePanic>;
+  /** Of one in another process: resolves when what it told before, of volumes for one, was heard here. */
+  settle?(): Promise<void>;
+  /** Of one in another process: the clients that it has are answered, flushed and closed. */
+  dismissClients?(): Promise<void>;
+  /** Of one in another process. */
+  readonly pid?: number;
   /**
    * Ends a core whose pools are exported and whose sessions and volumes are closed; gives its devices back.
    * Pools that are still imported stay as a crash would leave them. A second close does nothing.

@@ -12,6 +12,11 @@ export interface IoctlClient {
   /** The client's number of the descriptor it opened. */
   readonly fd: number;
   readonly pid: number;
+  /**
+   * The mark of its standard input and output (pipe.ts), where the process is known to be on this machine: its pipes may
+   * then be opened. Absent or 0: they may not.
+   */
+  readonly stdio?: number;
   /** Program name, for logs. */
   readonly program: string;
 }
@@ -97,6 +102,8 @@ export interface Inspector {
   tunables(): Promise<Uint8Array>;
   /** ENOENT; EACCES: it is read only; else what upstream says of the value. */
   setTunable(name: string, value: string): Promise<void>;
+  /** The host's status in JSON; absent where there is no supervisor. */
+  status?: (() => string) | undefined;
 }
 
 export interface IoctlCore {

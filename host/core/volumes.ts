@@ -2,7 +2,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, Seam } from '../runtime/seam.ts';
 import { Pool } from '../volumes/pool.ts';
-import type { Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider } from '../volumes/volume.ts';
+import type { Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
 import { Requests } from './requests.ts';
 
 /** Operations and flags of volume-submit (wasm/zow.wit). */
@@ -57,6 +57,7 @@ export class CoreVolumes implements VolumeProvider {
   readonly #handles = new Set<Handle>();
   readonly #requests: Requests<Running>;
   #hasEnded = false;
+  #watcher: VolumeWatcher | undefined;
 
   constructor(module: WasmModule<CoreExports>) {
     this.#module = module;
@@ -80,6 +81,7 @@ export class CoreVolumes implements VolumeProvider {
       'volume-added': (name, length, size, blockSize, readOnly) => {
         const volume = { name: memory.text(name, length), size, blockSize, readOnly: readOnly !== 0 };
         this.#volumes.set(volume.name, volume);
+        this.#watcher?.set(volume);
       },
       'volume-removed': (name, length) => {
         this.#forget(memory.text(name, length), 'it was destroyed or exported, or its volmode changed');
@@ -91,6 +93,8 @@ export class CoreVolumes implements VolumeProvider {
         if (volume === undefined) return;
         this.#volumes.delete(from);
         this.#volumes.set(to, { ...volume, name: to });
+        this.#watcher?.remove(from);
+        this.#watcher?.set({ ...volume, name: to });
         for (const handle of this.#handles) if (handle.info.name === from) handle.info = { ...handle.info, name: to };
       },
       'volume-resized': (name, length, size) => this.#change(memory.text(name, length), { size }),
@@ -110,6 +114,12 @@ export class CoreVolumes implements VolumeProvider {
 
   find(name: string): VolumeInfo | undefined {
     return this.#volumes.get(name);
+  }
+
+  /** Tells `watcher` of those that are there, and of every change from then on. One at a time. */
+  watch(watcher: VolumeWatcher): void {
+    this.#watcher = watcher;
+    for (const volume of this.#volumes.values()) watcher.set(volume);
   }
 
   async open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> {
@@ -196,12 +206,15 @@ export class CoreVolumes implements VolumeProvider {
   #change(name: string, change: Partial<VolumeInfo>): void {
     const volume = this.#volumes.get(name);
     if (volume === undefined) return;
-    this.#volumes.set(name, { ...volume, ...change });
+    const changed = { ...volume, ...change };
+    this.#volumes.set(name, changed);
+    this.#watcher?.set(changed);
     for (const handle of this.#handles) if (handle.info.name === name) handle.change(change);
   }
 
   #forget(name: string, reason: string): void {
     this.#volumes.delete(name);
+    this.#watcher?.remove(name);
     for (const handle of this.#handles) if (handle.info.name === name) handle.gone(reason);
   }
 }

@@ -3,8 +3,12 @@ export const zfsCmdBytes = 13744;
 
 /** Offsets of the members that the host itself fills or reads. */
 export const ZfsCmd = {
+  /** zc_name, zc_value and zc_string: NUL-terminated. */
+  name: 0,
   /** u64: zc_nvlist_dst_size. */
   dstSize: 4120,
+  /** s32: zc_nvlist_dst_filled. */
+  dstFilled: 4128,
   /** u64: zc_guid. */
   guid: 12592,
   /** u64: zc_cookie. */

@@ -58,6 +58,8 @@ export interface LaneSession {
 /** What a lane needs of the server. */
 export interface LaneOwner {
   readonly cmdSize: number;
+  /** A process whose word is taken for who its clients are. */
+  readonly trustedPid: number | undefined;
   /** The reply to a hello but for its verdict. */
   greeting(): HelloReply;
   /** Decides on a hello. Rejects with HelloRefused. */
@@ -148,6 +150,11 @@ export class Lane {
     socket.on('error', (error) => trace?.({ ...this.#who, error: error.message }, 'socket error'));
     socket.on('close', () => this.#closed());
     socket.resume();
+  }
+
+  /** The process at the other end, when it is known to be on this machine. */
+  get peer(): Peer | undefined {
+    return this.#peer;
   }
 
   /** Says why, and closes. For a host that stops and for a session whose core is gone. */
@@ -252,7 +259,8 @@ export class Lane {
     const hello = decodeHello(bytes);
     this.#who = { pid: hello.pid, program: hello.program };
     // Another process's socket that forwards, of another machine for one, has pids of its own.
-    if (peerPid(this.#socket) === hello.pid) this.#peer = hello;
+    const pid = peerPid(this.#socket);
+    if (pid !== 0 && (pid === hello.pid || pid === this.#owner.trustedPid)) this.#peer = hello;
     this.#enter('opening');
     this.#owner.admit(this, hello).then(
       (session) => this.#guard(() => this.#welcome(session)),

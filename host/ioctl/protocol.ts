@@ -61,6 +61,8 @@ export const QueryKind = {
   tunables: 3,
   /** To set one: `name=value`. */
   tunableSet: 4,
+  /** The host's engines and lost pools: one ITEM with the string `json`. */
+  status: 5,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */

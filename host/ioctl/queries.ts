@@ -1,5 +1,6 @@
 import type { Inspector } from '../core/dev-zfs.ts';
 import { Errno } from '../errno.ts';
+import { emptyPacked, withString } from '../nvlist/packed.ts';
 import { InspectError } from '../observe/inspect-error.ts';
 import { clearKstats, packedKstats } from '../observe/kstats.ts';
 import { setTunable } from '../observe/tunables.ts';
@@ -24,6 +25,10 @@ export async function* answer(inspector: Inspector, { kind, text }: Query): Asyn
       await setTunable(inspector, text.slice(0, equals), text.slice(equals + 1));
       return;
     }
+    case QueryKind.status:
+      if (inspector.status === undefined) throw new InspectError(Errno.ENOTTY, 'a host of one core has no status');
+      yield withString(emptyPacked, 'json', inspector.status());
+      return;
     default:
       throw new InspectError(Errno.ENOTTY, `there is no query ${kind}`);
   }

@@ -17,12 +17,15 @@ export interface IoctlServerOptions {
   readonly lanesPerSessionMax?: number;
   /** Request buffers of all clients together, but for small requests. */
   readonly bufferBytesMax?: number;
+  /** A process whose word is taken for who the client is: the supervisor, of an engine's socket. */
+  readonly trustedPid?: number | undefined;
 }
 
 const defaults = {
   connectionsMax: 4096,
   lanesPerSessionMax: 64,
   bufferBytesMax: 512 * 1024 * 1024,
+  trustedPid: undefined,
 } as const;
 
 /**
@@ -67,6 +70,10 @@ export class IoctlServer implements LaneOwner {
 
   get connections(): number {
     return this.#lanes.size;
+  }
+
+  get trustedPid(): number | undefined {
+    return this.#options.trustedPid;
   }
 
   get cmdSize(): number {
@@ -169,7 +176,7 @@ export class IoctlServer implements LaneOwner {
 
   async #open(lane: Lane, hello: Hello): Promise<Session> {
     const { process, fd, pid, program } = hello;
-    const client = { process, fd, pid, program };
+    const client = { process, fd, pid, program, stdio: lane.peer?.stdio ?? 0 };
     const session = new Session(await this.#core.open(client), this.#core.inspector, client, lane);
     if (!this.#lanes.has(lane)) {
       this.#end(session);

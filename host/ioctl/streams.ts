@@ -362,3 +362,12 @@ function behind(parts: readonly Uint8Array[], count: number): readonly Uint8Arra
 function interrupted(): ErrnoError {
   return new ErrnoError(Errno.EINTR, 'the client is gone');
 }
+
+/** Of ioctls that use no descriptors. */
+export const noStreams: StreamChannel = {
+  read: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  readRecords: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  gather: () => false,
+  write: () => Promise.reject(new ErrnoError(Errno.EBADF)),
+  drain: () => Promise.resolve(),
+};

@@ -7,6 +7,7 @@ import type { Exports } from '../volumes/exports.ts';
 import type { Share } from '../volumes/share.ts';
 import { StallWatch } from '../volumes/stall-watch.ts';
 import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
+import type { Handover } from './handover.ts';
 import { Handshake, type HandshakeHost } from './handshake.ts';
 import type { NbdLimits } from './limits.ts';
 import type { NbdMetrics } from './metrics.ts';
@@ -26,6 +27,8 @@ export interface ConnectionOptions {
   /** Everything of the connection is gone: socket, buffers, volume. Exactly once. */
   readonly onClosed: (connection: Connection) => void;
 }
+
+const nothing = Buffer.alloc(0);
 
 /** Read buffer of all connections: what is read into it is consumed, or copied aside, before anybody else reads. */
 const scratch: Window = { bytes: Buffer.allocUnsafeSlow(64 << 10) };
@@ -60,6 +63,8 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   /** The last reply is written, the wire told to end. */
   #ending = false;
   #wireClosed = false;
+  /** The client is in the process of its volume. */
+  #moved: VolumeHandle | undefined;
   #done = false;
   #idleProgress = -1;
   readonly #stall = new StallWatch();
@@ -88,7 +93,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
 
   /** Name of the volume it has open. */
   get volume(): string | undefined {
-    return this.#handle?.info.name;
+    return (this.#handle ?? this.#moved)?.info.name;
   }
 
   /** Bytes of the buffer pool this connection keeps from others. */
@@ -191,6 +196,10 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     clearTimeout(this.#timer);
     this.#handshake = undefined;
     const { handle } = negotiation;
+    if (handle.adopt !== undefined) {
+      this.#moveOn(negotiation);
+      return;
+    }
     this.#share = this.#options.shareOf(handle.info.name);
     this.#transmission = new Transmission(this, negotiation);
     handle.onGone((reason) => {
@@ -204,10 +213,38 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     this.resume();
   }
 
+  /** Begins with the transmission phase: the handshake was made in another process. The wire delivers nothing yet. */
+  continue(wire: Wire, negotiation: Negotiation, received: Uint8Array): void {
+    this.#wire = wire;
+    if (received.length > 0) this.#stash = Buffer.from(received);
+    this.transmit(negotiation);
+  }
+
+  /** To the process that has the volume. What is left here counts the connection, until the client is gone. */
+  #moveOn({ handle, ...agreed }: Negotiation): void {
+    this.#finishing = true;
+    this.#wireClosed = true; // nothing is sent or cut here from now on
+    const { peer } = this.wire;
+    const socket = this.wire.take!();
+    const received = this.#stash ?? nothing;
+    this.#stash = undefined;
+    trace?.({ peer, volume: handle.info.name, style: agreed.style }, 'moves to its engine');
+    this.#moved = handle;
+    const handover: Handover = { ...agreed, peer, limits: this.limits, received };
+    handle.adopt!(socket, handover)
+      .catch((error: unknown) => trace?.({ peer, error: String(error) }, 'its engine is gone'))
+      .finally(() => {
+        socket.destroy();
+        this.#done = true;
+        this.#options.onClosed(this);
+      });
+  }
+
   /** As `finish`, and what the client wrote is made durable before its volume is closed. */
   shutDown(): void {
     this.#flushes = true;
-    this.finish();
+    if (this.#moved !== undefined) void this.#moved.close().catch(() => undefined);
+    else this.finish();
   }
 
   /** No more input; what is in flight is answered, then the wire ends. */

@@ -5,8 +5,9 @@ import { acceptedWire, securedWire } from '../net/socket.ts';
 import { loadTls, type TlsUpgrade } from '../net/tls.ts';
 import { Exports } from '../volumes/exports.ts';
 import { Shares } from '../volumes/shares.ts';
-import type { VolumeProvider } from '../volumes/volume.ts';
+import type { VolumeHandle, VolumeProvider } from '../volumes/volume.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
+import type { Handover } from './handover.ts';
 import { defaultLimits, type NbdLimits } from './limits.ts';
 import type { NbdListenerOptions } from './listener-options.ts';
 import { type NbdMetrics, newMetrics } from './metrics.ts';
@@ -49,7 +50,7 @@ export class NbdServer {
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#log = options.log ?? rootLog;
     const { buffers } = options.provider;
-    this.#shares = new Shares(buffers);
+    this.#shares = new Shares(options.provider);
     // A power of two: a multiple of every block size a volume can have.
     const largest = Math.min(this.#limits.requestBytes, buffers.maxBytes, this.#shares.limitBytes);
     this.#requestBytesMax = 2 ** Math.floor(Math.log2(largest));
@@ -76,6 +77,13 @@ export class NbdServer {
   /** Connections now. */
   get connections(): number {
     return this.#connections.size;
+  }
+
+  /** Connections that have a volume of the pool open. */
+  clientsOf(pool: string): number {
+    let count = 0;
+    for (const { volume } of this.#connections) if (volume?.split(/[/@]/, 1)[0] === pool) count++;
+    return count;
   }
 
   /**
@@ -135,6 +143,39 @@ export class NbdServer {
     server.on('error', (error) => this.#log.error({ err: error, listener: name }, 'nbd listener failed'));
     server.on('connection', (socket) => this.#accept(socket, base, upgrade, name));
     this.#log.info({ listener: name, tls: base.tls }, 'nbd listening');
+  }
+
+  /**
+   * Serves a client from its transmission phase on; `socket` is paused, and what it was accepted from is another
+   * process's. `gone` resolves when it is, and the volume closed; `dismiss` is what close() does to all.
+   */
+  adopt(
+    socket: net.Socket,
+    handle: VolumeHandle,
+    handover: Handover,
+  ): { readonly gone: Promise<void>; readonly dismiss: () => void } {
+    const { peer, limits, received, ...agreed } = handover;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { connections } = this.metrics;
+    connections.open++;
+    connections.total++;
+    const connection = new Connection({
+      exports: new Exports(this.#provider, {}),
+      shareOf: (volume) => this.#shares.of(volume),
+      tls: 'off',
+      limits,
+      requestBytesMax: agreed.requestBytesMax,
+      metrics: this.metrics,
+      log: this.#log,
+      onClosed: (closed) => {
+        this.#forget(closed);
+        resolve();
+      },
+      startTls: () => Promise.reject(new Error('TLS after the handshake')),
+    });
+    this.#connections.add(connection);
+    connection.continue(acceptedWire(socket, connection, peer, limits.lingerMs), { ...agreed, handle }, received);
+    return { gone: promise, dismiss: () => connection.shutDown() };
   }
 
   #accept(

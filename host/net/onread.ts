@@ -8,6 +8,7 @@ interface StreamHandle {
   useUserBuffer?: (buffer: Uint8Array) => void;
   /** Bytes the kernel has not taken yet. */
   writeQueueSize?: number;
+  close(): void;
 }
 
 export type Handled = net.Socket & { _handle: StreamHandle | null };

@@ -98,6 +98,12 @@ class SocketWire implements Wire {
   destroy(): void {
     this.socket.destroy();
   }
+
+  take(): net.Socket {
+    this.detach();
+    this.socket.pause();
+    return this.socket;
+  }
 }
 
 /** Wire over a socket that delivers in chunks of its own: TLS, and where direct reading is not available. */

@@ -1,3 +1,4 @@
+import type net from 'node:net';
 import type { Window } from './onread.ts';
 
 /**
@@ -21,6 +22,11 @@ export interface Wire {
   end(): void;
   /** Closes at once. */
   destroy(): void;
+  /**
+   * Gives its socket away, which delivers nothing; the wire is of no use then, and calls nobody any more. Absent: there is
+   * no socket.
+   */
+  take?(): net.Socket;
 }
 
 /** What a transport delivers to. */

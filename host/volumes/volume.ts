@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 /**
  * What a volume frontend (NBD, later iSCSI) sees: exports by name, and block I/O on one of them with ZFS's rules.
  * `host/core/volumes.ts` implements it on the core; tests implement it in memory.
@@ -88,6 +90,19 @@ export interface VolumeHandle {
   onGone(listener: (reason: string) => void): void;
   /** Called when the size changed; `info` is already new. */
   onResize(listener: (size: number) => void): void;
+  /**
+   * Present where the volume is in another process, and no other operation but `close` works then: the client's socket,
+   * which delivers nothing any more, goes there with what its frontend agreed on. Resolves when the client is gone and
+   * the volume closed; rejects when the volume's process is gone. `close` then dismisses the client, as a server that
+   * stops does.
+   */
+  adopt?(socket: Socket, agreed: object): Promise<void>;
+}
+
+/** Hears of every volume that is new or has changed, and of those that are gone. */
+export interface VolumeWatcher {
+  set(info: VolumeInfo): void;
+  remove(name: string): void;
 }
 
 export interface VolumeProvider {
@@ -96,6 +111,10 @@ export interface VolumeProvider {
   list(): readonly VolumeInfo[];
   /** What `open` would give, without using it; undefined when there is no such volume. */
   find(name: string): VolumeInfo | undefined;
+  /** Where requests of that volume get their buffers, if not all do from the same pool. */
+  buffersOf?(name: string): BufferPool;
+  /** Tells of those that are there, and of every change from then on. One watcher at a time. */
+  watch?(watcher: VolumeWatcher): void;
   /**
    * As `find`, of what need not be listed: a snapshot (`snapdev=hidden`, the default) is from then on. Rejects with
    * ErrnoError, whose sentence is for whoever asked. ENOENT: no such volume. EACCES: its encryption key is not loaded.

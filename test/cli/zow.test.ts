@@ -30,6 +30,7 @@ test('help is complete', (t) => {
     ['--help'],
     ['serve', '--help'],
     ['check', '--help'],
+    ['status', '--help'],
     ['kstat', '--help'],
     ['tunable', '--help'],
     ['events', '--help'],

@@ -47,7 +47,7 @@ async function start(t: { teardown(f: () => void): void }): Promise<{ host: ZowH
 }
 
 async function all(items: AsyncIterable<unknown>): Promise<void> {
-  for await (const _ of items) continue;
+  for await (const _ of items);
 }
 
 function ioctl(cmdSize: number, number: number, guid = 0n) {

@@ -50,6 +50,7 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
           summary: 'mirror of 2',
         },
         create: { sizeBytes: 4 * 1024 ** 3 },
+        memoryBytes: 2 * 1024 ** 3,
         properties: new Map([['ashift', '12']]),
         volumes: [
           {
@@ -166,7 +167,7 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
   [
     'an unknown key without a likeness',
     'pools:\n  tank:\n    vdevs: [a]\n    frobnicate: 1\n',
-    '4:5: pools.tank.frobnicate: unknown key; allowed are vdevs, create, properties, volumes',
+    '4:5: pools.tank.frobnicate: unknown key; allowed are vdevs, memory, create, properties, volumes',
   ],
   [
     'a missing key',

@@ -1,0 +1,169 @@
+import net from 'node:net';
+import type { Core } from '../core/api.ts';
+import { loadCore } from '../core/load.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import { IoctlServer } from '../ioctl/server.ts';
+import { log } from '../log.ts';
+import type { Handover } from '../nbd/handover.ts';
+import { NbdServer } from '../nbd/server.ts';
+import type { VolumeHandle } from '../volumes/volume.ts';
+import { answerCalls } from './channel.ts';
+import { endWithParent } from './dead-parent.ts';
+import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
+import { RelayListener } from './relay.ts';
+
+/**
+ * An engine: one pool's core, its devices, and the transmission phase of its volumes' clients, in a process of its own
+ * that the supervisor starts (process.ts). The first call is `start`, the last `finish`.
+ */
+class Engine {
+  readonly #core: Core;
+  readonly #ioctls: IoctlServer;
+  readonly #nbd: NbdServer;
+  readonly #relay: RelayListener;
+  readonly #handles = new Map<number, Opened>();
+  #last = 0;
+
+  private constructor(core: Core, ioctls: IoctlServer, relay: RelayListener) {
+    this.#core = core;
+    this.#ioctls = ioctls;
+    this.#relay = relay;
+    this.#nbd = new NbdServer({ provider: core.volumes, listeners: [] });
+  }
+
+  static async start({ socket, memoryBytes, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
+    const core = await loadCore({ memoryBytes, tunables });
+    const ioctls = await IoctlServer.listen(core, socket, { trustedPid: supervisor });
+    const relay = await RelayListener.listen(`${socket}.relay`);
+    return new Engine(core, ioctls, relay);
+  }
+
+  get core(): Core {
+    return this.#core;
+  }
+
+  get ready(): EngineReady {
+    const { volumes, refusedTunables } = this.#core;
+    return { refusedTunables, maxBytes: volumes.buffers.maxBytes, limitBytes: volumes.buffers.limitBytes };
+  }
+
+  async openVolume(name: string, readOnly: boolean) {
+    const handle = await this.#core.volumes.open(name, { readOnly });
+    const number = ++this.#last;
+    this.#handles.set(number, { handle });
+    handle.onGone(() => {
+      // Nobody came for it: it must not keep its volume from going.
+      if (this.#handles.get(number)?.dismiss === undefined) this.#handles.delete(number);
+    });
+    return { handle: number, info: handle.info };
+  }
+
+  async closeVolume(number: number): Promise<void> {
+    const opened = this.#handles.get(number);
+    if (opened === undefined) return;
+    if (opened.dismiss !== undefined) {
+      opened.dismiss();
+      await opened.gone;
+      return;
+    }
+    this.#handles.delete(number);
+    await opened.handle.close();
+  }
+
+  /** Serves a client whose socket is here, and paused. */
+  adoptNbd(number: number, socket: net.Socket, handover: Handover): void {
+    const opened = this.#handles.get(number);
+    if (opened === undefined) {
+      socket.destroy();
+      throw new ErrnoError(Errno.ENXIO, 'the volume is gone');
+    }
+    const { gone, dismiss } = this.#nbd.adopt(socket, opened.handle, handover);
+    opened.gone = gone.then(() => {
+      this.#handles.delete(number);
+    });
+    opened.dismiss = dismiss;
+  }
+
+  async clientGone(number: number): Promise<void> {
+    await this.#handles.get(number)?.gone;
+  }
+
+  relayed(number: number): Promise<net.Socket> {
+    return this.#relay.take(number);
+  }
+
+  dismissClients(): Promise<void> {
+    return this.#nbd.close();
+  }
+
+  async finish(): Promise<void> {
+    this.#relay.close();
+    await this.#ioctls.close('the pool is exported');
+    await this.#core.close();
+  }
+}
+
+interface Opened {
+  readonly handle: VolumeHandle;
+  /** Of one that a client uses. */
+  gone?: Promise<void>;
+  dismiss?: () => void;
+}
+
+/** Runs the engine of this process until it is told to finish, or its core is lost. */
+export function main(): void {
+  const supervisor = process.ppid;
+  endWithParent(supervisor);
+  // A terminal's Ctrl-C, and a service manager's SIGTERM to all: the supervisor's to answer.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+  let running: Engine | undefined;
+  const engine = (): Engine => {
+    if (running === undefined) throw new ErrnoError(Errno.EINVAL, 'the engine is not started');
+    return running;
+  };
+  const tell: (event: EngineEvent) => void = answerCalls(process, {
+    start: async (options) => {
+      running = await Engine.start(options, supervisor);
+      const { core, ready } = running;
+      core.volumes.watch?.({
+        set: (info) => tell({ kind: 'volume', info }),
+        remove: (name) => tell({ kind: 'volume-gone', name }),
+      });
+      void core.lost.then((panic) => tell({ kind: 'lost', panic }));
+      return ready;
+    },
+    openVolume: ({ name, readOnly }) => engine().openVolume(name, readOnly),
+    revealVolume: (name) => engine().core.volumes.reveal!(name),
+    closeVolume: (handle) => engine().closeVolume(handle),
+    adoptNbd: ({ handle, handover }, received) => {
+      // Before anything is waited for: the socket must not begin to read into buffers of its own.
+      const socket = received === undefined ? undefined : takeSocket(received);
+      if (socket !== undefined) return engine().adoptNbd(handle, socket, handover);
+      return engine()
+        .relayed(handle)
+        .then((relayed) => engine().adoptNbd(handle, relayed, handover));
+    },
+    clientGone: (handle) => engine().clientGone(handle),
+    settle: () => undefined,
+    dismissClients: () => engine().dismissClients(),
+    kstatPaths: () => engine().core.inspector.kstatPaths(),
+    kstat: (path) => engine().core.inspector.kstat(path),
+    clearKstat: (path) => engine().core.inspector.clearKstat(path),
+    tunables: () => engine().core.inspector.tunables(),
+    setTunable: ({ name, value }) => engine().core.inspector.setTunable(name, value),
+    finish: async () => {
+      await engine().finish();
+      setImmediate(() => process.exit(0));
+    },
+  });
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'internal error of an engine');
+    process.kill(process.pid, 'SIGKILL');
+  });
+}
+
+/** The socket of a handle that came from the supervisor: paused, and half open as an accepted one. */
+function takeSocket(handle: unknown): net.Socket {
+  const options = { handle, allowHalfOpen: true, pauseOnCreate: true };
+  return new net.Socket(options as unknown as net.SocketConstructorOpts);
+}

@@ -1,0 +1,62 @@
+import type { CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
+import type { Handover } from '../nbd/handover.ts';
+import type { VolumeInfo } from '../volumes/volume.ts';
+
+/**
+ * What crosses between the supervisor and an engine's process. Ioctls and their streams do not: they go over the
+ * engine's own ioctl socket. Everything here is plain data that survives a structured clone.
+ */
+
+/** How an engine is started; the first call. */
+export interface EngineOptions {
+  /** Where its ioctl socket is to be. */
+  readonly socket: string;
+  readonly memoryBytes: number;
+  readonly tunables: readonly TunableSetting[];
+}
+
+export interface EngineReady {
+  readonly refusedTunables: readonly TunableRefusal[];
+  /** Bounds of its buffer pool: BufferPool's. */
+  readonly maxBytes: number;
+  readonly limitBytes: number;
+}
+
+/** An open volume, by a number of the engine's. */
+export interface OpenedVolume {
+  readonly handle: number;
+  readonly info: VolumeInfo;
+}
+
+interface Call<Argument, Value> {
+  readonly argument: Argument;
+  readonly value: Value;
+}
+
+export interface Operations {
+  readonly start: Call<EngineOptions, EngineReady>;
+  readonly openVolume: Call<{ readonly name: string; readonly readOnly: boolean }, OpenedVolume>;
+  readonly revealVolume: Call<string, VolumeInfo>;
+  readonly closeVolume: Call<number, void>;
+  /** With a socket, the client's; without, it comes over the relay. Answered when the engine has it. */
+  readonly adoptNbd: Call<{ readonly handle: number; readonly handover: Handover }, void>;
+  /** Answered when an adopted client is gone, and its volume closed. */
+  readonly clientGone: Call<number, void>;
+  /** Answered when all events of before are on their way. */
+  readonly settle: Call<void, void>;
+  /** NBD clients are answered, flushed and closed. */
+  readonly dismissClients: Call<void, void>;
+  readonly kstatPaths: Call<void, readonly string[]>;
+  readonly kstat: Call<string, Uint8Array>;
+  readonly clearKstat: Call<string, void>;
+  readonly tunables: Call<void, Uint8Array>;
+  readonly setTunable: Call<{ readonly name: string; readonly value: string }, void>;
+  /** Sessions end; then the core, and the process. */
+  readonly finish: Call<void, void>;
+}
+
+export type EngineEvent =
+  /** A volume is new or has changed. */
+  | { readonly kind: 'volume'; readonly info: VolumeInfo }
+  | { readonly kind: 'volume-gone'; readonly name: string }
+  | { readonly kind: 'lost'; readonly panic: CorePanic };

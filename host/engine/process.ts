@@ -1,0 +1,276 @@
+import { type ChildProcess, fork, type SendHandle } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import type net from 'node:net';
+import { join } from 'node:path';
+import { TLSSocket } from 'node:tls';
+import { engineEntry } from '../assets.ts';
+import type { Core, CorePanic, TunableRefusal } from '../core/api.ts';
+import type { Inspector, IoctlClient, IoctlSession } from '../core/dev-zfs.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import { dial } from '../ioctl/client-lane.ts';
+import { RemoteCore } from '../ioctl/remote.ts';
+import type { Handover } from '../nbd/handover.ts';
+import type { Handled } from '../net/onread.ts';
+import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
+import { CallerEnd } from './channel.ts';
+import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
+import { RELAY_HEADER_BYTES } from './relay.ts';
+
+/** How long an engine that was told to finish may take before it is killed. */
+const FINISH_MS = 10_000;
+
+/**
+ * A core in a process of its own (main.ts): the supervisor's half. Ioctls go over the engine's own socket; an NBD client
+ * goes there as a whole, its socket with it.
+ */
+export class EngineProcess implements Core {
+  readonly pid: number;
+  readonly release: string;
+  readonly cmdSize: number;
+  readonly hostid: number;
+  readonly inspector: Inspector;
+  readonly volumes: RemoteVolumes;
+  readonly refusedTunables: readonly TunableRefusal[];
+  readonly lost: Promise<CorePanic>;
+  readonly #child: ChildProcess;
+  readonly #calls: CallerEnd;
+  readonly #remote: RemoteCore;
+  readonly #end: End;
+
+  private constructor(
+    child: ChildProcess,
+    calls: CallerEnd,
+    remote: RemoteCore,
+    end: End,
+    ready: EngineReady,
+    volumes: RemoteVolumes,
+  ) {
+    this.#child = child;
+    this.#calls = calls;
+    this.#remote = remote;
+    this.#end = end;
+    this.pid = child.pid!;
+    this.release = remote.release;
+    this.cmdSize = remote.cmdSize;
+    this.hostid = remote.hostid;
+    this.inspector = inspectorOf(calls);
+    this.volumes = volumes;
+    this.refusedTunables = ready.refusedTunables;
+    this.lost = end.lost;
+  }
+
+  /** Starts one whose sockets are in `folder`. Rejects when it ends before it is ready. */
+  static async start(folder: string, name: string, options: Omit<EngineOptions, 'socket'>): Promise<EngineProcess> {
+    const socket = join(folder, name);
+    const child = fork(engineEntry(), [], {
+      serialization: 'advanced',
+      // Ctrl-C at the host's terminal is the supervisor's.
+      detached: true,
+      stdio: ['ignore', 2, 2, 'ipc'],
+    });
+    const end = new End(child);
+    let volumes: RemoteVolumes | undefined;
+    const early: EngineEvent[] = [];
+    const calls = new CallerEnd(child, (event) => {
+      if (event.kind === 'lost') end.told(event.panic);
+      else if (volumes === undefined) early.push(event);
+      else volumes.heard(event);
+    });
+    void end.lost.then(({ message }) => {
+      calls.fail(new ErrnoError(Errno.EIO, message));
+      volumes?.abandon();
+      for (const path of [socket, `${socket}.relay`]) rmSync(path, { force: true });
+    });
+    const ready = await calls.call('start', { ...options, socket });
+    volumes = new RemoteVolumes(calls, `${socket}.relay`, ready);
+    for (const event of early) volumes.heard(event);
+    return new EngineProcess(child, calls, await RemoteCore.connect(socket), end, ready, volumes);
+  }
+
+  open(client: IoctlClient): Promise<IoctlSession> {
+    return this.#remote.open(client);
+  }
+
+  /** Resolves when what the engine told before, of volumes for one, was heard. */
+  async settle(): Promise<void> {
+    await this.#calls.call('settle', undefined);
+  }
+
+  /** As NbdServer.close, for the clients that are in the engine. */
+  async dismissClients(): Promise<void> {
+    await this.#calls.call('dismissClients', undefined);
+  }
+
+  async close(): Promise<void> {
+    const exited = this.#child.exitCode !== null || this.#child.signalCode !== null;
+    if (exited) return;
+    this.#end.expected = true;
+    const exit = once(this.#child, 'exit');
+    const late = setTimeout(() => this.kill(), FINISH_MS);
+    await this.#calls.call('finish', undefined).catch(() => this.kill());
+    await exit;
+    clearTimeout(late);
+  }
+
+  /** Ends it as a crash would. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+}
+
+/** How a process ended, as a panic: by what it said itself, else by its exit. */
+class End {
+  readonly lost: Promise<CorePanic>;
+  /** It was told to finish: its exit is no loss. */
+  expected = false;
+  readonly #child: ChildProcess;
+  #said: CorePanic | undefined;
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    this.lost = new Promise((resolve) => {
+      child.on('error', (error) => resolve({ message: `an engine cannot be started: ${error.message}` }));
+      child.on('exit', (code, signal) => {
+        if (this.expected && code === 0) return;
+        resolve(this.#said ?? { message: `its engine ended: ${signal ?? `exit code ${code}`}` });
+      });
+    });
+  }
+
+  /** A core that is lost is of no use to anybody: its process goes, and with it its devices and clients. */
+  told(panic: CorePanic): void {
+    this.#said ??= panic;
+    this.#child.kill('SIGKILL');
+  }
+}
+
+function inspectorOf(calls: CallerEnd): Inspector {
+  return {
+    kstatPaths: () => calls.call('kstatPaths', undefined),
+    kstat: (path) => calls.call('kstat', path),
+    clearKstat: (path) => calls.call('clearKstat', path),
+    tunables: () => calls.call('tunables', undefined),
+    setTunable: (name, value) => calls.call('setTunable', { name, value }),
+  };
+}
+
+/** The volumes of an engine, as far as they are known here: who opens one goes there. */
+export class RemoteVolumes implements VolumeProvider {
+  readonly buffers: BufferPool;
+  readonly #calls: CallerEnd;
+  readonly #relay: string;
+  readonly #volumes = new Map<string, VolumeInfo>();
+  #watcher: VolumeWatcher | undefined;
+
+  constructor(calls: CallerEnd, relay: string, { maxBytes, limitBytes }: EngineReady) {
+    this.#calls = calls;
+    this.#relay = relay;
+    this.buffers = { maxBytes, limitBytes, tryAcquire: () => undefined, acquire: () => Promise.reject(elsewhere()) };
+  }
+
+  heard(event: EngineEvent): void {
+    if (event.kind === 'volume') {
+      this.#volumes.set(event.info.name, event.info);
+      this.#watcher?.set(event.info);
+    } else if (event.kind === 'volume-gone') {
+      this.#volumes.delete(event.name);
+      this.#watcher?.remove(event.name);
+    }
+  }
+
+  /** The engine is gone, and all volumes with it. */
+  abandon(): void {
+    for (const name of this.#volumes.keys()) this.#watcher?.remove(name);
+    this.#volumes.clear();
+  }
+
+  watch(watcher: VolumeWatcher): void {
+    this.#watcher = watcher;
+    for (const volume of this.#volumes.values()) watcher.set(volume);
+  }
+
+  list(): readonly VolumeInfo[] {
+    return [...this.#volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  find(name: string): VolumeInfo | undefined {
+    return this.#volumes.get(name);
+  }
+
+  reveal(name: string): Promise<VolumeInfo> {
+    return this.#calls.call('revealVolume', name);
+  }
+
+  async open(name: string, { readOnly }: { readonly readOnly: boolean }): Promise<VolumeHandle> {
+    const { handle, info } = await this.#calls.call('openVolume', { name, readOnly });
+    return new RemoteHandle(this.#calls, this.#relay, handle, info);
+  }
+}
+
+function elsewhere(): ErrnoError {
+  return new ErrnoError(Errno.EOPNOTSUPP, 'the volume is in another process');
+}
+
+class RemoteHandle implements VolumeHandle {
+  readonly info: VolumeInfo;
+  readonly #calls: CallerEnd;
+  readonly #relay: string;
+  readonly #handle: number;
+  #closed: Promise<void> | undefined;
+
+  constructor(calls: CallerEnd, relay: string, handle: number, info: VolumeInfo) {
+    this.#calls = calls;
+    this.#relay = relay;
+    this.#handle = handle;
+    this.info = info;
+  }
+
+  read = (): Promise<void> => Promise.reject(elsewhere());
+  write = this.read;
+  flush = this.read;
+  trim = this.read;
+  zero = this.read;
+
+  close(): Promise<void> {
+    this.#closed ??= this.#calls.call('closeVolume', this.#handle);
+    return this.#closed;
+  }
+
+  onGone(): void {}
+
+  onResize(): void {}
+
+  async adopt(socket: net.Socket, agreed: object): Promise<void> {
+    const argument = { handle: this.#handle, handover: agreed as Handover };
+    const native = (socket as Handled)._handle;
+    if (socket instanceof TLSSocket) {
+      const adopted = this.#calls.call('adoptNbd', argument);
+      await Promise.all([adopted, this.#relayTo(socket)]);
+    } else {
+      try {
+        // Not closed before the engine has its own: a descriptor can be lost on its way, and is sent again then.
+        await this.#calls.call('adoptNbd', argument, native as unknown as SendHandle);
+      } finally {
+        (socket as Handled)._handle = null;
+        native?.close();
+      }
+    }
+    await this.#calls.call('clientGone', this.#handle);
+  }
+
+  async #relayTo(socket: net.Socket): Promise<void> {
+    const relay = await dial(this.#relay);
+    const header = Buffer.alloc(RELAY_HEADER_BYTES);
+    header.writeUInt32LE(this.#handle);
+    relay.write(header);
+    await once(relay, 'readable');
+    relay.read(1);
+    relay.on('error', () => socket.destroy());
+    socket.on('error', () => relay.destroy());
+    socket.on('close', () => relay.destroy());
+    relay.on('close', () => socket.destroy());
+    socket.pipe(relay);
+    relay.pipe(socket);
+  }
+}

@@ -1,0 +1,129 @@
+import type { Core } from '../core/api.ts';
+import type { IoctlSession } from '../core/dev-zfs.ts';
+import { ZfsCmd } from '../core/zfs-cmd.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import { noStreams } from '../ioctl/streams.ts';
+import { decodeNativeNvlist } from '../nvlist/native.ts';
+import { NvList } from '../nvlist/nvlist.ts';
+import { emptyPacked, onlyPair } from '../nvlist/packed.ts';
+import { Ioc } from './routes.ts';
+
+const ROOM_BYTES = 256 * 1024;
+const ROOM_BYTES_MAX = 64 * 1024 * 1024;
+const none = new Uint8Array(0);
+
+/** What an engine has told of one of its pools. */
+export interface KnownPool {
+  readonly guid: bigint;
+  /** Paths of its devices. */
+  readonly devices: readonly string[];
+}
+
+/** An engine among others: its core, and what is known of its pools. */
+export class Member {
+  /** The lowest that no other has; what it numbers itself is told apart by it. */
+  readonly index: number;
+  readonly core: Core;
+  readonly memoryBytes: number;
+  readonly startedAt = Date.now();
+  pools: ReadonlyMap<string, KnownPool> = new Map();
+  /** What ZFS_IOC_POOL_CONFIGS answered last. */
+  packedConfigs: Uint8Array = emptyPacked;
+  isLost = false;
+  /** It has answered the last question about its pools. */
+  answers = true;
+  #generation = 0n;
+  /** By pool: what ZFS_IOC_POOL_STATS answered last. */
+  readonly #stats = new Map<string, Uint8Array>();
+  #session: Promise<IoctlSession> | undefined;
+  #refreshing: Promise<void> | undefined;
+
+  constructor(index: number, core: Core, memoryBytes: number) {
+    this.index = index;
+    this.core = core;
+    this.memoryBytes = memoryBytes;
+  }
+
+  /** Asks the engine which pools it has. */
+  async refresh(): Promise<void> {
+    // One that is under way may have been asked before what the caller waits for.
+    await this.#refreshing;
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = undefined;
+      this.answers = true;
+    });
+    this.answers = false;
+    await this.#refreshing;
+  }
+
+  async #refresh(): Promise<void> {
+    for (let room = ROOM_BYTES; ; room *= 4) {
+      const cmd = Buffer.alloc(this.core.cmdSize);
+      cmd.writeBigUInt64LE(this.#generation, ZfsCmd.cookie);
+      const { errno, cmd: answer, dst } = await this.#ioctl(Ioc.poolConfigs, cmd, room);
+      if (errno === Errno.EEXIST) return;
+      if (errno === Errno.ENOMEM && room < ROOM_BYTES_MAX) continue;
+      if (errno !== 0) throw new ErrnoError(errno, 'the pools of an engine');
+      this.#generation = Buffer.from(answer.buffer, answer.byteOffset, answer.byteLength).readBigUInt64LE(
+        ZfsCmd.cookie,
+      );
+      this.packedConfigs = dst;
+      this.pools = new Map(decodeNativeNvlist(dst).pairs.map(({ name, value }) => [name, known(value as NvList)]));
+      void this.#rememberAll().catch(() => undefined);
+      return;
+    }
+  }
+
+  /** What the engine told before, of volumes for one, was heard. */
+  async settle(): Promise<void> {
+    await this.core.settle?.();
+  }
+
+  /** Of a pool, for the time when the engine cannot be asked. */
+  memory(pool: string): { packedConfigs: Uint8Array; packedStats: Uint8Array } & KnownPool {
+    return {
+      packedConfigs: onlyPair(this.packedConfigs, pool) ?? emptyPacked,
+      packedStats: this.#stats.get(pool) ?? emptyPacked,
+      ...(this.pools.get(pool) ?? { guid: 0n, devices: [] }),
+    };
+  }
+
+  /** What the engine told of a pool with all its statistics. */
+  remember(pool: string, packedStats: Uint8Array): void {
+    if (this.pools.has(pool)) this.#stats.set(pool, packedStats);
+  }
+
+  async #rememberAll(): Promise<void> {
+    for (const pool of this.#stats.keys()) if (!this.pools.has(pool)) this.#stats.delete(pool);
+    for (const pool of this.pools.keys()) {
+      const cmd = Buffer.alloc(this.core.cmdSize);
+      cmd.write(pool, ZfsCmd.name);
+      const { errno, dst } = await this.#ioctl(Ioc.poolStats, cmd, ROOM_BYTES);
+      if (errno === 0) this.remember(pool, dst);
+    }
+  }
+
+  async #ioctl(request: number, cmd: Buffer, dstRoom: number) {
+    cmd.writeBigUInt64LE(BigInt(dstRoom), ZfsCmd.dstSize);
+    this.#session ??= this.core.open({ process: '00'.repeat(16), fd: -1, pid: process.pid, program: 'zow' });
+    const session = await this.#session;
+    const parts = { src: none, conf: none, history: none };
+    return session.ioctl({ request, cmd, ...parts, dstRoom, historyRoom: 0, streams: noStreams });
+  }
+}
+
+function known(config: NvList): KnownPool {
+  const devices: string[] = [];
+  const tree = config.get('vdev_tree');
+  if (tree instanceof NvList) collect(tree, devices);
+  return { guid: (config.get('pool_guid') as bigint | undefined) ?? 0n, devices };
+}
+
+function collect(vdev: NvList, into: string[]): void {
+  const path = vdev.get('path');
+  if (typeof path === 'string') into.push(path);
+  for (const kind of ['children', 'spares', 'l2cache']) {
+    const children = vdev.get(kind);
+    if (Array.isArray(children)) for (const child of children) if (child instanceof NvList) collect(child, into);
+  }
+}

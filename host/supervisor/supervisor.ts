@@ -1,0 +1,414 @@
+import type { Core, CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
+import type { IoctlClient, IoctlCore, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
+import { ZfsCmd } from '../core/zfs-cmd.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import type { Logger } from '../log.ts';
+import { decodeNativeNvlist } from '../nvlist/native.ts';
+import { mergePacked } from '../nvlist/packed.ts';
+import { EventLog } from './events.ts';
+import { MergedInspector } from './inspector.ts';
+import { Member } from './member.ts';
+import { Ioc } from './routes.ts';
+import { RoutedSession } from './session.ts';
+import { MergedVolumes } from './volumes.ts';
+
+/** What an engine is started with. */
+export interface EngineWish {
+  readonly memoryBytes: number;
+  readonly tunables: readonly TunableSetting[];
+}
+
+/** Starts an engine: in this process (core/load.ts), or in one of its own (engine/process.ts). */
+export type StartEngine = (wish: EngineWish) => Promise<Core>;
+
+export interface SupervisorOptions {
+  readonly start: StartEngine;
+  /** Of the engine of a pool that is not named in the configuration, and of one without a pool. */
+  readonly memoryBytes: number;
+  /** Of the engine of a pool. */
+  readonly memoryOf: (pool: string) => number;
+  readonly tunables: readonly TunableSetting[];
+  readonly log: Logger;
+  /** A pool's engine was lost; `again` is not called before this resolves. */
+  readonly onLost?: (pools: readonly string[], panic: CorePanic) => void;
+}
+
+/** How long an engine that does not answer keeps a list of all pools waiting; then what it said last is in the list. */
+const ANSWER_MS = 500;
+/** How long an engine without a pool is kept for the next one that needs it. */
+const SPARE_MS = 30_000;
+/** How long who names a lost pool waits for it to come back. */
+const REVIVAL_MS = 15_000;
+const none = new Uint8Array(0);
+
+/**
+ * The cores of a host as one: one engine for each imported pool, and one without a pool while there is work for it.
+ * What a client of /dev/zfs asks goes to the engine of the pool that it names (routes.ts); an engine that is lost takes
+ * its pool with it, and nothing else.
+ */
+export class Supervisor implements Core {
+  readonly release: string;
+  readonly cmdSize: number;
+  readonly hostid: number;
+  readonly inspector: MergedInspector;
+  readonly volumes: MergedVolumes;
+  readonly refusedTunables: readonly TunableRefusal[];
+  /** Never: the supervisor has no core of its own. */
+  readonly lost: Promise<CorePanic> = new Promise(() => undefined);
+  readonly events = new EventLog();
+  readonly #options: SupervisorOptions;
+  readonly #members = new Set<Member>();
+  /** By pool. */
+  readonly #homes = new Map<string, Member>();
+  /** Pools that come: who comes for the same name waits. */
+  readonly #coming = new Map<string, Promise<unknown>>();
+  /** Pools whose engine was lost, with the last that is known of them. */
+  readonly #lostPools = new Map<string, LostPool>();
+  /** By pool: how it was imported. */
+  readonly #manners = new Map<string, ImportManner>();
+  /** Tunables that were set while the host ran. */
+  readonly #settings = new Map<string, string>();
+  readonly sessions = new Set<RoutedSession>();
+  readonly #reviving = new Map<string, Promise<void>>();
+  #spare: Promise<Member> | undefined;
+  #spareTimer: NodeJS.Timeout | undefined;
+  #generation = 0n;
+  #lastConfigs: Buffer | undefined;
+  #lastMinor = 0;
+  #closing = false;
+
+  private constructor(options: SupervisorOptions, first: Member) {
+    this.#options = options;
+    const { core } = first;
+    this.release = core.release;
+    this.cmdSize = core.cmdSize;
+    this.hostid = core.hostid;
+    this.refusedTunables = core.refusedTunables;
+    this.volumes = new MergedVolumes(core.volumes.buffers, (pool) => this.#homes.get(pool)?.core.volumes);
+    this.inspector = new MergedInspector(
+      () => this.#cores(),
+      (name, value) => this.#setTunable(name, value),
+    );
+  }
+
+  /** Starts with an engine that has no pool yet. */
+  static async start(options: SupervisorOptions): Promise<Supervisor> {
+    const { start, memoryBytes, tunables } = options;
+    const first = new Member(0, await start({ memoryBytes, tunables }), memoryBytes);
+    const supervisor = new Supervisor(options, first);
+    await supervisor.#add(first);
+    supervisor.#spare = Promise.resolve(first);
+    return supervisor;
+  }
+
+  open(client: IoctlClient): Promise<IoctlSession> {
+    return this.#open(client, false);
+  }
+
+  /** As the host's own programs see it: pools whose engine was lost are not there, and can be imported. */
+  get own(): IoctlCore {
+    const { release, cmdSize, hostid, inspector } = this;
+    return { release, cmdSize, hostid, inspector, open: (client) => this.#open(client, true) };
+  }
+
+  async #open(client: IoctlClient, isOwn: boolean): Promise<IoctlSession> {
+    if (this.#closing) throw new ErrnoError(Errno.ESHUTDOWN, 'the host is shutting down');
+    const session = new RoutedSession(this, ++this.#lastMinor, client, isOwn);
+    this.sessions.add(session);
+    return session;
+  }
+
+  /** Who names the pool waits for `work`, a while: it brings back a lost one. */
+  revive(pool: string, work: Promise<unknown>): void {
+    const settled = work.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#reviving.set(pool, settled);
+    void settled.then(() => {
+      if (this.#reviving.get(pool) === settled) this.#reviving.delete(pool);
+    });
+  }
+
+  /** Resolves when it is known whether a lost pool comes back, or after a while. */
+  async revived(pool: string): Promise<void> {
+    await Promise.race([this.#reviving.get(pool), pause(REVIVAL_MS)]);
+  }
+
+  /** The engines now: of each the pools it has, and what is known of it. */
+  get members(): readonly Member[] {
+    return [...this.#members].sort((a, b) => a.index - b.index);
+  }
+
+  get lostPools(): ReadonlyMap<string, LostPool> {
+    return this.#lostPools;
+  }
+
+  /** The engine of a pool. */
+  home(pool: string): Member | undefined {
+    return this.#homes.get(pool);
+  }
+
+  /** One without the pools that are there: what it answers about a name is what a kernel would that has no such pool. */
+  async stranger(): Promise<Member> {
+    const spare = await this.#spare?.catch(() => undefined);
+    return spare ?? this.members.find((member) => member.answers) ?? this.withoutPool();
+  }
+
+  /** One that has no pool. */
+  withoutPool(): Promise<Member> {
+    this.#spare ??= this.#startMember(this.#options.memoryBytes).catch((error: unknown) => {
+      this.#spare = undefined;
+      throw error;
+    });
+    this.#retireSpareLater();
+    return this.#spare;
+  }
+
+  /**
+   * Runs `work` with the engine that has the pool, or, where nobody has it, with one that is to have it, and finds out
+   * afterwards whether it does.
+   */
+  async settleIn(
+    pool: string,
+    request: IoctlRequest,
+    work: (member: Member) => Promise<IoctlResult>,
+  ): Promise<IoctlResult> {
+    for (let other = this.#coming.get(pool); other !== undefined; other = this.#coming.get(pool)) await other;
+    const home = this.#homes.get(pool);
+    if (home !== undefined) return work(home);
+    const arrival = this.#settle(pool, request, work);
+    const settled = arrival.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#coming.set(pool, settled);
+    void settled.then(() => this.#coming.delete(pool));
+    return arrival;
+  }
+
+  async #settle(
+    pool: string,
+    request: IoctlRequest,
+    work: (member: Member) => Promise<IoctlResult>,
+  ): Promise<IoctlResult> {
+    const member = await this.#takeWithoutPool(this.#options.memoryOf(pool));
+    try {
+      const result = await work(member);
+      if (result.errno === 0) this.#manners.set(pool, mannerOf(request));
+      return result;
+    } finally {
+      await this.refresh(member);
+      if (member.pools.size === 0) this.#becomeSpare(member);
+      else await member.settle();
+    }
+  }
+
+  /** After what may have changed which pools a member has. */
+  async refresh(member: Member): Promise<void> {
+    if (member.isLost) return;
+    await member.refresh().catch(() => undefined);
+    for (const [pool, home] of this.#homes) if (home === member && !member.pools.has(pool)) this.#homes.delete(pool);
+    for (const pool of member.pools.keys()) {
+      this.#homes.set(pool, member);
+      this.#lostPools.delete(pool);
+    }
+  }
+
+  /** After a pool left: an engine without a pool waits a while for another. */
+  retire(member: Member): void {
+    if (member.pools.size === 0 && !member.isLost) this.#becomeSpare(member);
+  }
+
+  /** Whether a pool of that guid is imported, in any engine. */
+  hasGuid(guid: bigint): boolean {
+    for (const member of this.#members) for (const known of member.pools.values()) if (known.guid === guid) return true;
+    return false;
+  }
+
+  /** ZFS_IOC_POOL_CONFIGS: of all engines together. One that does not answer is in the list as it was. */
+  async configs(request: IoctlRequest, withLost: boolean): Promise<IoctlResult> {
+    const cmd = Buffer.from(request.cmd);
+    await Promise.all(
+      this.members
+        .filter((member) => member.pools.size > 0)
+        .map((member) => Promise.race([member.refresh().catch(() => undefined), pause(ANSWER_MS)])),
+    );
+    const lists = this.members.filter(({ pools }) => pools.size > 0).map((member) => member.packedConfigs);
+    if (withLost) for (const { packedConfigs } of this.#lostPools.values()) lists.push(packedConfigs);
+    const merged = mergePacked(lists);
+    if (this.#lastConfigs === undefined || !merged.equals(this.#lastConfigs)) this.#generation++;
+    this.#lastConfigs = merged;
+    if (cmd.readBigUInt64LE(ZfsCmd.cookie) === this.#generation) {
+      return { errno: Errno.EEXIST, cmd, dst: none, history: none };
+    }
+    cmd.writeBigUInt64LE(this.#generation, ZfsCmd.cookie);
+    return give(cmd, request, merged);
+  }
+
+  /** ZFS_IOC_POOL_STATS of a pool whose engine is lost: what was known, and that it cannot be reached. */
+  lostStats(request: IoctlRequest, pool: LostPool): IoctlResult {
+    const cmd = Buffer.from(request.cmd);
+    cmd.writeBigUInt64LE(BigInt(Errno.EIO), ZfsCmd.cookie);
+    return give(cmd, request, pool.packedStats);
+  }
+
+  /** Clients of all volumes are answered, flushed and closed. */
+  async dismissClients(): Promise<void> {
+    await Promise.allSettled(this.members.map((member) => member.core.dismissClients?.()));
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearTimeout(this.#spareTimer);
+    for (const session of [...this.sessions]) await session.close();
+    await Promise.all(this.members.map((member) => member.core.close()));
+    this.#members.clear();
+  }
+
+  #cores(): readonly Core[] {
+    const withPool = this.members.filter(({ pools, answers }) => pools.size > 0 && answers);
+    return (withPool.length > 0 ? withPool : this.members).map(({ core }) => core);
+  }
+
+  async #setTunable(name: string, value: string): Promise<void> {
+    // One refuses what all refuse.
+    const results = await Promise.allSettled(this.members.map(({ core }) => core.inspector.setTunable(name, value)));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    this.#settings.set(name, value);
+    if (name === 'zfs_zevent_len_max') this.events.length = Number(value);
+  }
+
+  async #takeWithoutPool(memoryBytes: number): Promise<Member> {
+    const spare = await this.#spare?.catch(() => undefined);
+    if (spare !== undefined && (await this.#spare) === spare && spare.memoryBytes === memoryBytes && !spare.isLost) {
+      this.#spare = undefined;
+      clearTimeout(this.#spareTimer);
+      return spare;
+    }
+    return this.#startMember(memoryBytes);
+  }
+
+  async #startMember(memoryBytes: number): Promise<Member> {
+    const taken = new Set(this.members.map(({ index }) => index));
+    let index = 0;
+    while (taken.has(index) || this.#starting.has(index)) index++;
+    this.#starting.add(index);
+    try {
+      const core = await this.#options.start({ memoryBytes, tunables: this.#options.tunables });
+      const member = new Member(index, core, memoryBytes);
+      for (const [name, value] of this.#settings) await core.inspector.setTunable(name, value).catch(() => undefined);
+      await this.#add(member);
+      return member;
+    } finally {
+      this.#starting.delete(index);
+    }
+  }
+
+  readonly #starting = new Set<number>();
+
+  async #add(member: Member): Promise<void> {
+    this.#members.add(member);
+    this.volumes.add(member.core.volumes);
+    void member.core.lost.then((panic) => this.#lose(member, panic));
+    await this.events.follow(member.core);
+  }
+
+  #lose(member: Member, panic: CorePanic): void {
+    member.isLost = true;
+    this.#members.delete(member);
+    this.volumes.remove(member.core.volumes);
+    for (const session of this.sessions) session.forget(member);
+    void this.#spare?.then((spare) => {
+      if (spare === member) this.#spare = undefined;
+    });
+    const pools = [...member.pools.keys()];
+    for (const pool of pools) {
+      this.#homes.delete(pool);
+      const manner = this.#manners.get(pool) ?? plainManner;
+      if (!this.#closing) this.#lostPools.set(pool, { panic, manner, ...member.memory(pool) });
+    }
+    void member.core.close().catch(() => undefined);
+    if (!this.#closing) this.#options.onLost?.(pools, panic);
+  }
+
+  #becomeSpare(member: Member): void {
+    if (this.#closing || member.isLost) return;
+    if (this.#spare === undefined && member.memoryBytes === this.#options.memoryBytes) {
+      this.#spare = Promise.resolve(member);
+      this.#retireSpareLater();
+    } else {
+      this.#end(member);
+    }
+  }
+
+  /** With no pool at all one engine stays: it answers for all. */
+  #retireSpareLater(): void {
+    clearTimeout(this.#spareTimer);
+    this.#spareTimer = setTimeout(() => {
+      if (this.#homes.size === 0) return;
+      const spare = this.#spare;
+      this.#spare = undefined;
+      void spare?.then((member) => this.#end(member));
+    }, SPARE_MS).unref();
+  }
+
+  #end(member: Member): void {
+    if (!this.#members.delete(member)) return;
+    for (const session of this.sessions) session.forget(member);
+    this.volumes.remove(member.core.volumes);
+    member.core.close().catch((error: unknown) => this.#options.log.warn({ err: error }, 'an engine did not end'));
+  }
+}
+
+/** What of an import is not in the pool itself. */
+export interface ImportManner {
+  readonly isReadOnly: boolean;
+  readonly altroot: string | undefined;
+  readonly isTemporaryName: boolean;
+}
+
+const plainManner: ImportManner = { isReadOnly: false, altroot: undefined, isTemporaryName: false };
+/** ZFS_IMPORT_TEMP_NAME (sys/fs/zfs.h). */
+const IMPORT_TEMP_NAME = 0x10n;
+
+function mannerOf(request: IoctlRequest): ImportManner {
+  try {
+    const cmd = Buffer.from(request.cmd.buffer, request.cmd.byteOffset, request.cmd.byteLength);
+    const props = request.src.length === 0 ? undefined : decodeNativeNvlist(request.src);
+    const altroot = props?.get('altroot');
+    return {
+      isReadOnly: props?.get('readonly') === 1n,
+      altroot: typeof altroot === 'string' ? altroot : undefined,
+      isTemporaryName:
+        request.request === Ioc.poolImport && (cmd.readBigUInt64LE(ZfsCmd.cookie) & IMPORT_TEMP_NAME) !== 0n,
+    };
+  } catch {
+    return plainManner; // the engine refuses it
+  }
+}
+
+/** What is known of a pool without its engine. */
+export interface LostPool {
+  readonly panic: CorePanic;
+  readonly guid: bigint;
+  readonly devices: readonly string[];
+  readonly manner: ImportManner;
+  /** As ZFS_IOC_POOL_CONFIGS and ZFS_IOC_POOL_STATS answered for it alone. */
+  readonly packedConfigs: Uint8Array;
+  readonly packedStats: Uint8Array;
+}
+
+/** As put_nvlist() does it. */
+function give(cmd: Buffer, request: IoctlRequest, packed: Uint8Array): IoctlResult {
+  const room = Math.min(request.dstRoom, Number(cmd.readBigUInt64LE(ZfsCmd.dstSize)));
+  cmd.writeBigUInt64LE(BigInt(packed.length), ZfsCmd.dstSize);
+  if (packed.length > room) return { errno: Errno.ENOMEM, cmd, dst: none, history: none };
+  cmd.writeInt32LE(1, ZfsCmd.dstFilled);
+  return { errno: 0, cmd, dst: packed, history: none };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}

@@ -1,0 +1,193 @@
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { HostStatus } from '../../host/supervisor/status.ts';
+import { Lab, MiB, noise, sleep, until } from './host.ts';
+
+/** An engine for each pool, in a process of its own: what happens to one pool happens to no other. */
+
+const vars = { ZOW_ENGINES: 'processes' };
+
+/** A host with the pools tank and calm, each with a volume v. */
+async function twoPools(t: ExecutionContext<unknown>, more: object = {}): Promise<Lab> {
+  const lab = await Lab.open(t);
+  const pool = (disk: string) => ({
+    vdevs: [join(lab.disks, disk)],
+    create: { size: '256M' },
+    volumes: { v: { size: '64M', volblocksize: '16K' } },
+  });
+  const pools = { tank: { ...pool('tank.img'), ...more }, calm: pool('calm.img') };
+  await lab.start({ vars, config: { memory: '256M', pools } });
+  return lab;
+}
+
+async function status(lab: Lab): Promise<HostStatus> {
+  return JSON.parse((await lab.zow('status', '--json')).stdout) as HostStatus;
+}
+
+async function engineOf(lab: Lab, pool: string): Promise<number> {
+  const { engines } = await status(lab);
+  const engine = engines.find(({ pools }) => pools.includes(pool));
+  if (engine === undefined) throw new Error(`${pool} has no engine`);
+  return engine.pid;
+}
+
+/** A client that writes and reads on, and keeps how long it waited at most, and every error. */
+class Watched {
+  errors: unknown[] = [];
+  rounds = 0;
+  #going = true;
+  readonly #done: Promise<void>;
+
+  constructor(client: Awaited<ReturnType<Lab['open']>>) {
+    this.#done = this.#run(client);
+  }
+
+  async #run(client: Awaited<ReturnType<Lab['open']>>): Promise<void> {
+    try {
+      for (let i = 0; this.#going; i++) {
+        const data = noise(16384, i);
+        const { errno } = await client.writeAt((i % 64) * 16384, data);
+        if (errno !== 0) throw new Error(`write: errno ${errno}`);
+        if (!(await client.readAt((i % 64) * 16384, data.length)).equals(data)) throw new Error('other data');
+        this.rounds++;
+        await sleep(5);
+      }
+    } catch (error) {
+      this.errors.push(error);
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#going = false;
+    await this.#done;
+  }
+}
+
+test('kill -9 of one engine: its pool comes back with what was flushed, clients of the other see nothing', async (t) => {
+  const lab = await twoPools(t);
+  const calm = new Watched(await lab.open('calm/v'));
+  const client = await lab.open('tank/v');
+  const data = noise(MiB, 7);
+  t.is((await client.writeAt(0, data)).errno, 0);
+  t.is((await client.request({ type: 3 })).errno, 0);
+
+  for (let round = 0; round < 2; round++) {
+    const before = await engineOf(lab, 'tank');
+    process.kill(before, 'SIGKILL');
+    await until('the pool is there again', async () =>
+      (await status(lab)).engines.some(({ pools }) => pools.includes('tank')),
+    );
+    t.not(await engineOf(lab, 'tank'), before);
+    const again = await lab.open('tank/v');
+    t.true((await again.readAt(0, data.length)).equals(data));
+    again.destroy();
+  }
+  // Who was connected has to connect anew.
+  await t.throwsAsync(client.readAt(0, 4096));
+  await calm.stop();
+  t.deepEqual(calm.errors, []);
+  t.true(calm.rounds > 0);
+  t.regex(await lab.zpool('status', '-x'), /all pools are healthy/);
+  await lab.stop();
+  await lab.zdb('tank');
+  await lab.zdb('calm');
+});
+
+test('a panic in one pool is told with its place; commands about it wait for its return', async (t) => {
+  const lab = await twoPools(t);
+  const calm = new Watched(await lab.open('calm/v'));
+  await lab.zinject('-p', 'spa_vdev_exit', 'tank');
+  await lab.fails('zpool', 'add', '-f', 'tank', lab.disk('more', 128 * MiB));
+  t.regex(await lab.zfs('list', '-H', '-o', 'name', 'tank/v'), /^tank\/v$/m);
+  t.regex(lab.hostLog, /spa_vdev_exit/);
+  await calm.stop();
+  t.deepEqual(calm.errors, []);
+  await lab.stop();
+  await lab.zdb('tank');
+});
+
+test('send | receive from pool to pool, events, injected faults and kstats of all engines', async (t) => {
+  const lab = await twoPools(t);
+  const client = await lab.open('tank/v');
+  const data = noise(4 * MiB, 3);
+  await client.writeAt(0, data);
+  client.destroy();
+  await lab.zfs('snapshot', 'tank/v@s');
+  t.is((await lab.shell('zfs send tank/v@s | zfs receive calm/copy')).code, 0);
+  const file = join(lab.directory, 'stream');
+  t.is((await lab.shell(`zfs send tank/v@s > ${file} && zfs receive calm/again < ${file}`)).code, 0);
+  for (const name of ['calm/copy', 'calm/again']) {
+    const copy = await lab.open(name);
+    t.true((await copy.readAt(0, data.length)).equals(data), name);
+    copy.destroy();
+  }
+  const events = await lab.zpool('events', '-v');
+  const eids = [...events.matchAll(/eid = 0x([0-9a-f]+)/g)].map(([, eid]) => Number.parseInt(eid!, 16));
+  t.deepEqual(
+    eids,
+    eids.toSorted((a, b) => a - b),
+  );
+  t.is(new Set(eids).size, eids.length);
+  t.regex(events, /pool = "tank"/);
+  t.regex(events, /pool = "calm"/);
+
+  await lab.zinject('-d', join(lab.disks, 'tank.img'), '-e', 'io', '-T', 'probe', 'tank');
+  await lab.zinject('-d', join(lab.disks, 'calm.img'), '-e', 'io', '-T', 'probe', 'calm');
+  const injected = await lab.zinject();
+  t.regex(injected, /tank/);
+  t.regex(injected, /calm/);
+  await lab.zinject('-c', 'all');
+  t.notRegex(await lab.zinject(), /tank|calm/);
+
+  const kstats = (await lab.zow('kstat', 'zfs/*/state')).stdout;
+  t.regex(kstats, /zfs\/tank\/state/);
+  t.regex(kstats, /zfs\/calm\/state/);
+  const hits = Number((await lab.zow('kstat', 'zfs/arcstats:hits')).stdout.split('\t')[1]);
+  t.true(hits > 0);
+  await lab.zow('tunable', 'zfs_txg_timeout=7');
+  t.is((await lab.zow('tunable', 'zfs_txg_timeout')).stdout, 'zfs_txg_timeout=7\n');
+  await lab.stop();
+  await lab.zdb('calm');
+});
+
+test('pools of one name, one guid, one device; the memory of a pool; what is unknown', async (t) => {
+  const lab = await twoPools(t, { memory: '320M' });
+  const { engines } = await status(lab);
+  t.is(engines.find(({ pools }) => pools.includes('tank'))!.memory_bytes, 320 * MiB);
+  t.is(engines.find(({ pools }) => pools.includes('calm'))!.memory_bytes, 256 * MiB);
+  t.regex(await lab.fails('zpool', 'create', 'tank', lab.disk('x')), /pool already exists/);
+  t.regex(
+    await lab.fails('zpool', 'create', '-f', 'other', join(lab.disks, 'tank.img')),
+    /busy|in use|part of active pool/,
+  );
+  t.regex(await lab.fails('zpool', 'list', 'nosuch'), /no such pool/);
+  t.regex(await lab.fails('zfs', 'create', 'nosuch/x'), /no such pool|does not exist/);
+  const all = await Promise.allSettled([1, 2, 3].map((i) => lab.zpool('create', 'race', lab.disk(`race${i}`))));
+  t.is(all.filter(({ status: ended }) => ended === 'fulfilled').length, 1);
+  await lab.zpool('destroy', 'race');
+  await lab.zpool('export', 'tank');
+  t.notRegex(await lab.zpool('list', '-H'), /tank/);
+  await lab.zpool('import', '-d', lab.disks, 'tank', 'renamed');
+  t.regex(await lab.zpool('status', 'renamed'), /state: ONLINE/);
+  await lab.stop();
+});
+
+test('kill -9 of the supervisor leaves no engine behind', async (t) => {
+  const lab = await twoPools(t);
+  const pids = (await status(lab)).engines.map(({ pid }) => pid);
+  await lab.kill();
+  await until('they are gone', () => pids.every((pid) => !lives(pid)));
+  t.deepEqual(pids.filter(lives), []);
+  await lab.start({ vars });
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  await lab.stop();
+});
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
