@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } f
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
-import { skip } from '../skip.ts';
+import { skip, unless } from '../skip.ts';
 import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** Full pools, pools without disks, and a core that panics: who notices, and who does not. */
@@ -94,7 +94,7 @@ test('a quota stops the volume under it and no other', async (t) => {
   await lab.finish('tank');
 });
 
-const withFuse = existsSync('/dev/fuse') ? test : test.skip;
+const withFuse = unless(existsSync('/dev/fuse') ? undefined : 'no FUSE here', test);
 
 /** A process that lives as long as the test. */
 function beside(t: ExecutionContext<unknown>, command: string, ...args: string[]): ChildProcess {
