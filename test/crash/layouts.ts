@@ -16,7 +16,8 @@ export interface Failing {
   readonly cleared: boolean;
 }
 
-const aside = { disks: ['a'], redundant: true, cleared: true };
+const lost = { disks: ['a'], redundant: false, cleared: true };
+const aside = { ...lost, redundant: true };
 
 const tank = { parent: 'tank', encrypted: false };
 
@@ -27,6 +28,9 @@ export const layouts = {
   raidz1: { ...tank, vdevs: ['raidz1', 'a', 'b', 'c'] },
   log: { ...tank, vdevs: ['a', 'log', 'l'] },
   encrypted: { vdevs: ['a'], parent: 'tank/enc', encrypted: true },
+  'flush-single': { ...tank, vdevs: ['a'], failing: lost },
+  'flush-left': { ...tank, vdevs: ['a'], failing: { ...lost, cleared: false } },
+  'flush-stripe': { ...tank, vdevs: ['a', 'b'], failing: lost },
   'flush-log': { ...tank, vdevs: ['a', 'log', 'l'], failing: { ...aside, disks: ['l'] } },
   'flush-mirror': { ...tank, vdevs: ['mirror', 'a', 'b'], failing: aside },
   'flush-raidz1': { ...tank, vdevs: ['raidz1', 'a', 'b', 'c'], failing: aside },

@@ -69,6 +69,8 @@ export async function workload(
     }
   }
   const to = now();
+  // Of a pool that is left suspended they end with the host.
+  if (fault?.cleared === false) return { promises, from, to };
   for (const subject of opened) await subject.close().catch(() => undefined);
   return { promises, from, to };
 
@@ -88,7 +90,10 @@ export interface Fault extends Failing {
   readonly breaks: (now: boolean) => void;
 }
 
-/** Lets the flushes fail in the middle of the writers' work; when that is over, mends the disk and clears the pool. */
+/** Who waits for a txg of a suspended pool waits until it is cleared, as with a kernel. */
+const lostMs = 2000;
+
+/** Lets the flushes fail in the middle of the writers' work; some time later mends the disk and clears the pool. */
 async function breakFlushes(
   host: ZowHost,
   fault: Fault,
@@ -99,13 +104,15 @@ async function breakFlushes(
   await sleep(300);
   fault.breaks(true);
   if (fault.silently) await sleep(100);
-  else await writers;
+  else if (fault.redundant) await writers;
+  else await Promise.race([writers, sleep(lostMs)]);
   if (!fault.cleared) return;
   fault.breaks(false);
+  if (!fault.silently) {
+    await must(host, 'zpool', 'clear', 'tank');
+    if (!fault.redundant) promises.goneBack.push(now());
+  }
   await writers;
-  if (fault.silently) return;
-  await must(host, 'zpool', 'clear', 'tank');
-  if (!fault.redundant) promises.goneBack.push(now());
 }
 
 async function must(host: ZowHost, program: string, ...args: string[]): Promise<void> {
