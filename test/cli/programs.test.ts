@@ -230,6 +230,17 @@ ready('a pool is moved by relative paths, and zdb finds it whole', async (t) => 
   await ok('cd disks && zpool import -d . moved && zpool destroy moved');
 });
 
+/** What `zpool import` says of the pool `block` alone: other tests have loop devices, too. Other texts stay as they are. */
+function ofBlock(text: string): string {
+  const parts = text.split(/^(?= *pool: )/m);
+  return parts.length === 1
+    ? text
+    : parts
+        .filter((part) => /^ *pool: block$/m.test(part))
+        .join('')
+        .trimEnd();
+}
+
 ready('block devices are looked at as by the native ones', async (t) => {
   await ok('truncate -s 100M filesystem && mkfs.ext4 -q -F filesystem');
   const loop = await sh('losetup -f --show filesystem');
@@ -246,9 +257,9 @@ ready('block devices are looked at as by the native ones', async (t) => {
       ...['zpool import', 'zpool import -s', 'zpool import -d /dev'],
       ...[`zpool import -d ${device}`, `zpool import -s -d ${device}`, `zdb -l ${device}`],
     ]) {
-      const found = await sh(line);
+      const [found, wanted] = [await sh(line), await natively(line)];
       t.regex(found.stdout, /block/);
-      t.deepEqual(found, await natively(line), line);
+      t.deepEqual({ ...found, stdout: ofBlock(found.stdout) }, { ...wanted, stdout: ofBlock(wanted.stdout) }, line);
     }
   } finally {
     await sh(`zpool destroy block`);
@@ -301,12 +312,15 @@ ready('a host that goes away is told in one line', async (t) => {
   for (let tries = 0; (await sh('zpool list', vars)).status !== 0; tries++) {
     if (tries > 50 || other.exitCode !== null) throw new Error('the host does not start');
   }
-  const waiting = sh('zpool events -f', vars);
-  await sleep(1000);
+  const waiting = spawn('zpool', ['events', '-f'], { env: { ...env, ...vars }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const exit = once(waiting, 'exit');
+  const stderr = text(waiting.stderr!);
+  // Its heading comes before it asks for the first event.
+  await once(waiting.stdout!, 'data');
+  await sleep(200);
   other.kill('SIGKILL');
-  const { status, stderr } = await waiting;
-  t.is(status, 1);
-  t.regex(stderr, /^the ZoW host on .*other\.sock went away\n$/);
+  t.deepEqual(await exit, [1, null]);
+  t.regex(await stderr, /^the ZoW host on .*other\.sock went away\n$/);
 });
 
 ready('SIGUSR1 makes a send tell its progress', async (t) => {
@@ -316,7 +330,8 @@ ready('SIGUSR1 makes a send tell its progress', async (t) => {
   const exit = once(send, 'exit');
   const told = text(send.stderr!);
   // Nobody reads the stream yet: the program waits in a write.
-  await sleep(1000);
+  await once(send.stdout!, 'readable');
+  await sleep(200);
   send.kill('SIGUSR1');
   await sleep(100);
   send.stdout!.resume();

@@ -154,7 +154,7 @@ test('garbage on both sockets, cut frames, huge lengths: others are served all a
   t.not((await outside.request({ type: 99, offset: 0, length: 512 })).errno, 0);
   t.true((await outside.readAt(0, data.length)).equals(data), 'the same connection goes on');
   outside.destroy();
-  await t.throwsAsync(() => lab.open('tank/nothing'), { message: /no export named/ });
+  await t.throwsAsync(() => lab.open('tank/nothing'), { message: /there is no volume/ });
   t.true((await witness.readAt(0, data.length)).equals(data));
   t.regex(await lab.zpool('status', 'tank'), /No known data errors/);
   witness.destroy();

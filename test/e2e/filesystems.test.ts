@@ -1,4 +1,4 @@
-import { copyFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Lab, MiB, must, root, until } from './host.ts';
@@ -247,10 +247,14 @@ test('requests about one filesystem at the same time take turns; a receive is no
   t.is((await lab.zfs('userspace', '-nHp', 'tank/fs')).match(/^POSIX User\t100[0246]\t/gm)?.length, 4);
 
   await lab.zfs('snapshot', 'tank/fs@s');
-  const script = '(zfs send tank/fs@s | head -c 6000; sleep 4) | zfs receive -u tank/coming';
+  const held = join(lab.directory, 'held');
+  writeFileSync(held, '');
+  const hold = `while [ -e ${held} ]; do sleep 0.1; done`;
+  const script = `(zfs send tank/fs@s | head -c 6000; ${hold}) | zfs receive -u tank/coming`;
   const receiving = lab.shell(script);
   await until('the receive has begun', async () => (await lab.run('zfs', ['list', 'tank/coming'])).code === 0);
   t.regex(await lab.fails('zfs', 'userspace', 'tank/coming'), /busy/);
+  rmSync(held);
   t.not((await receiving).code, 0, 'half a stream');
   await lab.finish('tank');
 });
