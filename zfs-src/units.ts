@@ -79,8 +79,8 @@ export const CORE = {
     'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
     'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
     'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
-    // What its blocks wait for is made in flush.c.
-    'module/zfs/zil.c': ['zio_root'],
+    // What its blocks wait for is made in flush.c; suspensions are waited for (zil_wait.c).
+    'module/zfs/zil.c': ['zio_root', 'txg_wait_synced_flags'],
     // Its format has Linux's %px.
     'module/os/linux/zfs/zfs_debug.c': ['snprintf'],
     'lib/libzpool/kernel.c': [

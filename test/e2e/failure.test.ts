@@ -329,6 +329,61 @@ test('failmode=continue: new writes fail, the rest of the host goes on, zpool cl
   await lab.finish('tank', 'calm');
 });
 
+test('failmode=continue: flushes that a suspension meets fail at once, and the intent log survives it', async (t) => {
+  const lab = await Lab.open(t);
+  const broken = join(lab.directory, 'broken');
+  const bad = lab.disk('bad', 256 * MiB);
+  await lab.start({ vars: { ZOW_FAULTS: `disks/bad:error(op=read|write,errno=EIO,while=${broken})` } });
+  await lab.zpool('create', '-o', 'ashift=12', '-o', 'failmode=continue', 'tank', bad);
+  // Records with their data, records that point to it, and blocks of the log that more than one writer fills.
+  await lab.zfs('create', '-s', '-V', '64M', 'tank/v');
+  await lab.zfs('create', '-s', '-V', '64M', '-o', 'logbias=throughput', '-o', 'volblocksize=128K', 'tank/large');
+  const writers = await Promise.all(
+    Array.from({ length: 8 }, async (_, i) => {
+      const client = await lab.open(i < 5 ? 'tank/v' : 'tank/large');
+      return { client, at: i * 8 * MiB, length: i % 2 === 0 ? 16384 : 300 * 1024, acked: -1, written: -1 };
+    }),
+  );
+  for (let round = 0; round < 6; round++) {
+    const before = round * 10_000;
+    const working = writers.map(async (writer) => {
+      for (let i = before; ; i++) {
+        const { errno } = await writer.client.writeAt(writer.at, noise(writer.length, i), CmdFlag.FUA);
+        writer.written = i;
+        if (errno !== 0) return;
+        writer.acked = i;
+      }
+    });
+    await sleep(200);
+    writeFileSync(broken, '');
+    await Promise.all(working);
+    rmSync(broken);
+    await until('it takes writes again', async () => {
+      // Once more when zed, which is late, has faulted the disk.
+      await lab.zpool('clear', 'tank');
+      const results = await Promise.all(
+        writers.map(
+          async ({ client, at }) => (await client.writeAt(at + 4 * MiB, noise(4096, round), CmdFlag.FUA)).errno,
+        ),
+      );
+      return results.every((errno) => errno === 0);
+    });
+    for (const { client, at, length, acked, written } of writers) {
+      const found = await client.readAt(at, length);
+      const possible = [acked, written].filter((i) => i >= before);
+      if (possible.length > 0)
+        t.true(
+          possible.some((i) => found.equals(noise(length, i))),
+          `round ${round}`,
+        );
+    }
+  }
+  for (const { client } of writers) client.destroy();
+  await lab.zpool('scrub', '-w', 'tank');
+  t.regex(await lab.zpool('status', 'tank'), /repaired 0B in \S+ with 0 errors[\s\S]*No known data errors/);
+  await lab.finish('tank');
+});
+
 test('failmode=panic: the host ends with 70, clients get an error and do not hang', async (t) => {
   const [lab, broken] = await fragile(t, 'panic');
   const calm = await lab.open('calm/v');

@@ -66,7 +66,12 @@ int pool_go_back(const char *name);
 uint64_t pool_drops(void);
 boolean_t pool_dropped_since(const char *name, uint64_t when);
 
-/* Tells the host that a pool's volumes are gone (zvol_os.c). */
+/*
+ * zvol_os.c: tells the clients of a pool's volumes that what they wait for to
+ * be durable has failed, though it may become so; tells the host that a pool's
+ * volumes are gone.
+ */
+void zvol_fail_commits(const spa_t *spa);
 void zvol_hang_up(const char *pool);
 
 #endif	/* _ZOW_FLUSH_H */

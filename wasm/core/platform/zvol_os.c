@@ -85,7 +85,15 @@ typedef struct volume_request {
 	uint64_t	vr_offset;
 	uint64_t	vr_length;
 	int		vr_flags;
+	list_node_t	vr_commit;	/* in volume_commits */
+	boolean_t	vr_answered;	/* before it is over */
 } volume_request_t;
+
+/* Requests that wait for the intent log. */
+static list_t volume_commits;
+/* Who closes a handle waits for requests that were answered before. */
+static kmutex_t volume_over_lock;
+static kcondvar_t volume_over_cv;
 
 boolean_t
 zvol_os_is_zvol(const char *path)
@@ -331,9 +339,45 @@ zvol_log(zvol_state_t *zv, dmu_tx_t *tx, uint64_t offset, uint64_t size,
 	}
 }
 
+/*
+ * Makes durable what the volume was told before. While the pool is suspended
+ * that takes until it is resumed; with failmode=continue the client is told
+ * EIO then, and what it waited for goes on.
+ */
+static int
+zvol_commit(zvol_state_t *zv, volume_request_t *vr)
+{
+	spa_t *spa = vr->vr_handle->vh_spa;
+	int error;
+
+	if (spa_get_failmode(spa) == ZIO_FAILURE_MODE_CONTINUE &&
+	    spa_suspended(spa))
+		return (SET_ERROR(EIO));
+	list_insert_tail(&volume_commits, vr);
+	error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+	list_remove(&volume_commits, vr);
+	return (error);
+}
+
+void
+zvol_fail_commits(const spa_t *spa)
+{
+	for (volume_request_t *vr = list_head(&volume_commits); vr != NULL;
+	    vr = list_next(&volume_commits, vr)) {
+		volume_handle_t *vh = vr->vr_handle;
+
+		if (vh->vh_spa != spa || vr->vr_answered)
+			continue;
+		vr->vr_answered = B_TRUE;
+		/* Others may have its fiber's place. */
+		zow_work_park(vh->vh_queue);
+		zow_volume_done(vr->vr_id, EIO, vh);
+	}
+}
+
 static int
 zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
-    boolean_t fua)
+    boolean_t fua, volume_request_t *vr)
 {
 	zfs_locked_range_t *lr;
 	uint64_t done = 0;
@@ -379,20 +423,20 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 	zfs_rangelock_exit(lr);
 	dataset_kstats_update_write_kstats(&zv->zv_kstat, done);
 	if (error == 0 && sync)
-		error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+		error = zvol_commit(zv, vr);
 	rw_exit(&zv->zv_suspend_lock);
 	return (error);
 }
 
 static int
-zvol_flush(zvol_state_t *zv)
+zvol_flush(zvol_state_t *zv, volume_request_t *vr)
 {
 	int error = 0;
 
 	rw_enter(&zv->zv_suspend_lock, RW_READER);
 	/* Without an open log nothing was written since the last close. */
 	if (zv->zv_zilog != NULL)
-		error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+		error = zvol_commit(zv, vr);
 	rw_exit(&zv->zv_suspend_lock);
 	return (error);
 }
@@ -437,7 +481,8 @@ zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
 }
 
 static int
-zvol_trim(zvol_state_t *zv, uint64_t offset, uint64_t length, boolean_t fua)
+zvol_trim(zvol_state_t *zv, uint64_t offset, uint64_t length, boolean_t fua,
+    volume_request_t *vr)
 {
 	uint64_t start = P2ROUNDUP(offset, zv->zv_volblocksize);
 	uint64_t end = P2ALIGN_TYPED(offset + length, zv->zv_volblocksize,
@@ -450,14 +495,15 @@ zvol_trim(zvol_state_t *zv, uint64_t offset, uint64_t length, boolean_t fua)
 	if (start < end)
 		error = zvol_free_blocks(zv, start, end);
 	if (error == 0 && (fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS))
-		error = zow_zil_commit(zv->zv_zilog, ZVOL_OBJ);
+		error = zvol_commit(zv, vr);
 	rw_exit(&zv->zv_suspend_lock);
 	return (error);
 }
 
 /* Zeroes: written at the ragged ends, and where space is to be kept. */
 static int
-zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
+zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags,
+    volume_request_t *vr)
 {
 	static const char zeroes[128 * 1024];
 	uint64_t bs = zv->zv_volblocksize;
@@ -474,7 +520,8 @@ zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
 		uint64_t bytes;
 
 		if (at == start && start < stop) {
-			error = zvol_trim(zv, start, stop - start, fua);
+			error = zvol_trim(zv, start, stop - start, fua,
+			    vr);
 			/* What is beyond the end has no room for zeroes. */
 			if (error == EINVAL)
 				error = SET_ERROR(ENOSPC);
@@ -482,11 +529,11 @@ zvol_zero(zvol_state_t *zv, uint64_t offset, uint64_t length, int flags)
 			continue;
 		}
 		bytes = MIN((at < start ? start : end) - at, sizeof (zeroes));
-		error = zvol_write(zv, zeroes, at, bytes, B_FALSE);
+		error = zvol_write(zv, zeroes, at, bytes, B_FALSE, vr);
 		at += bytes;
 	}
 	if (error == 0 && fua)
-		error = zvol_flush(zv);
+		error = zvol_flush(zv, vr);
 	return (error);
 }
 
@@ -614,7 +661,10 @@ zvol_release(volume_handle_t *vh)
 	zvol_state_t *zv = vh->vh_zv;
 
 	VERIFY3P(vh->vh_self, ==, vh);
-	VERIFY0(vh->vh_requests);
+	mutex_enter(&volume_over_lock);
+	while (vh->vh_requests > 0)
+		cv_wait(&volume_over_cv, &volume_over_lock);
+	mutex_exit(&volume_over_lock);
 	vh->vh_self = NULL;
 	/*
 	 * The last close waits until what was written is on disk, with the
@@ -691,7 +741,7 @@ volume_request_do(volume_request_t *vr)
 	if (zv->zv_flags & ZVOL_REMOVING)
 		return (SET_ERROR(ENXIO));
 	if (vr->vr_op == VOLUME_FLUSH)
-		return (zvol_flush(zv));
+		return (zvol_flush(zv, vr));
 	if (vr->vr_offset > zvol_end(zv) ||
 	    vr->vr_length > zvol_end(zv) - vr->vr_offset)
 		return (vr->vr_op == VOLUME_WRITE || vr->vr_op == VOLUME_ZERO ?
@@ -709,12 +759,12 @@ volume_request_do(volume_request_t *vr)
 	switch (vr->vr_op) {
 	case VOLUME_WRITE:
 		return (zvol_write(zv, vr->vr_buf, vr->vr_offset,
-		    vr->vr_length, fua));
+		    vr->vr_length, fua, vr));
 	case VOLUME_TRIM:
-		return (zvol_trim(zv, vr->vr_offset, vr->vr_length, fua));
+		return (zvol_trim(zv, vr->vr_offset, vr->vr_length, fua, vr));
 	case VOLUME_ZERO:
 		return (zvol_zero(zv, vr->vr_offset, vr->vr_length,
-		    vr->vr_flags));
+		    vr->vr_flags, vr));
 	default:
 		return (SET_ERROR(EOPNOTSUPP));
 	}
@@ -759,7 +809,14 @@ volume_work(void *arg)
 		error = volume_request_run(vr);
 		vh->vh_requests--;
 	}
-	zow_volume_done(vr->vr_id, error, vh);
+	if (vr->vr_answered) {
+		zow_work_unpark(vh->vh_queue);
+		mutex_enter(&volume_over_lock);
+		cv_broadcast(&volume_over_cv);
+		mutex_exit(&volume_over_lock);
+	} else {
+		zow_volume_done(vr->vr_id, error, vh);
+	}
 	free(vr);
 }
 
@@ -782,7 +839,7 @@ ZOW_EXPORT("volume-submit") int
 volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
     double length, int flags)
 {
-	volume_request_t *vr = malloc(sizeof (*vr));
+	volume_request_t *vr = calloc(1, sizeof (*vr));
 	int error;
 
 	VERIFY3P(vh, !=, NULL);
@@ -793,7 +850,6 @@ volume_submit(int id, volume_handle_t *vh, int op, char *buf, double offset,
 	vr->vr_id = id;
 	vr->vr_op = op;
 	vr->vr_handle = vh;
-	vr->vr_name = NULL;
 	vr->vr_buf = buf;
 	vr->vr_offset = (uint64_t)offset;
 	vr->vr_length = (uint64_t)length;
@@ -1171,6 +1227,10 @@ __wrap_zvol_remove_minors(spa_t *spa, const char *name, boolean_t async)
 int
 zvol_init(void)
 {
+	list_create(&volume_commits, sizeof (volume_request_t),
+	    offsetof(volume_request_t, vr_commit));
+	mutex_init(&volume_over_lock, NULL, MUTEX_DEFAULT, NULL);
+	cv_init(&volume_over_cv, NULL, CV_DEFAULT, NULL);
 	return (zvol_init_impl());
 }
 
@@ -1178,4 +1238,7 @@ void
 zvol_fini(void)
 {
 	zvol_fini_impl();
+	cv_destroy(&volume_over_cv);
+	mutex_destroy(&volume_over_lock);
+	list_destroy(&volume_commits);
 }

@@ -213,6 +213,44 @@ work_fiber(void *arg)
 	}
 }
 
+/* Has a fiber of its own take the item that it will find at work_start. */
+static boolean_t
+work_fiber_start(void)
+{
+	return (fiber_wake_one(&work_idle) != NULL ||
+	    fiber_create("work", work_fiber, NULL, WORK_STACK, 1) != NULL);
+}
+
+static void
+work_hand_over(work_item_t *item)
+{
+	item->wi_next = NULL;
+	*work_start_tail = item;
+	work_start_tail = &item->wi_next;
+}
+
+void
+zow_work_park(work_queue_t *wq)
+{
+	struct work_kind_limit *wk = &work_kinds[wq->wq_kind];
+	work_item_t *item;
+
+	VERIFY(wq->wq_running > 0 && wk->wk_running > 0);
+	wq->wq_running--;
+	wk->wk_running--;
+	/* Without memory for a fiber it stays in line. */
+	if (wq->wq_head != NULL && work_may_start(wq) && work_fiber_start()) {
+		item = work_next(wq);
+		work_hand_over(item);
+	}
+}
+
+void
+zow_work_unpark(work_queue_t *wq)
+{
+	work_started(wq);
+}
+
 int
 zow_work(work_queue_t *wq, const char *fiber, void (*func)(void *), void *arg)
 {
@@ -228,11 +266,9 @@ zow_work(work_queue_t *wq, const char *fiber, void (*func)(void *), void *arg)
 	if (!work_may_start(wq)) {
 		*wq->wq_tail = item;
 		wq->wq_tail = &item->wi_next;
-	} else if (fiber_wake_one(&work_idle) != NULL ||
-	    fiber_create("work", work_fiber, NULL, WORK_STACK, 1) != NULL) {
+	} else if (work_fiber_start()) {
 		work_started(wq);
-		*work_start_tail = item;
-		work_start_tail = &item->wi_next;
+		work_hand_over(item);
 	} else {
 		free(item);
 		return (ENOMEM);

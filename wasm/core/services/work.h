@@ -43,6 +43,13 @@ void zow_work_queue_rele(work_queue_t *wq);
 int zow_work(work_queue_t *wq, const char *fiber, void (*func)(void *),
     void *arg);
 
+/*
+ * An item of the queue that takes long leaves its place to the next in line,
+ * and takes it back, full or not, before it is over.
+ */
+void zow_work_park(work_queue_t *wq);
+void zow_work_unpark(work_queue_t *wq);
+
 /* The same, in the queue that zow_work_queue() names. */
 int zow_work_for(work_kind_t kind, const char *name, const char *fiber,
     void (*func)(void *), void *arg);
