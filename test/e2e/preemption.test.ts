@@ -32,7 +32,8 @@ for (const [what, body, flags] of [
     await lab.zfs('create', '-V', '16M', 'other/v');
     const client = await lab.open('other/v');
     await client.writeAt(0, Buffer.alloc(MiB, 'x'));
-    const program = lab.spawn('zfs', ['program', ...flags, '-t', '100000000', 'tank', endless(lab, body)]);
+    await lab.zow('tunable', 'zfs_lua_max_instrlimit=100000000000');
+    const program = lab.spawn('zfs', ['program', ...flags, '-t', '100000000000', 'tank', endless(lab, body)]);
     let said = '';
     program.stderr!.setEncoding('utf8').on('data', (text: string) => {
       said += text;
