@@ -6,7 +6,18 @@ import type { Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider, Volume
 import { Requests } from './requests.ts';
 
 /** Operations and flags of volume-submit (wasm/zow.wit). */
-const op = { read: 0, write: 1, flush: 2, trim: 3, zero: 4, close: 5, status: 7 } as const;
+const op = {
+  read: 0,
+  write: 1,
+  flush: 2,
+  trim: 3,
+  zero: 4,
+  close: 5,
+  status: 7,
+  compareWrite: 9,
+  or: 10,
+  compare: 11,
+} as const;
 const fuaFlag = 1;
 const allocateFlag = 2;
 
@@ -78,8 +89,15 @@ export class CoreVolumes implements VolumeProvider {
   get imports(): Seam['volume-events'] {
     const { memory } = this.#module;
     return {
-      'volume-added': (name, length, size, blockSize, readOnly) => {
-        const volume = { name: memory.text(name, length), size, blockSize, readOnly: readOnly !== 0 };
+      'volume-added': (name, length, size, blockSize, readOnly, poolGuid, guid) => {
+        const volume = {
+          name: memory.text(name, length),
+          size,
+          blockSize,
+          readOnly: readOnly !== 0,
+          poolGuid: BigInt.asUintN(64, poolGuid),
+          guid: BigInt.asUintN(64, guid),
+        };
         this.#volumes.set(volume.name, volume);
         this.#watcher?.set(volume);
       },
@@ -235,25 +253,48 @@ class Handle implements VolumeHandle {
     this.info = info;
   }
 
-  read(offset: number, buffer: IoBuffer): Promise<void> {
-    return this.#transfer(op.read, offset, buffer, 0);
+  async read(offset: number, buffer: IoBuffer): Promise<void> {
+    await this.#transfer(op.read, offset, buffer, 0);
   }
 
-  write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
-    return this.#transfer(op.write, offset, buffer, options.fua ? fuaFlag : 0);
+  async write(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
+    await this.#transfer(op.write, offset, buffer, options.fua ? fuaFlag : 0);
   }
 
-  flush(): Promise<void> {
-    return this.#submit(op.flush, 0, 0, 0);
+  async flush(): Promise<void> {
+    await this.#submit(op.flush, 0, 0, 0);
   }
 
-  trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void> {
-    return this.#submit(op.trim, offset, length, options.fua ? fuaFlag : 0);
+  async trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void> {
+    await this.#submit(op.trim, offset, length, options.fua ? fuaFlag : 0);
   }
 
-  zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void> {
+  async zero(
+    offset: number,
+    length: number,
+    options: { readonly fua: boolean; readonly allocate: boolean },
+  ): Promise<void> {
     const flags = (options.fua ? fuaFlag : 0) | (options.allocate ? allocateFlag : 0);
-    return this.#submit(op.zero, offset, length, flags);
+    await this.#submit(op.zero, offset, length, flags);
+  }
+
+  async compare(offset: number, buffer: IoBuffer): Promise<number | undefined> {
+    const differs = await this.#transfer(op.compare, offset, buffer, 0);
+    return differs === 0 ? undefined : differs - 1;
+  }
+
+  async compareWrite(
+    offset: number,
+    buffer: IoBuffer,
+    options: { readonly fua: boolean },
+  ): Promise<number | undefined> {
+    const flags = options.fua ? fuaFlag : 0;
+    const differs = await this.#transfer(op.compareWrite, offset, buffer, flags, buffer.bytes.length / 2);
+    return differs === 0 ? undefined : differs - 1;
+  }
+
+  async orWrite(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
+    await this.#transfer(op.or, offset, buffer, options.fua ? fuaFlag : 0);
   }
 
   async blockStatus(offset: number, length: number): Promise<readonly Extent[]> {
@@ -313,23 +354,23 @@ class Handle implements VolumeHandle {
     buffer: IoBuffer,
     flags: number,
     length = buffer.bytes.length,
-  ): Promise<void> {
+  ): Promise<number> {
     const address = buffer.bytes.byteOffset;
     buffer.lend();
     try {
-      await this.#submit(operation, offset, length, flags, address);
+      return await this.#submit(operation, offset, length, flags, address);
     } finally {
       buffer.giveBack();
     }
   }
 
-  async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<void> {
+  async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<number> {
     const gone = this.#goneReason ?? (this.#closed === undefined ? undefined : 'it is closed');
     if (gone !== undefined) throw new ErrnoError(Errno.ESHUTDOWN, `${this.info.name}: ${gone}`);
     const request = this.#volumes.submit(this.#core, operation, buffer, offset, length, flags);
     this.#inFlight.add(request);
     try {
-      await request;
+      return await request;
     } finally {
       this.#inFlight.delete(request);
     }

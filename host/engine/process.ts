@@ -226,11 +226,14 @@ class RemoteHandle implements VolumeHandle {
     this.info = info;
   }
 
-  read = (): Promise<void> => Promise.reject(elsewhere());
+  read = (): Promise<never> => Promise.reject(elsewhere());
   write = this.read;
   flush = this.read;
   trim = this.read;
   zero = this.read;
+  compare = this.read;
+  compareWrite = this.read;
+  orWrite = this.read;
 
   close(): Promise<void> {
     this.#closed ??= this.#calls.call('closeVolume', this.#handle);

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 
 /**
- * What a volume frontend (NBD, later iSCSI) sees: exports by name, and block I/O on one of them with ZFS's rules.
+ * What a volume frontend (NBD, iSCSI) sees: exports by name, and block I/O on one of them with ZFS's rules.
  * `host/core/volumes.ts` implements it on the core; tests implement it in memory.
  *
  * Buffers come from the provider's pool, which is WebAssembly memory in the real thing: a socket reads into them and
@@ -46,6 +46,9 @@ export interface VolumeInfo {
   /** `volblocksize` in bytes: the preferred I/O size. */
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /** Of its pool and of its dataset: stay what they are whatever the names, wherever the pool is imported. */
+  readonly poolGuid: bigint;
+  readonly guid: bigint;
 }
 
 /** A run of bytes of one kind. */
@@ -74,6 +77,15 @@ export interface VolumeHandle {
   trim(offset: number, length: number, options: { readonly fua: boolean }): Promise<void>;
   /** The range reads as zeroes afterwards. `allocate`: keep space reserved (NBD's NO_HOLE). */
   zero(offset: number, length: number, options: { readonly fua: boolean; readonly allocate: boolean }): Promise<void>;
+  /** Compares what stands at `offset`. Resolves with the position of the first byte that differs; undefined: none does. */
+  compare(offset: number, buffer: IoBuffer): Promise<number | undefined>;
+  /**
+   * Compares the first half of the buffer with what stands at `offset`, and writes its second half there when they are
+   * equal, as one step for everybody else. Resolves as `compare`; undefined: written.
+   */
+  compareWrite(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<number | undefined>;
+  /** Sets the bits there that are set in the buffer, as one step for everybody else; changes the buffer. */
+  orWrite(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void>;
   /**
    * What is allocated, from `offset` on: at least one extent, together at most `length` bytes. It may stop early (the
    * caller asks again from there), so that one call stays bounded. Absent: everything is reported as allocated.

@@ -90,7 +90,7 @@ extern void zow_session_done(int request, void *session, int minor);
 /* A minor appeared, changed or went (volumes/zvols.ts). */
 ZOW_IMPORT("volume-added")
 extern void zow_volume_added(const char *name, size_t length, double size,
-    uint32_t block_size, int read_only);
+    uint32_t block_size, int read_only, uint64_t pool_guid, uint64_t guid);
 ZOW_IMPORT("volume-removed")
 extern void zow_volume_removed(const char *name, size_t length);
 ZOW_IMPORT("volume-renamed")
@@ -101,7 +101,7 @@ extern void zow_volume_resized(const char *name, size_t length, double size);
 ZOW_IMPORT("volume-read-only")
 extern void zow_volume_read_only(const char *name, size_t length,
     int read_only);
-/* The end of a volume request; `handle` of an open, else 0. */
+/* The end of a volume request; `handle` as wasm/zow.wit says. */
 ZOW_IMPORT("volume-done")
 extern void zow_volume_done(int request, int error, void *handle);
 

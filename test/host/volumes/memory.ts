@@ -42,10 +42,21 @@ export class TestAllocator implements Allocator {
   }
 }
 
-export type MemoryOperation = 'read' | 'write' | 'flush' | 'trim' | 'zero' | 'blockStatus';
+export type MemoryOperation =
+  | 'read'
+  | 'write'
+  | 'flush'
+  | 'trim'
+  | 'zero'
+  | 'compare'
+  | 'compareWrite'
+  | 'orWrite'
+  | 'blockStatus';
 
 /** Called before each operation: may wait, may throw. Undefined costs nothing. */
 export type MemoryHook = (operation: MemoryOperation, offset: number, length: number) => Promise<void> | undefined;
+
+let nextGuid = 1n;
 
 /** A volume in memory. Space is allocated by the block, so that holes are seen. */
 export class MemoryVolume {
@@ -57,8 +68,21 @@ export class MemoryVolume {
   allocated: Uint8Array;
   hook: MemoryHook | undefined;
   /** How often each was called. */
-  readonly calls = { read: 0, write: 0, flush: 0, trim: 0, zero: 0, blockStatus: 0, fua: 0, allocate: 0 };
+  readonly calls = {
+    read: 0,
+    write: 0,
+    flush: 0,
+    trim: 0,
+    zero: 0,
+    compare: 0,
+    compareWrite: 0,
+    orWrite: 0,
+    blockStatus: 0,
+    fua: 0,
+    allocate: 0,
+  };
   readonly handles = new Set<MemoryHandle>();
+  readonly guid = nextGuid++;
 
   constructor(name: string, size: number, blockSize = 16384, readOnly = false) {
     this.name = name;
@@ -70,7 +94,8 @@ export class MemoryVolume {
   }
 
   get info(): VolumeInfo {
-    return { name: this.name, size: this.size, blockSize: this.blockSize, readOnly: this.readOnly };
+    const { name, size, blockSize, readOnly, guid } = this;
+    return { name, size, blockSize, readOnly, poolGuid: 0xfeedn, guid };
   }
 }
 
@@ -81,8 +106,8 @@ class MemoryHandle implements VolumeHandle {
   inFlight = 0;
   closed = false;
   gone = false;
-  goneListener: ((reason: string) => void) | undefined;
-  resizeListener: ((size: number) => void) | undefined;
+  readonly goneListeners: ((reason: string) => void)[] = [];
+  readonly resizeListeners: ((size: number) => void)[] = [];
 
   constructor(volume: MemoryVolume, readOnly: boolean) {
     this.volume = volume;
@@ -161,6 +186,47 @@ class MemoryHandle implements VolumeHandle {
     }
   }
 
+  async compare(offset: number, buffer: IoBuffer): Promise<number | undefined> {
+    const { length } = buffer.bytes;
+    this.#check('compare', offset, length);
+    const waits = this.volume.hook?.('compare', offset, length);
+    if (waits !== undefined) await this.#held(waits);
+    this.volume.calls.compare++;
+    const found = this.volume.data.subarray(offset, offset + length);
+    const differs = found.findIndex((byte, i) => byte !== buffer.bytes[i]);
+    return differs === -1 ? undefined : differs;
+  }
+
+  async compareWrite(
+    offset: number,
+    buffer: IoBuffer,
+    options: { readonly fua: boolean },
+  ): Promise<number | undefined> {
+    const length = buffer.bytes.length / 2;
+    this.#check('compareWrite', offset, length);
+    const waits = this.volume.hook?.('compareWrite', offset, length);
+    if (waits !== undefined) await this.#held(waits);
+    this.volume.calls.compareWrite++;
+    const found = this.volume.data.subarray(offset, offset + length);
+    const differs = found.findIndex((byte, i) => byte !== buffer.bytes[i]);
+    if (differs !== -1) return differs;
+    if (options.fua) this.volume.calls.fua++;
+    found.set(buffer.bytes.subarray(length));
+    this.#mark(offset, length);
+    return undefined;
+  }
+
+  async orWrite(offset: number, buffer: IoBuffer, options: { readonly fua: boolean }): Promise<void> {
+    const { length } = buffer.bytes;
+    this.#check('orWrite', offset, length);
+    const waits = this.volume.hook?.('orWrite', offset, length);
+    if (waits !== undefined) await this.#held(waits);
+    this.volume.calls.orWrite++;
+    if (options.fua) this.volume.calls.fua++;
+    for (let i = 0; i < length; i++) this.volume.data[offset + i]! |= buffer.bytes[i]!;
+    this.#mark(offset, length);
+  }
+
   async blockStatus(offset: number, length: number): Promise<readonly Extent[]> {
     this.#check('blockStatus', offset, length);
     const waits = this.volume.hook?.('blockStatus', offset, length);
@@ -190,11 +256,12 @@ class MemoryHandle implements VolumeHandle {
   }
 
   onGone(listener: (reason: string) => void): void {
-    this.goneListener = listener;
+    if (this.gone) listener('destroyed');
+    else this.goneListeners.push(listener);
   }
 
   onResize(listener: (size: number) => void): void {
-    this.resizeListener = listener;
+    this.resizeListeners.push(listener);
   }
 
   async #held(waits: Promise<void>): Promise<void> {
@@ -210,7 +277,7 @@ class MemoryHandle implements VolumeHandle {
   #check(operation: MemoryOperation, offset: number, length: number): void {
     if (this.closed) throw new Error(`${operation} on a closed handle`);
     if (this.gone) throw new ErrnoError(Errno.ESHUTDOWN, this.volume.name);
-    const reads = operation === 'read' || operation === 'flush' || operation === 'blockStatus';
+    const reads = ['read', 'flush', 'blockStatus', 'compare'].includes(operation);
     if (this.readOnly && !reads) throw new ErrnoError(Errno.EROFS, this.volume.name);
     if (offset + length <= this.volume.size) return;
     const needsSpace = operation === 'write' || operation === 'zero';
@@ -267,7 +334,7 @@ export class MemoryProvider implements VolumeProvider {
     this.volumes.delete(name);
     for (const handle of volume.handles) {
       handle.gone = true;
-      handle.goneListener?.('destroyed');
+      for (const listener of handle.goneListeners) listener('destroyed');
     }
   }
 
@@ -282,7 +349,7 @@ export class MemoryProvider implements VolumeProvider {
     volume.size = size;
     for (const handle of volume.handles) {
       handle.info = volume.info;
-      handle.resizeListener?.(size);
+      for (const listener of handle.resizeListeners) listener(size);
     }
   }
 

@@ -68,7 +68,10 @@ typedef enum volume_op {
 	VOLUME_CLOSE = 5,
 	VOLUME_OPEN = 6,
 	VOLUME_STATUS = 7,
-	VOLUME_REVEAL = 8
+	VOLUME_REVEAL = 8,
+	VOLUME_COMPARE = 9,
+	VOLUME_OR = 10,
+	VOLUME_VERIFY = 11
 } volume_op_t;
 
 #define	REVEAL_TRIES	100
@@ -371,26 +374,21 @@ zvol_fail_commits(const spa_t *spa)
 		vr->vr_answered = B_TRUE;
 		/* Others may have its fiber's place. */
 		zow_work_park(vh->vh_queue);
-		zow_volume_done(vr->vr_id, EIO, vh);
+		zow_volume_done(vr->vr_id, EIO, NULL);
 	}
 }
 
+/* The range is locked. */
 static int
-zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
-    boolean_t fua, volume_request_t *vr)
+zvol_write_locked(zvol_state_t *zv, const char *buf, uint64_t offset,
+    uint64_t length, boolean_t sync)
 {
-	zfs_locked_range_t *lr;
 	uint64_t done = 0;
-	boolean_t sync;
 	int error = 0;
 
 	ASSERT3U(length, >, 0);
-	zvol_enter_for_write(zv);
 	ASSERT3U(zv->zv_open_count, >, 0);
 	ASSERT3P(zv->zv_zilog, !=, NULL);
-	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
-	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
-	    RL_WRITER);
 	while (done < length) {
 		uint64_t bytes = MIN(length - done, DMU_MAX_ACCESS >> 1);
 		dmu_tx_t *tx;
@@ -420,9 +418,106 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 			break;
 		done += bytes;
 	}
-	zfs_rangelock_exit(lr);
 	dataset_kstats_update_write_kstats(&zv->zv_kstat, done);
+	return (error);
+}
+
+static int
+zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
+    boolean_t fua, volume_request_t *vr)
+{
+	zfs_locked_range_t *lr;
+	boolean_t sync;
+	int error;
+
+	zvol_enter_for_write(zv);
+	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
+	    RL_WRITER);
+	error = zvol_write_locked(zv, buf, offset, length, sync);
+	zfs_rangelock_exit(lr);
 	if (error == 0 && sync)
+		error = zvol_commit(zv, vr);
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+#define	ZVOL_MERGE_PIECE	(128 * 1024)
+
+/*
+ * Reads the range, which is locked, piece by piece. `other` has as many bytes:
+ * they are compared, or, for VOLUME_OR, get the bits that are set on the disk.
+ * Where the first byte differs, plus one, goes to `*differs`.
+ */
+static int
+zvol_merge_locked(zvol_state_t *zv, volume_op_t op, char *other,
+    uint64_t offset, uint64_t length, uint64_t *differs)
+{
+	size_t room = MIN(length, ZVOL_MERGE_PIECE);
+	char *piece = vmem_alloc(room, KM_SLEEP);
+	int error = 0;
+
+	for (uint64_t done = 0; done < length && *differs == 0; ) {
+		uint64_t bytes = MIN(length - done, room);
+
+		error = zow_dmu_read(zv->zv_dn, offset + done, bytes, piece);
+		if (error != 0)
+			break;
+		for (uint64_t i = 0; i < bytes; i++) {
+			if (op == VOLUME_OR) {
+				other[done + i] |= piece[i];
+			} else if (other[done + i] != piece[i]) {
+				*differs = done + i + 1;
+				break;
+			}
+		}
+		done += bytes;
+	}
+	vmem_free(piece, room);
+	return (error == ECKSUM ? SET_ERROR(EIO) : error);
+}
+
+/* Whether the volume has these bytes. */
+static int
+zvol_verify(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length,
+    uint64_t *differs)
+{
+	zfs_locked_range_t *lr;
+	int error;
+
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
+	    RL_READER);
+	error = zvol_merge_locked(zv, VOLUME_VERIFY, buf, offset, length,
+	    differs);
+	zfs_rangelock_exit(lr);
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+/*
+ * SCSI's COMPARE AND WRITE and ORWRITE: what is read and what is written are
+ * one step for everybody else. Of VOLUME_COMPARE `buf` has twice the length:
+ * what must be there, then what is written.
+ */
+static int
+zvol_merge(zvol_state_t *zv, volume_op_t op, char *buf, uint64_t offset,
+    uint64_t length, boolean_t fua, uint64_t *differs, volume_request_t *vr)
+{
+	const char *data = op == VOLUME_COMPARE ? buf + length : buf;
+	zfs_locked_range_t *lr;
+	boolean_t sync;
+	int error;
+
+	zvol_enter_for_write(zv);
+	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
+	    RL_WRITER);
+	error = zvol_merge_locked(zv, op, buf, offset, length, differs);
+	if (error == 0 && *differs == 0)
+		error = zvol_write_locked(zv, data, offset, length, sync);
+	zfs_rangelock_exit(lr);
+	if (error == 0 && *differs == 0 && sync)
 		error = zvol_commit(zv, vr);
 	rw_exit(&zv->zv_suspend_lock);
 	return (error);
@@ -732,7 +827,7 @@ __wrap_zvol_set_volsize(const char *name, uint64_t volsize)
 }
 
 static int
-volume_request_do(volume_request_t *vr)
+volume_request_do(volume_request_t *vr, uint64_t *differs)
 {
 	volume_handle_t *vh = vr->vr_handle;
 	zvol_state_t *zv = vh->vh_zv;
@@ -754,6 +849,9 @@ volume_request_do(volume_request_t *vr)
 	if (vr->vr_op == VOLUME_STATUS)
 		return (zvol_status(zv, vr->vr_offset, vr->vr_length,
 		    (double *)vr->vr_buf, vr->vr_flags));
+	if (vr->vr_op == VOLUME_VERIFY)
+		return (zvol_verify(zv, vr->vr_buf, vr->vr_offset,
+		    vr->vr_length, differs));
 	if (vh->vh_read_only || (zv->zv_flags & ZVOL_RDONLY))
 		return (SET_ERROR(EROFS));
 	switch (vr->vr_op) {
@@ -765,6 +863,10 @@ volume_request_do(volume_request_t *vr)
 	case VOLUME_ZERO:
 		return (zvol_zero(zv, vr->vr_offset, vr->vr_length,
 		    vr->vr_flags, vr));
+	case VOLUME_COMPARE:
+	case VOLUME_OR:
+		return (zvol_merge(zv, vr->vr_op, vr->vr_buf, vr->vr_offset,
+		    vr->vr_length, fua, differs, vr));
 	default:
 		return (SET_ERROR(EOPNOTSUPP));
 	}
@@ -772,7 +874,7 @@ volume_request_do(volume_request_t *vr)
 
 /* What a dropped pool says is not so: it goes nowhere. */
 static int
-volume_request_run(volume_request_t *vr)
+volume_request_run(volume_request_t *vr, uint64_t *differs)
 {
 	volume_handle_t *vh = vr->vr_handle;
 	int error;
@@ -781,7 +883,7 @@ volume_request_run(volume_request_t *vr)
 		return (zvol_release(vh));
 	if (pool_is_dropped(vh->vh_spa))
 		return (SET_ERROR(EIO));
-	error = volume_request_do(vr);
+	error = volume_request_do(vr, differs);
 	return (pool_is_dropped(vh->vh_spa) ? SET_ERROR(EIO) : error);
 }
 
@@ -792,6 +894,8 @@ volume_work(void *arg)
 {
 	volume_request_t *vr = arg;
 	volume_handle_t *vh = vr->vr_handle;
+	uint64_t differs = 0;
+	void *result;
 	int error;
 
 	if (vr->vr_op == VOLUME_OPEN) {
@@ -806,16 +910,17 @@ volume_work(void *arg)
 	} else {
 		VERIFY3P(vh->vh_self, ==, vh);
 		VERIFY3U(vh->vh_requests, >, 0);
-		error = volume_request_run(vr);
+		error = volume_request_run(vr, &differs);
 		vh->vh_requests--;
 	}
+	result = vr->vr_op == VOLUME_OPEN ? vh : (void *)(uintptr_t)differs;
 	if (vr->vr_answered) {
 		zow_work_unpark(vh->vh_queue);
 		mutex_enter(&volume_over_lock);
 		cv_broadcast(&volume_over_cv);
 		mutex_exit(&volume_over_lock);
 	} else {
-		zow_volume_done(vr->vr_id, error, vh);
+		zow_volume_done(vr->vr_id, error, result);
 	}
 	free(vr);
 }
@@ -899,11 +1004,11 @@ volume_reveal(int id, char *name)
  * Minors.
  */
 static void
-zvol_announce(zvol_state_t *zv)
+zvol_announce(zvol_state_t *zv, uint64_t pool_guid, uint64_t guid)
 {
 	zow_volume_added(zv->zv_name, strlen(zv->zv_name),
 	    (double)zv->zv_volsize, (uint32_t)zv->zv_volblocksize,
-	    (zv->zv_flags & ZVOL_RDONLY) != 0);
+	    (zv->zv_flags & ZVOL_RDONLY) != 0, pool_guid, guid);
 }
 
 /*
@@ -1005,6 +1110,7 @@ zvol_os_create_minor(const char *name)
 	objset_t *os;
 	dmu_object_info_t doi;
 	uint64_t volsize, threading;
+	uint64_t pool_guid, guid;
 	int error;
 
 	if (zvol_inhibit_dev)
@@ -1038,6 +1144,8 @@ zvol_os_create_minor(const char *name)
 			error = zvol_replay(zv, os);
 		}
 	}
+	pool_guid = spa_guid(dmu_objset_spa(os));
+	guid = dsl_dataset_phys(dmu_objset_ds(os))->ds_guid;
 	dmu_objset_disown(os, B_TRUE, FTAG);
 	if (zv == NULL)
 		return (error);
@@ -1056,7 +1164,7 @@ zvol_os_create_minor(const char *name)
 		zvol_os_free(zv);
 		return (error);
 	}
-	zvol_announce(zv);
+	zvol_announce(zv, pool_guid, guid);
 	return (0);
 }
 
