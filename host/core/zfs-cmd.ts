@@ -5,10 +5,14 @@ export const zfsCmdBytes = 13744;
 export const ZfsCmd = {
   /** zc_name, zc_value and zc_string: NUL-terminated. */
   name: 0,
+  /** u64: zc_nvlist_src_size. */
+  srcSize: 4104,
   /** u64: zc_nvlist_dst_size. */
   dstSize: 4120,
   /** s32: zc_nvlist_dst_filled. */
   dstFilled: 4128,
+  /** char[]: zc_value. */
+  value: 4144,
   /** u64: zc_guid. */
   guid: 12592,
   /** u64: zc_cookie. */

@@ -16,6 +16,8 @@ export interface NbdServerOptions {
   readonly provider: VolumeProvider;
   readonly listeners: readonly NbdListenerOptions[];
   readonly limits?: Partial<NbdLimits>;
+  /** With other frontends of the same provider; default: its own. */
+  readonly shares?: Shares;
   readonly log?: Logger;
 }
 
@@ -50,7 +52,7 @@ export class NbdServer {
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#log = options.log ?? rootLog;
     const { buffers } = options.provider;
-    this.#shares = new Shares(options.provider);
+    this.#shares = options.shares ?? new Shares(options.provider);
     // A power of two: a multiple of every block size a volume can have.
     const largest = Math.min(this.#limits.requestBytes, buffers.maxBytes, this.#shares.limitBytes);
     this.#requestBytesMax = 2 ** Math.floor(Math.log2(largest));

@@ -1,0 +1,15 @@
+import test from 'ava';
+import { fuzz } from './iscsi.ts';
+
+test('iSCSI state machines: five thousand inputs, each from its seed', async (t) => {
+  const result = await fuzz(5000, 20260101);
+  t.is(result.inputs, 5000);
+  t.true(result.sessions > 2000, 'most of the fuzzing would be of the login');
+  t.true(result.protocolErrors > 500, 'too few inputs are wrong');
+  t.true(result.answers > 10_000);
+});
+
+test('the same seed, the same inputs', async (t) => {
+  const [a, b] = [await fuzz(300, 7), await fuzz(300, 7)];
+  t.is(a.bytes, b.bytes);
+});
