@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { programArgs } from './assets.ts';
-import type { Config, NbdListenerConfig } from './config/config.ts';
+import type { Config, IscsiListenerConfig, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
@@ -17,6 +17,9 @@ import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
 import { noStreams } from './ioctl/streams.ts';
+import { loadChap } from './iscsi/chap-file.ts';
+import { DatasetStore } from './iscsi/dataset-store.ts';
+import { type IscsiListenerOptions, IscsiServer } from './iscsi/server.ts';
 import { type Logger, log as rootLog } from './log.ts';
 import { NbdServer } from './nbd/server.ts';
 import type { ListenerAddress } from './net/listener.ts';
@@ -34,6 +37,7 @@ import { Recovery } from './supervisor/recovery.ts';
 import { type HostStatus, statusOf } from './supervisor/status.ts';
 import { Supervisor } from './supervisor/supervisor.ts';
 import { Volume } from './volumes/open-volume.ts';
+import { Shares } from './volumes/shares.ts';
 
 export type { Config } from './config/config.ts';
 export { ConfigError, type Problem } from './config/problem.ts';
@@ -93,6 +97,7 @@ export class ZowHost implements AsyncDisposable {
   #zed: { readonly daemon: EventDaemon; readonly entrance: PrivateSocket } | undefined;
   #nbd: NbdServer | undefined;
   #recovery: Recovery | undefined;
+  #iscsi: { readonly server: IscsiServer; readonly store: DatasetStore } | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(config: Config, core: Core, entrance: PrivateSocket, run: RunProgram, log: Logger) {
@@ -135,7 +140,12 @@ export class ZowHost implements AsyncDisposable {
     } catch (error) {
       throw new StartError([reasonOf(error)], { cause: error });
     }
-    if (options.engines !== 'processes') {
+    if (options.engines === 'processes') {
+      if (config.iscsi.length > 0)
+        throw new StartError([
+          'iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes; remove one of them',
+        ]);
+    } else {
       const own = config.pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);
       if (own.length > 0)
         throw new StartError([`pools ${own.join(', ')}: memory of their own needs engines of their own`]);
@@ -178,6 +188,11 @@ export class ZowHost implements AsyncDisposable {
   /** Where NBD clients connect to, in the order of the configuration. */
   get nbdAddresses(): readonly ListenerAddress[] {
     return this.#nbd?.addresses() ?? [];
+  }
+
+  /** Where iSCSI initiators connect to, in the order of the configuration. */
+  get iscsiAddresses(): readonly ListenerAddress[] {
+    return this.#iscsi?.server.addresses() ?? [];
   }
 
   /**
@@ -261,9 +276,12 @@ export class ZowHost implements AsyncDisposable {
   }
 
   async #listen(): Promise<void> {
-    const { nbd, socket } = this.config;
+    const { nbd, iscsi, socket } = this.config;
+    const provider = this.core.volumes;
+    // A pool's volumes have one share of the buffers, whatever reaches them.
+    const shares = new Shares(provider);
     if (nbd.length > 0) {
-      const server = new NbdServer({ provider: this.core.volumes, listeners: nbd.map(nbdListener), log: this.#log });
+      const server = new NbdServer({ provider, listeners: nbd.map(nbdListener), shares, log: this.#log });
       try {
         for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
         await server.start();
@@ -272,10 +290,31 @@ export class ZowHost implements AsyncDisposable {
       }
       this.#nbd = server;
     }
+    if (iscsi.length > 0) await this.#listenIscsi(shares);
     // Last: who sees the socket finds everything ready.
     this.#public = await IoctlServer.listen(this.core, socket).catch((error: unknown) => {
       throw new StartError([reasonOf(error)], { cause: error });
     });
+  }
+
+  async #listenIscsi(shares: Shares): Promise<void> {
+    const { iscsi, targets } = this.config;
+    const store = new DatasetStore(this.core, this.#log);
+    try {
+      const server = new IscsiServer({
+        provider: this.core.volumes,
+        store,
+        listeners: await Promise.all(iscsi.map(iscsiListener)),
+        targets,
+        blockBytes: iscsi[0]!.blockBytes,
+        shares,
+        log: this.#log,
+      });
+      await server.start();
+      this.#iscsi = { server, store };
+    } catch (error) {
+      throw new StartError([`iscsi: ${reasonOf(error)}`], { cause: error });
+    }
   }
 
   /** It has a socket of its own: when that is closed, what the daemon began is over. */
@@ -301,7 +340,8 @@ export class ZowHost implements AsyncDisposable {
     // First: the others going away is nothing they should mend.
     this.#recovery?.end();
     await this.#stopZed();
-    await this.#nbd?.close();
+    await Promise.all([this.#nbd?.close(), this.#iscsi?.server.close()]);
+    await this.#waitForIoctls(this.#iscsi?.store.close());
     await this.#waitForIoctls(this.#public?.close('the host is shutting down'));
     try {
       if (panic === undefined) await this.#exportPools();
@@ -376,6 +416,7 @@ export class ZowHost implements AsyncDisposable {
     this.#log.fatal({ panic }, reason);
     this.#public?.abandon(reason);
     void this.#nbd?.close();
+    void this.#iscsi?.server.close();
     void this.#zed?.daemon.stop();
     this.#zed?.entrance.abandon(reason);
     this.#private.abandon(reason);
@@ -426,6 +467,12 @@ function reasonOf(error: unknown): string {
 function nbdListener(listener: NbdListenerConfig) {
   if (listener.kind === 'unix') return { unix: listener.path, ...listener.policy };
   return { tcp: listener.address, allowPlaintextFromNetwork: listener.allowRemote, ...listener.policy };
+}
+
+async function iscsiListener(listener: IscsiListenerConfig): Promise<IscsiListenerOptions> {
+  const { address, allowRemote, chap, prefix, policy } = listener;
+  const secrets = chap === undefined ? undefined : await loadChap(chap);
+  return { listen: address, allowRemote, chap: secrets, prefix, ...policy };
 }
 
 function programsOf(socket: string): RunProgram {

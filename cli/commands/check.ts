@@ -2,6 +2,7 @@ import type { Config, VolumeConfig } from '../../host/config/config.ts';
 import { formatSize } from '../../host/config/size.ts';
 import { loadCore } from '../../host/core/load.ts';
 import { probeSocket } from '../../host/ioctl/socket-path.ts';
+import { loadChap } from '../../host/iscsi/chap-file.ts';
 import { type Plan, planPools } from '../../host/serve/plan.ts';
 import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';
 import { tunableProblems } from '../../host/serve/tunables.ts';
@@ -28,10 +29,18 @@ export async function check(config: Config): Promise<CheckResult> {
   for (const listener of config.nbd) {
     lines.push(`nbd     ${listener.kind === 'unix' ? listener.path : listener.address}`);
   }
+  const errors = [...plan.errors];
+  for (const { address, chap } of config.iscsi) {
+    lines.push(`iscsi   ${address}`);
+    if (chap !== undefined) await loadChap(chap).catch((error: Error) => errors.push(`iscsi: ${error.message}`));
+  }
+  for (const { name, luns } of config.targets) {
+    lines.push(`target  ${name}: ${[...luns].map(([lun, { volume }]) => `${lun} ${volume}`).join(', ')}`);
+  }
   for (const { name, value } of config.tunables) lines.push(`tunable ${name}=${value}`);
   for (const survey of surveys) lines.push(...describePool(survey, plan));
   for (const warning of plan.warnings) lines.push(`warning: ${warning}`);
-  return { text: `${lines.join('\n')}\n`, errors: plan.errors };
+  return { text: `${lines.join('\n')}\n`, errors };
 }
 
 /** Only the core knows its tunables and their values: one without devices is asked. Rejects with ConfigError. */

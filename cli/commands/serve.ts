@@ -52,6 +52,7 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
       socket: host.socket,
       pools: host.config.pools.map(({ name }) => name),
       nbd: host.nbdAddresses.map(({ unix, tcp }) => unix ?? tcp),
+      ...(host.iscsiAddresses.length > 0 && { iscsi: host.iscsiAddresses.map(({ tcp }) => tcp) }),
       release: host.core.release,
       startMs: Math.round(performance.now() - started),
     },

@@ -1,3 +1,4 @@
+import type { TargetConfig, TargetPolicy } from '../iscsi/targets.ts';
 import type { NbdListenerOptions } from '../nbd/listener-options.ts';
 import type { Problem } from './problem.ts';
 import type { VdevSpec } from './vdevs.ts';
@@ -17,6 +18,9 @@ export interface Config {
   readonly tunables: readonly TunableConfig[];
   readonly pools: readonly PoolConfig[];
   readonly nbd: readonly NbdListenerConfig[];
+  readonly iscsi: readonly IscsiListenerConfig[];
+  /** iSCSI targets with logical units of one's choice. */
+  readonly targets: readonly TargetConfig[];
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
@@ -61,6 +65,19 @@ export type NbdListenerConfig = (
 
 /** What a listener shows, and to whom; paths are absolute. */
 export type NbdPolicy = Pick<NbdListenerOptions, 'exports' | 'defaultExport' | 'readOnly' | 'idleMs' | 'tls'>;
+
+export interface IscsiListenerConfig {
+  /** `127.0.0.1:3260`, `[::1]:3260`; port 0 takes a free one. */
+  readonly address: string;
+  readonly allowRemote: boolean;
+  /** Paths of the files with secrets. */
+  readonly chap: { readonly users: string; readonly mutual: string | undefined } | undefined;
+  /** Of the names of the volumes' own targets. */
+  readonly prefix: string;
+  /** Logical block, bytes. */
+  readonly blockBytes: number;
+  readonly policy: TargetPolicy;
+}
 
 export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
 /** Below this the ARC has no room to work in (measured by the core's own tests). */

@@ -18,6 +18,7 @@ import {
   type VolumeConfig,
 } from './config.ts';
 import type { SemanticContext } from './context.ts';
+import { readIscsiListeners, readTargets } from './iscsi.ts';
 import { datasetNameProblem, poolNameProblem } from './names.ts';
 import { readNbdPolicy } from './nbd.ts';
 import { type KeyPath, quote } from './problem.ts';
@@ -46,6 +47,7 @@ export function interpret(value: unknown, context: SemanticContext): Config {
   const nbd = listeners
     .map((listener, index) => readNbdListener(mapping(listener), ['nbd', index], context, taken))
     .filter((listener) => listener !== undefined);
+  const iscsi = readIscsiListeners(root.iscsi, context, (id, what, key) => checkTaken(id, what, key, context, taken));
   const level = mapping(root.log).level;
   return {
     file: undefined,
@@ -56,6 +58,8 @@ export function interpret(value: unknown, context: SemanticContext): Config {
     tunables: readTunables(mapping(root.tunables), context),
     pools,
     nbd,
+    iscsi,
+    targets: readTargets(root.targets, iscsi.length > 0, context),
   };
 }
 

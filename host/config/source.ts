@@ -107,7 +107,7 @@ function locate(document: Document.Parsed, path: KeyPath, at: 'key' | 'value'): 
       return found;
     }
     const last = depth === path.length - 1;
-    found = (last && at === 'key' ? start(key) : start(node)) ?? start(key) ?? found;
+    found = (last && at === 'key' ? (start(key) ?? start(node)) : start(node)) ?? start(key) ?? found;
   }
   return found;
 }

@@ -20,6 +20,7 @@ interface Scenario {
   readonly rounds: number;
   readonly seed: number;
   readonly encrypted?: boolean;
+  readonly front?: WriterOptions['front'];
 }
 
 const volatile = (lies: 'yes' | 'no') =>
@@ -30,7 +31,7 @@ async function crashes(t: ExecutionContext<unknown>, lab: Lab, scenario: Scenari
   const roll = dice(scenario.seed);
   const volume = scenario.encrypted === true ? 'tank/enc/v' : 'tank/v';
   const vars = scenario.faults === undefined ? {} : { ZOW_FAULTS: scenario.faults };
-  const config = { pools: { tank: { vdevs: scenario.vdevs } } };
+  const config = { pools: { tank: { vdevs: scenario.vdevs } }, iscsi: [{ listen: '127.0.0.1:0' }] };
   await create(lab, scenario, volume);
   const writer = new Writer({
     lab,
@@ -38,6 +39,7 @@ async function crashes(t: ExecutionContext<unknown>, lab: Lab, scenario: Scenari
     blocks: 512,
     seed: scenario.seed,
     promise: scenario.promise ?? 'flush',
+    front: scenario.front ?? 'nbd',
   });
   const lost: string[] = [];
   for (let round = 0; ; round++) {
@@ -99,6 +101,8 @@ const processKills: Record<string, Omit<Scenario, 'rounds' | 'seed'>> = {
     properties: { sync: 'always' },
   },
   'flushes of an encrypted volume': { vdevs: ['disks/a'], encrypted: true },
+  'SYNCHRONIZE CACHE over iSCSI': { vdevs: ['mirror', 'disks/a', 'disks/b'], front: 'iscsi' },
+  'FUA over iSCSI': { vdevs: ['disks/a'], promise: 'fua', front: 'iscsi' },
 };
 
 for (const [i, [name, layout]] of Object.entries(processKills).entries()) {
@@ -115,6 +119,7 @@ const powerFailures: Record<string, Omit<Scenario, 'rounds' | 'seed' | 'faults'>
   'flushes on a mirror, with a log device': { vdevs: ['mirror', 'disks/a', 'disks/b', 'log', 'disks/log'] },
   'FUA on raidz1': { vdevs: ['raidz1', 'disks/a', 'disks/b', 'disks/c'], promise: 'fua' },
   'flushes of an encrypted volume': { vdevs: ['disks/a'], encrypted: true },
+  'SYNCHRONIZE CACHE over iSCSI': { vdevs: ['disks/a'], front: 'iscsi' },
 };
 
 for (const [i, [name, layout]] of Object.entries(powerFailures).entries()) {

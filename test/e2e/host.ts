@@ -427,6 +427,13 @@ export class Lab {
     return `nbd+unix:///${name}?socket=${this.nbdSocket}`;
   }
 
+  /** Where iSCSI initiators connect to: the first listener of the configuration. */
+  get iscsiAddress(): string {
+    const address = /"iscsi":\["([^"]+)"/.exec(this.#hostLog)?.[1];
+    if (address === undefined) throw new Error(`no iSCSI listener\n${this.#hostLog}`);
+    return address;
+  }
+
   get address(): ListenerAddress {
     return { unix: this.nbdSocket } as ListenerAddress;
   }

@@ -1,5 +1,4 @@
-import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
-import type { Client } from '../host/nbd/client.ts';
+import { type Front, type FrontName, openFront } from './front.ts';
 import { dice, type Lab } from './host.ts';
 
 /** Bytes of a block: one request, several sectors, so that a torn one shows. */
@@ -13,6 +12,8 @@ export interface WriterOptions {
   /** 'flush': some writes, then a flush; 'fua': each write by itself; 'none': an acknowledged write is all there is. */
   readonly promise: 'flush' | 'fua' | 'none';
   readonly depth?: number;
+  /** How it reaches the volume. Default: nbd. */
+  readonly front?: FrontName;
 }
 
 /**
@@ -49,55 +50,49 @@ export class Writer {
 
   /** Writes in batches until the server has gone. Resolves then. */
   async run(): Promise<void> {
-    const { lab, volume, blocks, seed, promise, depth = 16 } = this.#options;
-    const client = await lab.open(volume);
+    const { blocks, seed, promise, depth = 16 } = this.#options;
+    const front = await this.#open();
     const roll = dice(seed);
     try {
       for (;;) {
         const batch = new Set<number>();
         while (batch.size < depth) batch.add(roll(blocks));
-        await this.#write(client, [...batch]);
+        await this.#write(front, batch);
         if (promise === 'none') this.#promise(batch);
         if (promise !== 'flush' || roll(3) !== 0) continue;
         const before = this.#acknowledged.slice();
-        const reply = await client.request({ type: Cmd.FLUSH });
-        if (reply.errno !== 0) throw new Error(`flush: ${reply.errno}`);
+        await front.flush();
         this.#durable.set(before);
         this.#promises++;
       }
     } catch {
       // The server is gone: the end that every crash test waits for.
     } finally {
-      client.destroy();
+      front.destroy();
     }
   }
 
-  async #write(client: Client, batch: readonly number[]): Promise<void> {
+  #open(): Promise<Front> {
+    const { lab, volume, front = 'nbd' } = this.#options;
+    return openFront(lab, front, volume);
+  }
+
+  async #write(front: Front, batch: ReadonlySet<number>): Promise<void> {
     const fua = this.#options.promise === 'fua';
-    const waiting = new Map<bigint, [index: number, version: number]>();
+    const blocks = new Map<number, Buffer>();
     for (const index of batch) {
       const version = ++this.#version;
       this.#sent[index] = version;
-      const cookie = client.sendRequest({
-        type: Cmd.WRITE,
-        flags: fua ? CmdFlag.FUA : 0,
-        offset: index * blockBytes,
-        length: blockBytes,
-        payload: block(index, version),
-      });
-      waiting.set(cookie, [index, version]);
+      blocks.set(index * blockBytes, block(index, version));
     }
-    while (waiting.size > 0) {
-      const reply = await client.reply(0);
-      const [index, version] = waiting.get(reply.cookie)!;
-      waiting.delete(reply.cookie);
-      if (reply.errno !== 0) throw new Error(`write: ${reply.errno}`);
-      this.#acknowledged[index] = version;
+    await front.write(blocks, fua, (offset) => {
+      const index = offset / blockBytes;
+      this.#acknowledged[index] = this.#sent[index]!;
       this.#blocks++;
-      if (!fua) continue;
-      this.#durable[index] = version;
+      if (!fua) return;
+      this.#durable[index] = this.#sent[index]!;
       this.#promises++;
-    }
+    });
   }
 
   #promise(batch: Iterable<number>): void {
@@ -107,13 +102,13 @@ export class Writer {
 
   /** Reads all blocks; what contradicts the promises, one line a block. What was found is the truth from then on. */
   async check(): Promise<string[]> {
-    const { lab, volume, blocks } = this.#options;
-    const client = await lab.open(volume);
+    const { blocks } = this.#options;
+    const front = await this.#open();
     const wrong: string[] = [];
     const step = 256;
     for (let first = 0; first < blocks; first += step) {
       const count = Math.min(step, blocks - first);
-      const content = await client.readAt(first * blockBytes, count * blockBytes);
+      const content = await front.read(first * blockBytes, count * blockBytes);
       for (let i = 0; i < count; i++) {
         const index = first + i;
         const found = content.subarray(i * blockBytes, (i + 1) * blockBytes);
@@ -129,7 +124,7 @@ export class Writer {
         this.#sent[index] = truth;
       }
     }
-    client.destroy();
+    front.destroy();
     return wrong;
   }
 }

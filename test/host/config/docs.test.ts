@@ -7,9 +7,20 @@ const docs = readFileSync(new URL('../../../docs/config.md', import.meta.url), '
 
 test('docs/config.md names every key of the schema', (t) => {
   const { pool, poolProperties, volume, nbdListener, nbdTls } = schema.definitions;
-  const keys = [schema, pool, poolProperties, volume, nbdListener, nbdTls].flatMap(({ properties }) =>
-    Object.keys(properties),
-  );
+  const { iscsiListener, iscsiChap, iscsiAllow, iscsiTarget } = schema.definitions;
+  const nodes = [
+    schema,
+    pool,
+    poolProperties,
+    volume,
+    nbdListener,
+    nbdTls,
+    iscsiListener,
+    iscsiChap,
+    iscsiAllow,
+    iscsiTarget,
+  ];
+  const keys = nodes.flatMap(({ properties }) => Object.keys(properties));
   const missing = keys.filter((key) => !docs.includes(`\`${key}`) && key !== 'log');
   t.deepEqual(missing, []);
   t.true(docs.includes('`log.level`'));

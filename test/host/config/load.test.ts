@@ -77,6 +77,8 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
       { kind: 'tcp', address: '[::1]:0', allowRemote: false },
       { kind: 'tcp', address: '192.0.2.1:10809', allowRemote: true },
     ],
+    iscsi: [],
+    targets: [],
   });
 });
 
@@ -110,6 +112,52 @@ nbd:
           psk: '/srv/zow/keys',
         },
       },
+    },
+  ]);
+});
+
+test('iSCSI: listeners, who may log in, and targets', (t) => {
+  const { iscsi, targets } = parse(`socket: s
+iscsi:
+  - listen: 192.0.2.1:3260
+    chap: { users: secrets.yaml, mutual: /etc/own.yaml }
+    allow: [{ initiator: "iqn.2000-01.com.example:*", address: 10.0.0.0/8, targets: ["tank/*"] }]
+    exports: ["tank/*"]
+    read_only: true
+    prefix: iqn.2026-11.com.example:h1
+    block_size: 4096
+  - { listen: "[::1]:0", block_size: 4096 }
+targets:
+  vms: { luns: { 0: tank/vm0, 7: tank/vm1@s }, read_only: true }
+  iqn.2000-01.com.example:x: { luns: { 255: web/vm0 }, block_size: 4096 }
+`);
+  const [first, second] = iscsi;
+  t.is(iscsi.length, 2);
+  t.deepEqual(first!.chap, { users: '/srv/zow/secrets.yaml', mutual: '/etc/own.yaml' });
+  t.deepEqual(
+    [first!.address, first!.prefix, first!.blockBytes],
+    ['192.0.2.1:3260', 'iqn.2026-11.com.example:h1', 4096],
+  );
+  const rule = first!.policy.allow![0]!;
+  t.is(rule.initiator, 'iqn.2000-01.com.example:*');
+  t.deepEqual(
+    ['10.1.2.3', '11.1.2.3', '::1'].map((address) => rule.addresses!.check(address)),
+    [true, false, false],
+  );
+  t.deepEqual(second!.policy, {});
+  t.deepEqual(targets, [
+    {
+      name: 'iqn.2026-11.io.zow:vms',
+      luns: new Map([
+        [0, { volume: 'tank/vm0', readOnly: true }],
+        [7, { volume: 'tank/vm1@s', readOnly: true }],
+      ]),
+      blockBytes: 512,
+    },
+    {
+      name: 'iqn.2000-01.com.example:x',
+      luns: new Map([[255, { volume: 'web/vm0', readOnly: false }]]),
+      blockBytes: 4096,
     },
   ]);
 });
@@ -152,17 +200,17 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
   [
     'a list',
     '- a\n',
-    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, not a list',
+    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, not a list',
   ],
   [
     'a text',
     'hello',
-    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, not 'hello'`,
+    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, not 'hello'`,
   ],
   [
     'an unknown key',
     'pool:\n  tank: { vdevs: [a] }\n',
-    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd`,
+    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd, iscsi, targets`,
   ],
   [
     'an unknown key without a likeness',
@@ -340,6 +388,26 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     '5:47: nbd[2].tls.client_authority: is only for a listener with a certificate',
     "6:16: nbd[3].tls: the key 'mode' is missing: required or optional",
     `7:12: nbd[4].tcp: '192.0.2.1:1': other machines can reach it, and NBD without TLS has neither passwords nor encryption; use 127.0.0.1 or a unix socket, require tls, or add allow_remote: true`,
+  ],
+  [
+    'iSCSI listeners',
+    'socket: s\niscsi:\n  - listen: 0.0.0.0:3260\n  - listen: 127.0.0.1:1\n  - { listen: 127.0.0.1:1, block_size: 4096 }\n  - { listen: 300.0.0.1:2, block_size: 1024 }\n  - { listen: 127.0.0.1:3, allow: [{ address: 10.0.0.0/33 }] }\n  - {}\n',
+    `3:13: iscsi[0].listen: '0.0.0.0:3260': other machines can reach it, and iSCSI without chap asks nobody for a password; use 127.0.0.1, add chap, or add allow_remote: true`,
+    `5:15: iscsi[2].listen: the listener '127.0.0.1:1' is used twice, first in line 4`,
+    '5:40: iscsi[2].block_size: a volume has one block size: 512, as the first listener says',
+    `6:15: iscsi[3].listen: '300.0.0.1' is no IP address`,
+    '6:40: iscsi[3].block_size: must be 512 or 4096, not 1024',
+    `7:47: iscsi[4].allow[0].address: must be an IP address, or a network such as 10.0.0.0/8, not '10.0.0.0/33'`,
+    "8:5: iscsi[5]: the key 'listen' is missing: an address with a port, such as 127.0.0.1:3260 or [::1]:3260",
+  ],
+  [
+    'iSCSI targets',
+    'socket: s\ntargets:\n  a b: { luns: { 0: tank/a } }\n  x: { luns: { 0: tank/a, 256: tank/b } }\n  y: { luns: {} }\n',
+    `2:1: targets: needs the section iscsi, to be reached by`,
+    `3:3: targets['a b']: 'iqn.2026-11.io.zow:a b' is no iSCSI name; use letters, digits and - . :`,
+    "4:14: targets.x.luns: must be a number from 0 to 255, not '256'",
+    `4:19: targets.x.luns.0: the volume 'tank/a' is used twice, first in line 3`,
+    '5:14: targets.y.luns: must be a mapping of numbers from 0 to 255, each with the name of a volume, not an empty mapping',
   ],
   [
     'a long socket path',
