@@ -6,7 +6,7 @@ import { check, type Outcome, type Sense, senseOf } from '../scsi/sense.ts';
 import { isPlan, type Plan, type Result } from '../scsi/unit.ts';
 import type { Share } from '../volumes/share.ts';
 import { Admission } from './admission.ts';
-import { Flag, RESERVED_TAG } from './constants.ts';
+import { Flag, RESERVED_TAG, RejectReason } from './constants.ts';
 import { DataOut } from './data-out.ts';
 import type { IscsiLimits } from './limits.ts';
 import type { IscsiMetrics } from './metrics.ts';
@@ -138,6 +138,11 @@ export class Commands {
     this.#dataOut.reset();
     trace?.({ itt: pdu.itt, cdb: pdu.cdb.toString('hex'), expected: pdu.expectedLength, flags: pdu.flags }, 'command');
     if (pdu.itt === RESERVED_TAG || this.#tasks.has(pdu.itt)) throw new ProtocolError('an initiator task tag twice');
+    // The window does not hold them back.
+    if (pdu.immediate && this.room <= 0) {
+      this.#sender.reject(pdu, RejectReason.TOO_MANY_IMMEDIATE);
+      return undefined;
+    }
     this.#checkUnsolicited(pdu);
     const unit = this.#units.of(pdu.lun);
     if (unit === undefined || unit.lease !== undefined || unit.gone) return this.#start(pdu, unit);

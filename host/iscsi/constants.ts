@@ -91,6 +91,7 @@ export const RejectReason = {
   SNACK: 0x03,
   PROTOCOL_ERROR: 0x04,
   NOT_SUPPORTED: 0x05,
+  TOO_MANY_IMMEDIATE: 0x06,
   INVALID_PDU_FIELD: 0x09,
 } as const;
 

@@ -55,5 +55,7 @@ export const COMPARE_BLOCKS_MAX = 255;
 export const TEXT_BYTES_MAX = 64 << 10;
 /** Requests of one login; none that is known takes a tenth. */
 export const LOGIN_REQUESTS_MAX = 64;
+/** Task management functions of one session under way; their answers wait for what they abort. */
+export const TASK_FUNCTIONS_MAX = 64;
 /** Logical units of one target: what peripheral device addressing can name. */
 export const LUNS_MAX = 256;

@@ -7,7 +7,7 @@ import { padding } from './pdu.ts';
 const SLAB_BYTES = 32 << 10;
 /** Data up to this length are copied behind their header: one piece less for the socket. */
 const COPY_BYTES_MAX = 512;
-/** PDUs, and bytes of headers and copied data, that wait before no more input is taken. */
+/** PDUs, and bytes of memory that only they hold, that wait before no more input is taken. */
 const BACKLOG_PDUS_MAX = 1024;
 const BACKLOG_BYTES_MAX = 512 << 10;
 
@@ -77,6 +77,11 @@ export class Output {
     if (this.#busy || this.#scheduled) return;
     this.#scheduled = true;
     process.nextTick(this.#flush); // what else is sent in this turn goes along
+  }
+
+  /** The PDU that is sent next has so many bytes of data in memory of nobody's but its own. */
+  hold(bytes: number): void {
+    this.#bytes += bytes;
   }
 
   /** The wire is closed: what waits, and all that comes, is done with unsent. */

@@ -70,6 +70,7 @@ export class Sender {
   /** 11.7: in segments as large as the initiator takes, the last with the status. */
   #dataIn(task: CommandTask, data: Uint8Array, residualFlag: number, residual: number, after: () => void): void {
     const { sendBytes, maxBurstBytes } = this.#parameters;
+    if (task.buffer === undefined) this.#output.hold(data.length); // else it is of the pool, and bounded there
     let dataSn = 0;
     for (let offset = 0; offset < data.length; ) {
       const burstEnd = Math.min(data.length, (Math.floor(offset / maxBurstBytes) + 1) * maxBurstBytes);
@@ -132,6 +133,7 @@ export class Sender {
     const { slab } = this.#output;
     pdu.lun.copy(slab, at + 8);
     slab.writeUInt32BE(RESERVED_TAG, at + 20);
+    this.#output.hold(data.length);
     this.#output.send(echo);
   }
 
@@ -160,6 +162,7 @@ export class Sender {
     const at = this.#beginStatus(Opcode.TEXT_RESPONSE, flags, piece.length, pdu.itt);
     const ttt = kind === 'last' ? RESERVED_TAG : this.#newTag();
     this.#output.slab.writeUInt32BE(ttt, at + 20);
+    this.#output.hold(piece.length);
     this.#output.send(piece);
     return ttt;
   }

@@ -6,7 +6,7 @@ import type { Units } from '../scsi/units.ts';
 import type { Share } from '../volumes/share.ts';
 import { Commands } from './commands.ts';
 import { AsyncEvent, LogoutReason, LogoutResponse, Opcode, RESERVED_TAG, RejectReason } from './constants.ts';
-import type { IscsiLimits } from './limits.ts';
+import { type IscsiLimits, TASK_FUNCTIONS_MAX } from './limits.ts';
 import type { Established } from './login.ts';
 import type { IscsiMetrics } from './metrics.ts';
 import { offer, type Parameters } from './negotiate.ts';
@@ -202,6 +202,10 @@ export class Session {
 
   /** 11.5. The answer comes when what is aborted is over. */
   #taskManagement(pdu: Pdu): void {
+    if (this.#runningFunctions >= TASK_FUNCTIONS_MAX) {
+      this.#sender.reject(pdu, RejectReason.TOO_MANY_IMMEDIATE);
+      return;
+    }
     this.#host.metrics.taskManagement++;
     this.#runningFunctions++;
     trace?.({ itt: pdu.itt, function: pdu.function, referenced: pdu.ttt }, 'task management');

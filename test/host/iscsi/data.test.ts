@@ -1,5 +1,14 @@
 import test from 'ava';
-import { AsyncEvent, Flag, Opcode, RESERVED_TAG, TaskFunction, TaskResponse } from '../../../host/iscsi/constants.ts';
+import {
+  AsyncEvent,
+  Flag,
+  Opcode,
+  RESERVED_TAG,
+  RejectReason,
+  TaskFunction,
+  TaskResponse,
+} from '../../../host/iscsi/constants.ts';
+import type { Handled } from '../../../host/net/onread.ts';
 import { Asc } from '../../../host/scsi/constants.ts';
 import { pattern, until } from '../nbd/fixture.ts';
 import { cdb10, encodePdu, Initiator } from './client.ts';
@@ -127,6 +136,51 @@ test('initiators that read nothing hold what they were given, and no more; other
     t.true(provider.buffers.leasedBytes <= 512 << 10);
   }
   t.true(server.metrics.connections.stalled > 0);
+});
+
+test('an initiator that reads nothing is not echoed without end', async (t) => {
+  const { open } = await serve(t);
+  const deaf = await open();
+  deaf.socket.pause();
+  const nop = () => encodePdu(deaf.bhs(Opcode.NOP_OUT, Flag.FINAL, { immediate: true }), Buffer.alloc(65_536));
+  const bytes = Buffer.concat(Array.from({ length: 1600 }, nop));
+  deaf.socket.write(bytes);
+  const taken = () => bytes.length - ((deaf.socket as Handled)._handle?.writeQueueSize ?? 0);
+  for (let before = -1; before !== taken(); ) {
+    before = taken();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  t.true(taken() < bytes.length / 2, `${taken()} bytes are taken`); // sockets have some MiB, too
+});
+
+test('immediate commands and task management are bounded, though no window holds them back', async (t) => {
+  const { open, provider, server } = await serve(t);
+  const initiator = await open();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  provider.volumes.get('tank/vm0')!.hook = () => promise;
+  for (let i = 0; i < 500; i++) {
+    const bhs = initiator.bhs(Opcode.SCSI_COMMAND, Flag.FINAL | Flag.READ | 1, { immediate: true });
+    bhs.writeUInt32BE(512, 20);
+    bhs.set(cdb10(READ, 0, 1), 32);
+    initiator.send(bhs);
+  }
+  const managed = Array.from({ length: 500 }, () => {
+    const bhs = initiator.bhs(Opcode.TASK_MANAGEMENT_REQUEST, Flag.FINAL | TaskFunction.ABORT_TASK_SET, {
+      immediate: true,
+    });
+    initiator.send(bhs);
+    return bhs;
+  });
+  let rejected = 0;
+  for (; rejected < 500 - 16 + managed.length - 64; rejected++) {
+    const { opcode, bhs } = await initiator.answerFor(RESERVED_TAG);
+    t.deepEqual([opcode, bhs[2]], [Opcode.REJECT, RejectReason.TOO_MANY_IMMEDIATE]);
+  }
+  t.is(server.metrics.inFlight, 16);
+  t.is(server.metrics.taskManagement, 64);
+  resolve();
+  t.is((await initiator.answerFor(managed[0]!.readUInt32BE(16))).opcode, Opcode.TASK_MANAGEMENT_RESPONSE);
+  t.is((await initiator.command(TEST_UNIT_READY)).status, 0);
 });
 
 test('an initiator that asks nothing is told of a new size, and its next command, too', async (t) => {
