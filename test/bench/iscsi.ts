@@ -1,12 +1,13 @@
 /**
  * A volume over iSCSI beside the same volume over NBD, both over TCP from one host, and beside Debian's tgt with a file on the
  * same disk. qemu's block drivers are the clients of all (`qemu-img bench`). The three are measured in turn, row by row,
- * several times; a cell is the median in MiB/s, and its ratio to tgt's.
+ * several times; a cell has medians: MiB/s, its ratio to tgt's, and the processor time of the server's process for a GB, which
+ * stands a loaded machine better than the rate.
  *
  *   node test/bench/iscsi.ts [seconds per cell, default 3] [rounds, default 3] [row pattern]
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { run } from '../host/nbd/fixture.ts';
@@ -35,6 +36,8 @@ function row(rw: string, kib: number, depth: number): Row {
 }
 
 interface Server {
+  /** How it is ended; tgtd outlives a SIGTERM. */
+  readonly signal: NodeJS.Signals;
   readonly child: ChildProcess;
   readonly urls: Readonly<Record<string, string>>;
 }
@@ -55,6 +58,7 @@ async function startZow(folder: string): Promise<Server> {
   await listening(child, iscsi);
   return {
     child,
+    signal: 'SIGTERM',
     urls: {
       'zow, NBD': `nbd://127.0.0.1:${nbd}/tank/vm0`,
       'zow, iSCSI': `iscsi://127.0.0.1:${iscsi}/${prefix}:tank:vm0/0`,
@@ -69,22 +73,41 @@ async function startTgt(folder: string): Promise<Server> {
   truncateSync(file, volumeBytes);
   const control = `${process.pid % 30_000}`;
   const args = ['-f', '-C', control, '--iscsi', `portal=127.0.0.1:${port}`];
-  const child = spawn('tgtd', args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'tgtd', ...args], { stdio: 'ignore' });
   await listening(child, port);
   const admin = (...line: string[]) => execFileSync('tgtadm', ['-C', control, '--lld', 'iscsi', ...line]);
   const target = `${prefix}:tgt`;
   admin('--op', 'new', '--mode', 'target', '--tid', '1', '-T', target);
   admin('--op', 'new', '--mode', 'logicalunit', '--tid', '1', '--lun', '1', '-b', file);
   admin('--op', 'bind', '--mode', 'target', '--tid', '1', '-I', 'ALL');
-  return { child, urls: { tgt: `iscsi://127.0.0.1:${port}/${target}/1` } };
+  return { child, signal: 'SIGKILL', urls: { tgt: `iscsi://127.0.0.1:${port}/${target}/1` } };
 }
 
-/** Bytes a second. */
-async function bench(url: string, { bytes, depth, write, scattered }: Row, count: number): Promise<number> {
+/** Bytes a second, and what they cost the server: seconds of its process for a GB. */
+interface Figures {
+  readonly rate: number;
+  readonly cost: number;
+}
+
+/** Seconds of all threads of a process, of what it is charged for by the scheduler (schedstat, nanoseconds). */
+function processorTime(pid: number): number {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const times = tasks.map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]));
+  return times.reduce((sum, time) => sum + time, 0) / 1e9;
+}
+
+async function bench(
+  pid: number,
+  url: string,
+  { bytes, depth, write, scattered }: Row,
+  count: number,
+): Promise<Figures> {
   const step = scattered ? SCATTER * bytes : bytes;
   const how = ['-c', `${count}`, '-d', `${depth}`, '-s', `${bytes}`, '-S', `${step}`, ...(write ? ['-w'] : [])];
+  const before = processorTime(pid);
   const output = await run('qemu-img', ['bench', '-f', 'raw', '-t', 'none', ...how, url], 120_000);
-  return (count * bytes) / Number(/completed in ([\d.]+) seconds/.exec(output)![1]);
+  const cost = (processorTime(pid) - before) / ((count * bytes) / 1e9);
+  return { rate: (count * bytes) / Number(/completed in ([\d.]+) seconds/.exec(output)![1]), cost };
 }
 
 async function freePort(): Promise<number> {
@@ -118,27 +141,33 @@ async function main(seconds: number, rounds: number, only: RegExp): Promise<void
   const servers: Server[] = [];
   try {
     for (const start of [startZow, startTgt]) servers.push(await start(folder));
-    const urls = servers.flatMap((server) => Object.entries(server.urls));
+    const clients = servers.flatMap(({ child, urls }) =>
+      Object.entries(urls).map(([name, url]) => ({ name, run: bench.bind(undefined, child.pid!, url) })),
+    );
     // Every block is there before the first row is measured.
-    for (const [, url] of urls) await bench(url, row('write', 1024, 4), volumeBytes >> 20);
+    for (const { run: once } of clients) await once(row('write', 1024, 4), volumeBytes >> 20);
     const out = process.stdout;
-    out.write(`${'MiB/s (ratio)'.padEnd(28)}${urls.map(([name]) => name.padStart(18)).join('')}\n`);
+    out.write(`${'MiB/s (ratio), s/GB'.padEnd(28)}${clients.map(({ name }) => name.padStart(22)).join('')}\n`);
     for (const each of [...rows, ...sequential].filter(({ name }) => only.test(name))) {
-      const rates = urls.map((): number[] => []);
+      const figures = clients.map((): Figures[] => []);
       for (let round = 0; round < rounds; round++) {
-        for (const [i, [, url]] of urls.entries()) {
-          const guess = rates[i]!.at(-1) ?? (await bench(url, each, 500));
-          rates[i]!.push(await bench(url, each, Math.max(100, Math.round((guess * seconds) / each.bytes))));
+        for (const [i, { run: measure }] of clients.entries()) {
+          const { rate } = figures[i]!.at(-1) ?? (await measure(each, 500));
+          figures[i]!.push(await measure(each, Math.max(100, Math.round((rate * seconds) / each.bytes))));
         }
       }
-      const medians = rates.map(median);
-      const cells = medians.map((rate) =>
-        `${(rate / 2 ** 20).toFixed(1)} (${(rate / medians.at(-1)!).toFixed(2)})`.padStart(18),
+      const medians = figures.map((found) => ({
+        rate: median(found.map(({ rate }) => rate)),
+        cost: median(found.map(({ cost }) => cost)),
+      }));
+      const reference = medians.at(-1)!.rate;
+      const cells = medians.map(({ rate, cost }) =>
+        `${(rate / 2 ** 20).toFixed(1)} (${(rate / reference).toFixed(2)}) ${cost.toFixed(2)}`.padStart(22),
       );
       out.write(`${each.name.padEnd(28)}${cells.join('')}\n`);
     }
   } finally {
-    for (const { child } of servers) child.kill('SIGTERM');
+    for (const { child, signal } of servers) child.kill(signal);
     await Promise.all(servers.map(({ child }) => new Promise((resolve) => child.once('exit', resolve))));
     rmSync(folder, { recursive: true, force: true });
   }
