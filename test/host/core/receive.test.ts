@@ -36,11 +36,11 @@ function object(number: number, fields: readonly Field[] = [], payload = 0): Buf
   return record(1, [...file, ...fields], payload);
 }
 
-function begin(features = 4n): Buffer {
+function begin(features = 4n, type = 2): Buffer {
   const bytes = Buffer.alloc(304);
   bytes.writeBigUInt64LE(0x2f5bacbacn, 0);
   bytes.writeBigUInt64LE(1n | (features << 2n), 8);
-  bytes.writeUInt32LE(2, 24); // DMU_OST_ZFS
+  bytes.writeUInt32LE(type, 24); // DMU_OST_ZFS
   bytes.writeUInt32LE(4, 28); // DRR_FLAG_SPILL_BLOCK
   bytes.writeBigUInt64LE(77n, 32);
   bytes.write('tank/r@s', 48);
@@ -64,6 +64,18 @@ function channel(...records: Buffer[]): StreamChannel {
 async function receive(session: TestSession, ...records: Buffer[]): Promise<number> {
   const cmd = { name: 'tank/r', value: 'tank/r@s', beginRecord: begin(), guid: 1, cookie: 0 };
   return (await session.ioctl('RECV', { cmd, dstRoom: 65536, streams: channel(...records) })).errno;
+}
+
+/** A block in its pointer, of bytes that are no compressed ones. */
+function embedded(compression: number, logical: number, physical: number): Buffer {
+  const fields: Field[] = [
+    [0, 8, 7],
+    [16, 8, 512],
+    [32, 1, compression],
+    [40, 4, logical],
+    [44, 4, physical],
+  ];
+  return record(8, fields, physical).fill(0xff, headerBytes);
 }
 
 const huge = (1n << 32n) + 512n;
@@ -186,7 +198,10 @@ const bad: readonly (readonly [what: string, ...records: Buffer[]])[] = [
       520,
     ),
   ],
-  // drr_write_embedded: 16 length, 33 type, 40 logical, 44 physical size
+  // drr_write_embedded: 16 length, 32 compression, 33 type, 40 logical, 44 physical size
+  ['an embedded block that cannot be decompressed', object(7, [[16, 4, 1024]]), embedded(15, 512, 64)],
+  ['an embedded block of a compression that there is not', object(7, [[16, 4, 1024]]), embedded(200, 512, 64)],
+  ['an embedded block that is not compressed, and has two lengths', object(7, [[16, 4, 1024]]), embedded(2, 64, 112)],
   [
     'an embedded block of 4 GiB',
     object(7),
@@ -255,5 +270,16 @@ test('a block that is none of its object is not written', async (t) => {
   );
   t.not(await receive(session, object(7, [[16, 4, 131072]]), small, object(8), object(9)), 0);
   await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
+  await core.core.close();
+});
+
+test('a stream of what is neither a file system nor a volume', async (t) => {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  for (const type of [0, 1, 4, 5]) {
+    const cmd = { name: 'tank/r', value: 'tank/r@s', beginRecord: begin(4n, type), guid: 1, cookie: 0 };
+    t.is((await session.ioctl('RECV', { cmd, dstRoom: 65536, streams: channel() })).errno, Errno.EINVAL);
+  }
   await core.core.close();
 });

@@ -27,8 +27,13 @@
 #include <sys/lua/lauxlib.h>
 #include <sys/spa.h>
 #include <sys/vdev.h>
+#include <sys/vdev_impl.h>
+#include <sys/zfs_bootenv.h>
 #include <sys/zap.h>
+#include <sys/zfs_ioctl.h>
 #include <zfs_prop.h>
+
+#include "vdev_tree.h"
 
 extern int __real_dsl_deleg_set(const char *, nvlist_t *, boolean_t);
 extern int __wrap_dsl_deleg_set(const char *, nvlist_t *, boolean_t);
@@ -56,6 +61,12 @@ typedef struct inherit_arg {
 	const char		*ia_prop;
 	dsl_props_set_arg_t	ia_dpsa;
 } inherit_arg_t;
+
+extern int __real_zio_inject_fault(char *, int, int *, zinject_record_t *);
+extern int __wrap_zio_inject_fault(char *, int, int *, zinject_record_t *);
+
+extern int __real_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
+extern int __wrap_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
 
 /* The longest suffix that the name of a property gets: `$inherit`, `$recvd`. */
 #define	SUFFIX_LEN	8
@@ -168,6 +179,8 @@ __wrap_spa_import(char *pool, nvlist_t *config, nvlist_t *props, uint64_t flags)
 {
 	int error = check_pool_props(props);
 
+	if (error == 0)
+		error = vdev_config_check(config);
 	return (error != 0 ? error : __real_spa_import(pool, config, props,
 	    flags));
 }
@@ -178,6 +191,8 @@ __wrap_spa_create(const char *pool, nvlist_t *nvroot, nvlist_t *props,
 {
 	int error = check_pool_props(props);
 
+	if (error == 0)
+		error = vdev_tree_check(nvroot, B_FALSE);
 	return (error != 0 ? error : __real_spa_create(pool, nvroot, props,
 	    zplprops, dcp));
 }
@@ -262,4 +277,32 @@ __wrap_dsl_prop_unset_hasrecvd(const char *dsname)
 		(void) dsl_prop_set_int(dsname, ZPROP_HAS_RECVD,
 		    ZPROP_SRC_NONE, 0);
 	spa_close(spa, FTAG);
+}
+
+/*
+ * `zinject -I` stops the pool, in time, by a panic. When that time begins is
+ * the kernel's to say.
+ */
+int
+__wrap_zio_inject_fault(char *name, int flags, int *id,
+    zinject_record_t *record)
+{
+	if (record->zi_cmd == ZINJECT_IGNORED_WRITES) {
+		if (record->zi_duration == 0)
+			return (SET_ERROR(EINVAL));
+		record->zi_timer = 0;
+	}
+	return (__real_zio_inject_fault(name, flags, id, record));
+}
+
+/* Of a version that upstream does not know it frees a buffer that is lent. */
+int
+__wrap_vdev_label_write_bootenv(vdev_t *vd, nvlist_t *env)
+{
+	uint64_t version;
+
+	if (nvlist_lookup_uint64(env, BOOTENV_VERSION, &version) != 0 ||
+	    (version != VB_RAW && version != VB_NVLIST))
+		return (SET_ERROR(EINVAL));
+	return (__real_vdev_label_write_bootenv(vd, env));
 }

@@ -22,6 +22,10 @@ typedef struct receive_check {
 	boolean_t	rc_swap;	/* it is of the other byte order */
 	boolean_t	rc_raw;		/* blocks are as they are on disk */
 	int64_t		rc_left;	/* of a record's payload */
+	/* Of a record whose block is embedded; rc_psize is 0 for others. */
+	enum zio_compress rc_compression;
+	uint32_t	rc_lsize;
+	uint32_t	rc_psize;
 } receive_check_t;
 
 /*

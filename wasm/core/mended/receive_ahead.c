@@ -187,7 +187,8 @@ __wrap_dmu_recv_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
 		/* Of no type that upstream knows. */
 		if (receive_check(&first, drr, sizeof (*drr)) != 0)
 			drr->drr_type = DRR_NUMTYPES;
-		rc.rc_left = first.rc_left;
+		first.rc_swap = rc.rc_swap;
+		rc = first;
 	}
 	zfs_file_check_with(drc->drc_fp, receive_check, &rc);
 	error = receive_stream(drc, voffp);

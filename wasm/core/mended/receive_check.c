@@ -23,11 +23,13 @@
 #include <sys/zfs_ioctl.h>
 #include <sys/dmu.h>
 #include <sys/dmu_impl.h>
+#include <sys/dmu_objset.h>
 #include <sys/dmu_recv.h>
 #include <sys/dmu_tx.h>
 #include <sys/dnode.h>
 #include <sys/arc.h>
 #include <sys/blkptr.h>
+#include <sys/objlist.h>
 #include <sys/zio_compress.h>
 
 #include "../../../cli/src/zow_client.h"
@@ -98,6 +100,10 @@ record_is_good(const dmu_replay_record_t *drr, boolean_t swap, boolean_t raw)
 		uint32_t lsize = U32(drrwe->drr_lsize);
 		uint32_t psize = U32(drrwe->drr_psize);
 
+		if (drrwe->drr_compression >= ZIO_COMPRESS_FUNCTIONS ||
+		    (drrwe->drr_compression == ZIO_COMPRESS_OFF &&
+		    lsize != psize))
+			return (B_FALSE);
 		return (drrwe->drr_etype == BP_EMBEDDED_TYPE_DATA &&
 		    U64(drrwe->drr_length) <= SPA_MAXBLOCKSIZE &&
 		    lsize > 0 && lsize <= SPA_MAXBLOCKSIZE &&
@@ -157,20 +163,57 @@ record_payload(const dmu_replay_record_t *drr, boolean_t swap)
 	return (MAX(zow_record_payload(&native), 0));
 }
 
+/*
+ * Whoever decompresses a block that is embedded in its pointer believes that
+ * it can be.
+ */
+static boolean_t
+embedded_is_good(const receive_check_t *rc, const void *payload)
+{
+	abd_t cabd, dabd;
+	char *buf;
+	int error;
+
+	if (rc->rc_compression == ZIO_COMPRESS_OFF)
+		return (B_TRUE);
+	buf = zio_buf_alloc(rc->rc_lsize);
+	abd_get_from_buf_struct(&cabd, (void *)payload, rc->rc_psize);
+	abd_get_from_buf_struct(&dabd, buf, rc->rc_lsize);
+	error = zio_decompress_data(rc->rc_compression, &cabd, &dabd,
+	    rc->rc_psize, rc->rc_lsize, NULL);
+	abd_free(&dabd);
+	abd_free(&cabd);
+	zio_buf_free(buf, rc->rc_lsize);
+	return (error == 0);
+}
+
 int
 receive_check(void *check, const void *read, size_t len)
 {
 	receive_check_t *rc = check;
+	boolean_t swap = rc->rc_swap;
+	const dmu_replay_record_t *drr = read;
 
 	if (rc->rc_left > 0) {
 		ASSERT3U(rc->rc_left, ==, len);
 		rc->rc_left = 0;
-		return (0);
+		if (rc->rc_psize == 0 || embedded_is_good(rc, read))
+			return (0);
+		return (SET_ERROR(ECKSUM));
 	}
 	if (len != sizeof (dmu_replay_record_t) ||
 	    !record_is_good(read, rc->rc_swap, rc->rc_raw))
 		return (SET_ERROR(ECKSUM));
 	rc->rc_left = record_payload(read, rc->rc_swap);
+	rc->rc_psize = 0;
+	if (U32(drr->drr_type) == DRR_WRITE_EMBEDDED) {
+		const struct drr_write_embedded *drrwe =
+		    &drr->drr_u.drr_write_embedded;
+
+		rc->rc_compression = drrwe->drr_compression;
+		rc->rc_lsize = U32(drrwe->drr_lsize);
+		rc->rc_psize = U32(drrwe->drr_psize);
+	}
 	return (0);
 }
 
@@ -181,7 +224,10 @@ extern int __wrap_dmu_recv_begin(const char *, const char *,
     dmu_replay_record_t *, boolean_t, boolean_t, boolean_t, nvlist_t *,
     nvlist_t *, const char *, dmu_recv_cookie_t *, zfs_file_t *, offset_t *);
 
-/* The nvlist of a stream's first record is no larger than a block. */
+/*
+ * The nvlist of a stream's first record is no larger than a block, and what it
+ * is of is a file system or a volume.
+ */
 int
 __wrap_dmu_recv_begin(const char *tofs, const char *tosnap,
     dmu_replay_record_t *drr, boolean_t force, boolean_t heal,
@@ -191,12 +237,16 @@ __wrap_dmu_recv_begin(const char *tofs, const char *tosnap,
 	boolean_t swap = drr->drr_u.drr_begin.drr_magic ==
 	    BSWAP_64(DMU_BACKUP_MAGIC);
 	uint32_t size = U32(drr->drr_payloadlen);
+	uint32_t type = U32(drr->drr_u.drr_begin.drr_type);
 	boolean_t raw = (DMU_GET_FEATUREFLAGS(U64(
 	    drr->drr_u.drr_begin.drr_versioninfo)) &
 	    DMU_BACKUP_FEATURE_RAW) != 0;
 
 	drr->drr_u.drr_begin.drr_toname[
 	    sizeof (drr->drr_u.drr_begin.drr_toname) - 1] = '\0';
+	/* What else there is of types is a pool's own. */
+	if (type != DMU_OST_ZFS && type != DMU_OST_ZVOL)
+		return (SET_ERROR(EINVAL));
 	if (size > SPA_MAXBLOCKSIZE || (!raw && P2PHASE(size, 8) != 0))
 		return (SET_ERROR(E2BIG));
 	return (__real_dmu_recv_begin(tofs, tosnap, drr, force, heal, resumable,
@@ -218,6 +268,10 @@ __wrap_dmu_lightweight_write_by_dnode(dnode_t *dn, uint64_t offset, abd_t *abd,
 {
 	boolean_t whole = (flags & (ZIO_FLAG_RAW | ZIO_FLAG_RAW_COMPRESS)) == 0;
 
+	/* Of a raw stream the dnode says how many there are. */
+	if (dn->dn_objset->os_raw_receive &&
+	    offset / dn->dn_datablksz > dn->dn_maxblkid)
+		return (SET_ERROR(EINVAL));
 	if (offset % dn->dn_datablksz != 0 ||
 	    abd_get_size(abd) > dn->dn_datablksz ||
 	    (whole && abd_get_size(abd) != dn->dn_datablksz))
@@ -255,4 +309,29 @@ __wrap_dmu_write_embedded(objset_t *os, uint64_t object, uint64_t offset,
 		(void) zow_dmu_write(dn, offset, lsize, buf, tx);
 	zio_buf_free(buf, lsize);
 	dnode_rele(dn, FTAG);
+}
+
+/*
+ * What a receive does not ask for ahead. Upstream asserts that the objects of
+ * a stream come in order; for one whose do not nothing else hangs on it.
+ */
+extern boolean_t __real_objlist_exists(objlist_t *, uint64_t);
+extern boolean_t __wrap_objlist_exists(objlist_t *, uint64_t);
+extern void __real_objlist_insert(objlist_t *, uint64_t);
+extern void __wrap_objlist_insert(objlist_t *, uint64_t);
+
+boolean_t
+__wrap_objlist_exists(objlist_t *list, uint64_t object)
+{
+	return (object >= list->ol_last_lookup &&
+	    __real_objlist_exists(list, object));
+}
+
+void
+__wrap_objlist_insert(objlist_t *list, uint64_t object)
+{
+	objlist_node_t *last = list_tail(&list->ol_list);
+
+	if (object > (last != NULL ? last->on_object : 0))
+		__real_objlist_insert(list, object);
 }

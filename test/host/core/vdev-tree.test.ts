@@ -1,0 +1,87 @@
+import test from 'ava';
+import { Errno } from '../../../host/errno.ts';
+import { type NvPairs, Typed } from '../nvlist/pack.ts';
+import { TestCore, type TestSession } from './fixture.ts';
+
+/** Pools of devices that no program describes, and faults that none injects (wasm/core/mended/vdev_tree.c, checked.c). */
+
+const disk = (path: string, more: NvPairs = {}): NvPairs => ({ type: 'file', path, ashift: 12n, is_log: 0n, ...more });
+const group = (type: string, ...children: NvPairs[]): NvPairs => ({ type, nparity: 1n, children });
+const root = (...children: NvPairs[]): NvPairs => group('root', ...children);
+
+async function withPool(): Promise<{ core: TestCore; session: TestSession; a: string; b: string; guid: bigint }> {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  const bytes = Buffer.from((await session.must('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 })).dst);
+  // The last guid of the list is the disk's.
+  const at = (bytes.lastIndexOf('guid\0') + 5 + 7) & ~7;
+  return { core, session, a: core.disk('a'), b: core.disk('b'), guid: bytes.readBigUInt64LE(at) };
+}
+
+test('trees of devices that no pool can be made of are refused', async (t) => {
+  const { core, session, a, b, guid } = await withPool();
+  const bad: readonly (readonly [what: string, tree: NvPairs, errno: number])[] = [
+    ['no tree', { type: 'file', path: a }, Errno.EINVAL],
+    ['what only a pool itself makes', root(group('indirect', disk(a))), Errno.EINVAL],
+    ['a hole', root(disk(a, { type: 'hole' })), Errno.EINVAL],
+    ['a missing disk', root(group('mirror', disk(a), disk(b, { type: 'missing' }))), Errno.EINVAL],
+    ['a mirror of mirrors', root(group('mirror', group('mirror', disk(a), disk(b)))), Errno.EINVAL],
+    ['a group whose second disk is none', root(disk(a), group('spare', disk(b), { type: 'nonsense' })), Errno.EINVAL],
+    ['a mirror whose second disk is none', root(disk(a), group('mirror', disk(b), { type: 'nonsense' })), Errno.EINVAL],
+    ['a sector that no disk has', root(disk(a, { ashift: 65536n })), Errno.EINVAL],
+    ['a disk twice', root(group('mirror', disk(a), disk(a))), Errno.EBUSY],
+  ];
+  for (const [what, conf, errno] of bad) {
+    t.is((await session.ioctl('POOL_CREATE', { cmd: { name: 'other' }, conf, dstRoom: 65536 })).errno, errno, what);
+    t.is((await session.ioctl('VDEV_ADD', { cmd: { name: 'tank' }, conf })).errno, errno, what);
+    t.is((await session.ioctl('VDEV_ATTACH', { cmd: { name: 'tank', guid }, conf })).errno, errno, what);
+  }
+  await session.must('VDEV_ADD', { cmd: { name: 'tank' }, conf: root(group('mirror', disk(a), disk(b))) });
+  await session.must('VDEV_ATTACH', { cmd: { name: 'tank', guid }, conf: root(disk(core.disk('c'))) });
+  await core.core.close();
+});
+
+test('configurations of pools that cannot be', async (t) => {
+  const { core, session, a } = await withPool();
+  const head = { name: 'other', pool_guid: 77n, version: 5000n, state: 0n, txg: 4n };
+  let deep: NvPairs = disk(a, { id: 0n, guid: 1n });
+  for (let level = 0; level < 12; level++) deep = { type: 'mirror', id: 0n, guid: 2n, children: [deep] };
+  for (const tree of [root(disk(a, { ashift: 65536n, id: 0n, guid: 1n })), deep]) {
+    const call = { cmd: { name: 'other', guid: 77n }, conf: { ...head, vdev_tree: tree }, dstRoom: 65536 };
+    t.is((await session.ioctl('POOL_IMPORT', call)).errno, Errno.EINVAL);
+    t.not((await session.ioctl('POOL_TRYIMPORT', call)).errno, 0);
+  }
+  await session.must('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 });
+  await core.core.close();
+});
+
+test('zinject -I: its time begins with the first write that is ignored, whatever a client says', async (t) => {
+  const { core, session } = await withPool();
+  /** ZINJECT_IGNORED_WRITES; zinject_record_t: 324 duration, 328 timer, 344 what. */
+  const record = (duration: number, timer: bigint): Buffer => {
+    const bytes = Buffer.alloc(368);
+    bytes.writeInt32LE(duration, 324);
+    bytes.writeBigUInt64LE(timer, 328);
+    bytes.writeUInt32LE(4, 344);
+    return bytes;
+  };
+  const inject = (duration: number, timer: bigint) =>
+    session.ioctl('INJECT_FAULT', { cmd: { name: 'tank', injectRecord: record(duration, timer), flags: 0 } });
+  t.is((await inject(0, 0n)).errno, Errno.EINVAL);
+  for (const duration of [3600, -1000]) {
+    const { errno, cmd } = await inject(duration, 1n);
+    t.is(errno, 0);
+    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) } });
+    await session.must('CLEAR_FAULT', { cmd: { guid: Buffer.from(cmd).readBigUInt64LE(12592) } });
+  }
+  await session.must('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 });
+  await core.core.close();
+});
+
+test('a boot environment of a version that is not known', async (t) => {
+  const { core, session } = await withPool();
+  t.is((await session.ioctl('SET_BOOTENV', { cmd: { name: 'tank' }, src: { version: 7n } })).errno, Errno.EINVAL);
+  await session.must('SET_BOOTENV', { cmd: { name: 'tank' }, src: { version: 1n, text: 'x' } });
+  await core.core.close();
+});
