@@ -7,7 +7,7 @@ RELEASE ?=
 DEBUG ?=
 BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
 
-.PHONY: all wasm bundle native run test test-ready lint crash bench clean distclean help
+.PHONY: all wasm bundle native run test test-ready lint crash fuzz bench clean distclean help
 
 all: bundle			## build the core and the programs, and the distributable bundle in dist/
 
@@ -36,6 +36,11 @@ lint:				## types, format and style of all TypeScript and C
 
 crash: wasm native		## explore 2,000 power cuts of each pool layout; L=mirror only of one, N=100 so many, S=7 with this seed
 	@$(NODE) test/crash/explore.ts $(or $(L),all) $(or $(N),2000) $(or $(S),1)
+
+fuzz: wasm				## fuzz the core's ioctls, NBD, the ioctl socket; N=1000000 inputs each, S=7 with this seed, DEBUG=1 where upstream asserts
+	@$(if $(DEBUG),ZOW_WASM=build/2.4.3/wasm-debug) $(NODE) test/fuzz/core.ts $(or $(N),100000) $(or $(S),1)
+	@$(NODE) test/fuzz/nbd.ts $(or $(N),100000) $(or $(S),1)
+	@$(NODE) test/fuzz/ioctl.ts 60 $(or $(S),1)
 
 bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, streams, and the parts alone
 	@./build.sh test-tools

@@ -16,7 +16,19 @@ export interface IoctlEntry {
   readonly name: string;
   /** Undefined: it takes its input from zfs_cmd_t. */
   readonly keys: readonly IoctlKey[] | undefined;
+  /** What its name has to be. */
+  readonly scope: 'pool' | 'dataset' | 'entity' | 'none';
 }
+
+const scopes: { readonly [name: string]: IoctlEntry['scope'] } = {
+  POOL: 'pool',
+  DATASET: 'dataset',
+  ENTITY: 'entity',
+  NO: 'none',
+  pool: 'pool',
+  dataset: 'dataset',
+  no: 'none',
+};
 
 /** Upstream's own dispatch table, read from its source. `tree` is the unpacked release. */
 export function readIoctlTable(tree: string): IoctlEntry[] {
@@ -38,7 +50,9 @@ export function readIoctlTable(tree: string): IoctlEntry[] {
     const name = /ZFS_IOC_(\w+)/.exec(args!)?.[1];
     if (name === undefined) return [];
     const table = /(zfs_keys_\w+)/.exec(args!)?.[1];
-    return [{ name, keys: kind === '' ? (tables.get(table ?? '') ?? []) : undefined }];
+    const scope =
+      /\b(POOL|DATASET|ENTITY|NO)_NAME\b/.exec(args!)?.[1] ?? /pool(?!_meta)|dataset/.exec(kind!)?.[0] ?? 'no';
+    return [{ name, keys: kind === '' ? (tables.get(table ?? '') ?? []) : undefined, scope: scopes[scope]! }];
   });
   if (entries.length < 80) throw new Error(`module/zfs/zfs_ioctl.c registers ${entries.length} ioctls only`);
   return entries;
