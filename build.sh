@@ -110,7 +110,7 @@ bring_commands() {
 bring_test_tools() {
 	bring_commands "programs the tests use are missing" qemu-img=qemu-utils fio=fio nbdcopy=libnbd-bin \
 	    nbdkit=nbdkit nbdsh=python3-libnbd openssl=openssl python3=python3 \
-	    iscsi-test-cu=libiscsi-bin tgtd=tgt \
+	    iscsi-test-cu=libiscsi-bin \
 	    fusermount3=fuse3 mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount perl=perl cc=gcc
 	# qemu's driver for iSCSI is a module of its own.
 	if ! compgen -G '/usr/lib/*/qemu/block-iscsi.so' >/dev/null; then

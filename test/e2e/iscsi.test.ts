@@ -103,15 +103,15 @@ test("qemu's iSCSI driver: convert, compare, map, discard, bench; fio verifies t
   const lab = await withVolume(t);
   const target = url(lab, `${prefix}:tank:vm0`);
   const image = join(lab.directory, 'image');
-  writeFileSync(image, Buffer.concat([noise(40 * MiB, 1), Buffer.alloc(88 * MiB)]));
+  writeFileSync(image, Buffer.concat([noise(16 * MiB, 1), Buffer.alloc(112 * MiB)]));
   await must('qemu-img', ['convert', '-n', '-f', 'raw', '-O', 'raw', image, target]);
   await must('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', image, target]);
   const map = JSON.parse(await must('qemu-img', ['map', '-f', 'raw', '--output=json', target]));
   t.true(
-    map.some(({ start, data }: { start: number; data: boolean }) => start >= 40 * MiB && !data),
+    map.some(({ start, data }: { start: number; data: boolean }) => start >= 16 * MiB && !data),
     JSON.stringify(map),
   );
-  await must('qemu-io', ['-f', 'raw', '-d', 'unmap', '-c', 'discard 0 16M', target]);
+  await must('qemu-io', ['-f', 'raw', '-d', 'unmap', '-c', 'discard 0 8M', target]);
   const [first] = JSON.parse(await must('qemu-img', ['map', '-f', 'raw', '--output=json', target]));
   t.false(first.data);
   await must('qemu-img', ['bench', '-f', 'raw', '-c', '1000', '-d', '16', '-w', '--flush-interval=100', target]);
@@ -135,7 +135,7 @@ test("qemu's iSCSI driver: convert, compare, map, discard, bench; fio verifies t
     '--bsrange=4k-256k',
     '--blockalign=4k',
     '--iodepth=16',
-    '--size=32M',
+    '--size=16M',
     '--verify=crc32c',
     '--verify_state_save=0',
   ]);
@@ -259,11 +259,11 @@ test('kill -9 of the host under an initiator: it comes back by itself, and what 
   await lab.zfs('set', 'sync=always', 'tank/vm0');
   const target = url(lab, `${prefix}:tank:vm0`);
   const image = join(lab.directory, 'image');
-  writeFileSync(image, noise(64 * MiB, 3));
+  writeFileSync(image, noise(24 * MiB, 3));
   const written = async () => Number(await lab.get('tank/vm0', 'logicalreferenced'));
   const copied = must('qemu-img', ['convert', '-n', '-f', 'raw', '-O', 'raw', image, target], { timeoutMs: 200_000 });
   for (let round = 1; round <= 2; round++) {
-    await until('some of it is written', async () => (await written()) > round * 8 * MiB, 100_000);
+    await until('some of it is written', async () => (await written()) > round * 6 * MiB, 100_000);
     await lab.kill();
     await lab.start({ config });
   }

@@ -556,8 +556,9 @@ class Generator {
       record.writeUInt32LE(dice.roll(8), 348);
       fields.injectRecord = record;
       // Errors of a pool's own structures are a disk's, not a client's: what is injected is in data sets.
-      fields.flags = dice.chance(70) || this.known.ids.length === 0 ? 1 : dice.pick([0, 2, 8]);
-      if (fields.flags !== 1) {
+      // zc_guid has the flags.
+      fields.guid = dice.chance(70) || this.known.ids.length === 0 ? 1 : dice.pick([0, 2, 8]);
+      if (fields.guid !== 1) {
         record.writeBigUInt64LE(dice.pick(this.known.ids), 0);
         record.writeUInt32LE(dice.pick([1, 7]), 344);
       }
