@@ -102,6 +102,7 @@ const datasetProps = [
   'direct',
   'receive_resume_token',
 ];
+/** Not cachefile: it would be written wherever it says, on this machine. */
 const poolProps = [
   'comment',
   'autotrim',
@@ -115,7 +116,6 @@ const poolProps = [
   'multihost',
   'compatibility',
   'ashift',
-  'cachefile',
   'dedup_table_quota',
   'org.example:p',
   'guid',
