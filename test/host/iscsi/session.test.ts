@@ -242,7 +242,7 @@ test('an initiator that is silent is asked, and cut when it does not answer', as
   ping.bhs.copy(pong, 20, 20, 24);
   answering.send(pong);
   await silent.ended();
-  t.true(server.connections <= 1);
+  await until(() => server.connections <= 1, 'the silent one is gone');
 });
 
 test('ABORT TASK, task sets and resets: no answer of what is aborted, and then nothing of it runs', async (t) => {
