@@ -183,7 +183,7 @@ leaf_flush_begin(leaf_flush_t *lf)
 	lf->lf_running++;
 }
 
-/* Whether a leaf may lack something of the txgs from `from` on. */
+/* Whether a leaf is out, or may lack something of the txgs from `from` on. */
 static boolean_t
 leaf_lacks(vdev_t *vd, uint64_t from, uint64_t to)
 {
@@ -196,7 +196,7 @@ leaf_lacks(vdev_t *vd, uint64_t from, uint64_t to)
 		if (lf == NULL || lf->lf_failed)
 			return (B_TRUE);
 	}
-	if (vdev_dtl_empty(vd, DTL_MISSING))
+	if (from == NEVER || vdev_dtl_empty(vd, DTL_MISSING))
 		return (B_FALSE);
 	/* Rare and long: from the beginning of the pool. */
 	if (from == TXG_INITIAL)
@@ -369,9 +369,13 @@ flush_top_done(zio_t *zio)
 {
 	vdev_t *vd = zio->io_private;
 	spa_t *spa = vd->vdev_spa;
-	uint64_t to = spa->spa_sync_on ? open_txg(spa) : 0;
 
-	if (!pool_is_lost(spa) && !vdev_lacks(vd, to, to))
+	/*
+	 * What a leaf lacks since a write to it failed is that write's affair:
+	 * asked for here, the open txg of a pool that was suspended stays in
+	 * the DTL of its only disk, and the pool never comes back.
+	 */
+	if (!pool_is_lost(spa) && !vdev_lacks(vd, NEVER, NEVER))
 		return;
 	zio->io_error = SET_ERROR(EIO);
 	if (!vd->vdev_islog)
