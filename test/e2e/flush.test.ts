@@ -268,3 +268,27 @@ test('zpool clear opens a disk anew that failed and works again', async (t) => {
   client.destroy();
   await lab.finish('tank');
 });
+
+test('a log block that one side of a mirror refused and the other forgot is not durable', async (t) => {
+  const lab = await Lab.open(t);
+  const disks = [lab.disk('a', 128 * MiB), lab.disk('b', 128 * MiB)];
+  const [refuses, forgets] = [join(lab.directory, 'refuses'), join(lab.directory, 'forgets')];
+  const rules = [`disks/a:error(op=write,errno=EIO,while=${refuses})`, `disks/b:volatile(failing=${forgets})`];
+  const config = { zed: false, tunables: { zfs_txg_timeout: 3600 } };
+  await lab.start({ vars: { ZOW_FAULTS: rules.join(';') }, config });
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', 'mirror', ...disks);
+  await lab.zfs('create', '-s', '-V', '64M', 'tank/v');
+  const client = await lab.open('tank/v');
+  t.is((await client.writeAt(0, noise(block, 1), CmdFlag.FUA)).errno, 0);
+  await lab.zpool('sync', 'tank');
+  for (const failure of [refuses, forgets]) writeFileSync(failure, '');
+  let answer: number | undefined;
+  const late = client.writeAt(block, noise(block, 2), CmdFlag.FUA).then(({ errno }) => {
+    answer = errno;
+  });
+  late.catch(() => undefined);
+  await until('the pool is suspended', isSuspended(lab));
+  await sleep(500);
+  t.not(answer, 0);
+  await lab.kill();
+});

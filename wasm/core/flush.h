@@ -30,6 +30,7 @@ typedef struct leaf_flush {
 	uint64_t	lf_since;	/* oldest txg that was written */
 	uint64_t	lf_covered;	/* the same, of flushes under way */
 	int		lf_running;	/* flushes under way */
+	uint64_t	lf_missed;	/* open txg of the last failed write */
 	boolean_t	lf_failed;	/* nothing is written any more */
 } leaf_flush_t;
 
@@ -39,6 +40,8 @@ void leaf_flush_init(leaf_flush_t *lf);
 void leaf_flush_begin(leaf_flush_t *lf);
 /* A write has ended well; a flush, or another device I/O, has ended. */
 void leaf_flush_written(leaf_flush_t *lf, zio_t *zio);
+/* A write has failed. */
+void leaf_flush_missed(leaf_flush_t *lf, zio_t *zio);
 void leaf_flush_end(leaf_flush_t *lf, zio_t *zio);
 /* The device is gone, with its cache. */
 void leaf_flush_gone(leaf_flush_t *lf, vdev_t *vd);

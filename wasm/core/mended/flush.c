@@ -141,11 +141,18 @@ __wrap_spa_remove(spa_t *spa)
 /*
  * Leaves.
  */
+static uint64_t
+open_txg(const spa_t *spa)
+{
+	return (spa->spa_dsl_pool->dp_tx.tx_open_txg);
+}
+
 void
 leaf_flush_init(leaf_flush_t *lf)
 {
 	lf->lf_since = lf->lf_covered = NEVER;
 	lf->lf_running = 0;
+	lf->lf_missed = 0;
 	lf->lf_failed = B_FALSE;
 }
 
@@ -175,6 +182,17 @@ leaf_flush_written(leaf_flush_t *lf, zio_t *zio)
 		lf->lf_since = MIN(lf->lf_since, write_txg(pio));
 }
 
+/*
+ * No DTL tells of a block of the intent log that could not be written, which
+ * belongs to no txg. It counts until the txg is synced that it may be about.
+ */
+void
+leaf_flush_missed(leaf_flush_t *lf, zio_t *zio)
+{
+	if (zio->io_spa->spa_sync_on)
+		lf->lf_missed = open_txg(zio->io_spa);
+}
+
 void
 leaf_flush_begin(leaf_flush_t *lf)
 {
@@ -187,7 +205,7 @@ leaf_flush_begin(leaf_flush_t *lf)
 static boolean_t
 leaf_lacks(vdev_t *vd, uint64_t from, uint64_t to)
 {
-	leaf_flush_t *lf;
+	leaf_flush_t *lf = NULL;
 
 	if (!vdev_readable(vd))
 		return (B_TRUE);
@@ -196,7 +214,11 @@ leaf_lacks(vdev_t *vd, uint64_t from, uint64_t to)
 		if (lf == NULL || lf->lf_failed)
 			return (B_TRUE);
 	}
-	if (from == NEVER || vdev_dtl_empty(vd, DTL_MISSING))
+	if (from == NEVER)
+		return (B_FALSE);
+	if (lf != NULL && lf->lf_missed > spa_last_synced_txg(vd->vdev_spa))
+		return (B_TRUE);
+	if (vdev_dtl_empty(vd, DTL_MISSING))
 		return (B_FALSE);
 	/* Rare and long: from the beginning of the pool. */
 	if (from == TXG_INITIAL)
@@ -221,12 +243,6 @@ vdev_lacks(vdev_t *vd, uint64_t from, uint64_t to)
 	if (vdev_get_nparity(vd) != 0)
 		return (lacking > vdev_get_nparity(vd));
 	return (lacking == vd->vdev_children);
-}
-
-static uint64_t
-open_txg(const spa_t *spa)
-{
-	return (spa->spa_dsl_pool->dp_tx.tx_open_txg);
 }
 
 /* What a leaf may have forgotten is missing, as if the writes had failed. */

@@ -484,6 +484,8 @@ vdev_zow_io_done(zio_t *zio)
 			zio->io_error = SET_ERROR(EIO);
 		else
 			leaf_flush_written(&vz->vz_flush, zio);
+	} else if (zio->io_type == ZIO_TYPE_WRITE) {
+		leaf_flush_missed(&vz->vz_flush, zio);
 	}
 	if (vz->vz_gone)
 		leaf_flush_gone(&vz->vz_flush, vd);
