@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
@@ -84,6 +84,46 @@ test('a volume in use is not destroyed, and is when its client has gone', async 
   t.deepEqual(await lab.exports(), []);
   await t.throwsAsync(() => lab.open('tank/v'));
   await lab.finish('tank');
+});
+
+test('an export that something else than a client keeps from ending leaves the volumes where they are', async (t) => {
+  const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  const client = await lab.open('tank/v');
+  await client.writeAt(0, noise(8 * MiB));
+  client.destroy();
+  await lab.zfs('snapshot', 'tank/v@s');
+  // Nobody reads the stream: the send goes on for as long as the pool is tried to be exported.
+  const send = lab.spawn('zfs', ['send', 'tank/v@s']);
+  await new Promise((resolve) => send.stdout!.once('readable', resolve));
+  t.regex(await lab.fails('zpool', 'export', 'tank'), /busy/);
+  t.deepEqual(await lab.exports(), ['tank/v']);
+  const again = await lab.open('tank/v');
+  t.is((await again.writeAt(0, noise(4096))).errno, 0);
+  again.destroy();
+  send.kill('SIGKILL');
+  await until('it can be exported', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
+  t.deepEqual(await lab.exports(), []);
+});
+
+test('a volume whose client leaves in the middle of an export does not outlive the pool', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a');
+  const slow = join(lab.directory, 'slow');
+  await lab.start({ vars: { ZOW_FAULTS: `disks/a:delay(op=flush,ms=1000,while=${slow})` } });
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  const client = await lab.open('tank/v');
+  writeFileSync(slow, '');
+  // The export waits a second for clients, and then for a transaction group, before it looks whether the pool is in use.
+  const exporting = lab.run('zpool', ['export', 'tank']);
+  await sleep(1500);
+  client.destroy();
+  const { code, stderr } = await exporting;
+  if (code !== 0) t.regex(stderr, /busy/);
+  rmSync(slow);
+  if (code !== 0) await until('it can be exported', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
+  t.deepEqual(await lab.exports(), []);
 });
 
 test('volsize grows and shrinks, seen by whoever connects', async (t) => {

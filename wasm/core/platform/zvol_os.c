@@ -703,7 +703,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 	volume_handle_t *vh;
 	work_queue_t *queue = zow_work_queue(WORK_VOLUME, name);
 	zvol_state_t *zv;
-	spa_t *spa = NULL;
+	spa_t *spa;
 	int error = 0;
 
 	if (queue == NULL)
@@ -711,6 +711,16 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 	zvol_warm(name);
 	/* The order of locks: namespace, suspend, state. */
 	spa_namespace_enter(FTAG);
+	/*
+	 * Whose devices were dropped is about to leave, and nobody comes in.
+	 * One that leaves is waited for here, where no lock of a minor is held.
+	 */
+	spa = spa_lookup(name);
+	if (spa == NULL || pool_is_dropped(spa)) {
+		spa_namespace_exit(FTAG);
+		zow_work_queue_rele(queue);
+		return (spa == NULL ? SET_ERROR(ENOENT) : SET_ERROR(EIO));
+	}
 	zv = zvol_find_by_name_hash(name, zvol_name_hash(name), RW_READER);
 	if (zv == NULL) {
 		spa_namespace_exit(FTAG);
@@ -730,7 +740,7 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 			error = SET_ERROR(EROFS);
 		} else {
 			zv->zv_open_count++;
-			spa = dmu_objset_spa(zv->zv_objset);
+			ASSERT3P(spa, ==, dmu_objset_spa(zv->zv_objset));
 		}
 	}
 	mutex_exit(&zv->zv_state_lock);
@@ -794,7 +804,36 @@ zvol_release(volume_handle_t *vh)
  * Upstream frees what is beyond a smaller size without a lock that writers
  * there would meet: blocks leak, or an assertion fails. Here nobody is there:
  * who has begun is waited for, and the others find the volume to end earlier.
+ *
+ * And upstream waits for the txg with the state lock, which whoever looks
+ * through all minors wants: of other pools, too, and their sync threads. Here
+ * the volume is open meanwhile, and neither destroyed nor suspended.
  */
+static int
+zvol_resize(zvol_state_t *zv, uint64_t volsize)
+{
+	objset_t *os = zv->zv_objset;
+	dmu_tx_t *tx = dmu_tx_create(os);
+	uint64_t txg;
+	int error;
+
+	dmu_tx_hold_zap(tx, ZVOL_ZAP_OBJ, TRUE, NULL);
+	dmu_tx_mark_netfree(tx);
+	error = dmu_tx_assign(tx, DMU_TX_WAIT);
+	if (error != 0) {
+		dmu_tx_abort(tx);
+		return (error);
+	}
+	txg = dmu_tx_get_txg(tx);
+	error = zap_update(os, ZVOL_ZAP_OBJ, "size", 8, 1, &volsize, tx);
+	dmu_tx_commit(tx);
+	txg_wait_synced(dmu_objset_pool(os), txg);
+	if (error == 0)
+		error = dmu_free_long_range(os, ZVOL_OBJ, volsize,
+		    DMU_OBJECT_END);
+	return (error);
+}
+
 extern int __real_zvol_set_volsize(const char *, uint64_t);
 extern int __wrap_zvol_set_volsize(const char *, uint64_t);
 
@@ -803,11 +842,21 @@ __wrap_zvol_set_volsize(const char *name, uint64_t volsize)
 {
 	volume_handle_t *vh;
 	zvol_state_t *zv;
+	spa_t *spa;
 	int error;
 
-	/* It cannot be opened: nobody writes, and the reason is told. */
-	if (zvol_open(name, B_FALSE, &vh) != 0)
-		return (__real_zvol_set_volsize(name, volsize));
+	/*
+	 * It cannot be opened: nobody writes, and the reason is told. By who
+	 * holds the pool, which otherwise waits for that with a minor's lock.
+	 */
+	if (zvol_open(name, B_FALSE, &vh) != 0) {
+		error = spa_open(name, &spa, FTAG);
+		if (error == 0) {
+			error = __real_zvol_set_volsize(name, volsize);
+			spa_close(spa, FTAG);
+		}
+		return (error);
+	}
 	zv = vh->vh_zv;
 	error = zvol_check_volsize(volsize, zv->zv_volblocksize);
 	if (error == 0) {
@@ -818,9 +867,17 @@ __wrap_zvol_set_volsize(const char *name, uint64_t volsize)
 		rw_enter(&zv->zv_suspend_lock, RW_READER);
 		zfs_rangelock_exit(zfs_rangelock_enter(&zv->zv_rangelock,
 		    volsize, UINT64_MAX - volsize, RL_WRITER));
+		error = zvol_resize(zv, volsize);
+		if (error == 0) {
+			mutex_enter(&zv->zv_state_lock);
+			zv->zv_volsize = volsize;
+			zv->zv_changed = 1;
+			mutex_exit(&zv->zv_state_lock);
+		}
 		rw_exit(&zv->zv_suspend_lock);
-		error = __real_zvol_set_volsize(name, volsize);
 		zv->zv_zso->zso_new_size = UINT64_MAX;
+		if (error == 0)
+			zvol_os_update_volsize(zv, volsize);
 	}
 	(void) zvol_release(vh);
 	return (error);
@@ -1111,6 +1168,7 @@ zvol_os_create_minor(const char *name)
 	dmu_object_info_t doi;
 	uint64_t volsize, threading;
 	uint64_t pool_guid, guid;
+	spa_t *spa;
 	int error;
 
 	if (zvol_inhibit_dev)
@@ -1144,20 +1202,26 @@ zvol_os_create_minor(const char *name)
 			error = zvol_replay(zv, os);
 		}
 	}
-	pool_guid = spa_guid(dmu_objset_spa(os));
+	spa = dmu_objset_spa(os);
+	pool_guid = spa_guid(spa);
 	guid = dsl_dataset_phys(dmu_objset_ds(os))->ds_guid;
+	/* The pool does not leave between these. */
+	spa_open_ref(spa, FTAG);
 	dmu_objset_disown(os, B_TRUE, FTAG);
-	if (zv == NULL)
-		return (error);
-	if (error == 0) {
+	if (error == 0 && zv != NULL) {
 		rw_enter(&zvol_state_lock, RW_WRITER);
 		/* Not owned any more: another may have been faster. */
 		if (zvol_is_there(name, hash))
 			error = SET_ERROR(EEXIST);
+		else if (spa->spa_is_exporting)
+			error = SET_ERROR(EBUSY);
 		else
 			zvol_insert(zv);
 		rw_exit(&zvol_state_lock);
 	}
+	spa_close(spa, FTAG);
+	if (zv == NULL)
+		return (error);
 	if (error != 0) {
 		kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
 		zv->zv_zso = NULL;
@@ -1316,25 +1380,113 @@ zvol_hang_up(const char *pool)
 /*
  * Upstream takes the minors away before it looks whether the pool is busy, and
  * waits until the last client has closed.  An export with clients must fail
- * with EBUSY instead and leave them what they have: minors in use stay, and
- * the references they hold tell the caller.  A client that has just hung up
- * is given a second to be gone.
+ * with EBUSY instead and leave them what they have: minors in use stay, and so
+ * does the pool, even if the last client closes before it is looked at.  A
+ * client that has just hung up is given a second to be gone.
+ *
+ * No minor of a pool may be there when the next one of its name is imported:
+ * its intent log is replayed where minors are made, and one that is there
+ * already would be written to above a log that is not.
  */
+typedef struct zvol_stay {
+	list_node_t	st_node;
+	spa_t		*st_spa;
+} zvol_stay_t;
+
+static list_t zvol_stays;
+
 extern void __real_zvol_remove_minors(spa_t *, const char *, boolean_t);
 extern void __wrap_zvol_remove_minors(spa_t *, const char *, boolean_t);
 
 void
 __wrap_zvol_remove_minors(spa_t *spa, const char *name, boolean_t async)
 {
+	zvol_stay_t *st;
+
+	/*
+	 * Of a dataset that has been destroyed none is open, and a sync thread
+	 * waits for no lock that somebody may hold who waits for it.
+	 */
+	if (dsl_pool_sync_context(spa_get_dsl(spa))) {
+		__real_zvol_remove_minors(spa, name, async);
+		return;
+	}
 	for (int i = 0; i < 20 && zvol_any_open(name); i++)
 		delay(MAX(hz / 20, 1));
-	if (!zvol_any_open(name))
+	if (!zvol_any_open(name)) {
 		__real_zvol_remove_minors(spa, name, async);
+	} else if (spa->spa_is_exporting && strcmp(name, spa_name(spa)) == 0) {
+		st = kmem_zalloc(sizeof (*st), KM_SLEEP);
+		st->st_spa = spa;
+		spa_open_ref(spa, st);
+		list_insert_tail(&zvol_stays, st);
+	}
+}
+
+/* Its minors are there again, or still, when the pool is. */
+static int
+zvol_export_over(const char *pool, int error)
+{
+	zvol_stay_t *st;
+	boolean_t stays;
+	spa_t *spa;
+
+	if (error == 0 || error == ZFS_ERR_EXPORT_IN_PROGRESS)
+		return (error);
+	for (st = list_head(&zvol_stays); st != NULL;
+	    st = list_next(&zvol_stays, st)) {
+		if (strcmp(spa_name(st->st_spa), pool) == 0)
+			break;
+	}
+	if (st != NULL) {
+		list_remove(&zvol_stays, st);
+		spa_close(st->st_spa, st);
+		kmem_free(st, sizeof (*st));
+	}
+	if (spa_open(pool, &spa, FTAG) == 0) {
+		/* One that does not answer cannot say which it has. */
+		stays = !pool_is_dropped(spa) && !spa_suspended(spa);
+		spa_close(spa, FTAG);
+		if (stays)
+			zvol_create_minors(pool);
+	}
+	return (error);
+}
+
+extern int __real_spa_export(const char *, nvlist_t **, boolean_t, boolean_t);
+extern int __wrap_spa_export(const char *, nvlist_t **, boolean_t, boolean_t);
+
+int
+__wrap_spa_export(const char *pool, nvlist_t **oldconfig, boolean_t force,
+    boolean_t hardforce)
+{
+	return (zvol_export_over(pool, __real_spa_export(pool, oldconfig,
+	    force, hardforce)));
+}
+
+extern int __real_spa_destroy(const char *);
+extern int __wrap_spa_destroy(const char *);
+
+int
+__wrap_spa_destroy(const char *pool)
+{
+	return (zvol_export_over(pool, __real_spa_destroy(pool)));
+}
+
+extern int __real_spa_reset(const char *);
+extern int __wrap_spa_reset(const char *);
+
+int
+__wrap_spa_reset(const char *pool)
+{
+	return (zvol_export_over(pool, __real_spa_reset(pool)));
 }
 
 int
 zvol_init(void)
 {
+	list_create(&zvol_stays, sizeof (zvol_stay_t),
+	    offsetof(zvol_stay_t, st_node));
 	list_create(&volume_commits, sizeof (volume_request_t),
 	    offsetof(volume_request_t, vr_commit));
 	mutex_init(&volume_over_lock, NULL, MUTEX_DEFAULT, NULL);
