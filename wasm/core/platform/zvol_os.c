@@ -1136,8 +1136,14 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 			    zil_destroy(zv->zv_zilog, B_FALSE) :
 			    zil_replay(os, zv, zvol_replay_vector);
 		}
+		/*
+		 * What was not replayed is not closed, which would write. It
+		 * is opened again as it is where another holds the objset.
+		 */
 		if (replayed)
 			zil_close(zv->zv_zilog);
+		else
+			zv->zv_zilog->zl_get_data = NULL;
 		zv->zv_zilog = NULL;
 	}
 	zv->zv_objset = NULL;
