@@ -122,7 +122,8 @@ test('a volume whose client leaves in the middle of an export does not outlive t
   const { code, stderr } = await exporting;
   if (code !== 0) t.regex(stderr, /busy/);
   rmSync(slow);
-  if (code !== 0) await until('it can be exported', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
+  if (code !== 0)
+    await until('it can be exported', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
   t.deepEqual(await lab.exports(), []);
 });
 

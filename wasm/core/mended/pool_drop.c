@@ -39,6 +39,8 @@
 
 /* How long what used the pool is waited for, in tenths of a second. */
 #define	DROP_TENTHS_MAX	200
+/* How often, once a second, its import is tried: a device may be late. */
+#define	IMPORTS_MAX	10
 /* A pool can be suspended again by what it reads. */
 #define	RESUMES_MAX	3
 
@@ -189,7 +191,12 @@ pool_go_back(const char *name)
 		kmem_strfree(pool);
 		return (error);
 	}
-	error = spa_import(pool, config, props, ZFS_IMPORT_NORMAL);
+	for (int i = 0; i < IMPORTS_MAX; i++) {
+		error = spa_import(pool, config, props, ZFS_IMPORT_NORMAL);
+		if (error != ENXIO && error != EIO)
+			break;
+		delay(hz);
+	}
 	if (error == 0)
 		cmn_err(CE_WARN, "Pool '%s' went back to what is on its "
 		    "devices. What was written and not flushed may be gone: "
