@@ -7,7 +7,7 @@ RELEASE ?=
 DEBUG ?=
 BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
 
-.PHONY: all wasm bundle native run test test-ready lint crash fuzz bench clean distclean help
+.PHONY: all wasm bundle native run test test-ready lint crash fuzz soak bench clean distclean help
 
 all: bundle			## build the core and the programs, and the distributable bundle in dist/
 
@@ -41,6 +41,11 @@ fuzz: wasm				## fuzz the core's ioctls, NBD, the ioctl socket; N=1000000 inputs
 	@$(if $(DEBUG),ZOW_WASM=build/2.4.3/wasm-debug) $(NODE) test/fuzz/core.ts $(or $(N),100000) $(or $(S),1)
 	@$(NODE) test/fuzz/nbd.ts $(or $(N),100000) $(or $(S),1)
 	@$(NODE) test/fuzz/ioctl.ts 60 $(or $(S),1)
+
+soak: bundle native		## pools with failing disks, and one that must not notice, for two hours; T=30 minutes, S=7 with this seed, X=stop without
+	@$(BUILD) wasm --debug
+	@./build.sh test-tools
+	@$(NODE) test/soak/soak.ts $(or $(T),120) $(or $(S),1) $(X)
 
 bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, streams, and the parts alone
 	@./build.sh test-tools

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -9,6 +9,9 @@ import type { ListenerAddress } from '../../host/net/listener.ts';
 import releases from '../../zfs-src/releases.json' with { type: 'json' };
 import { Client } from '../host/nbd/client.ts';
 import { IoctlWatch } from '../ioctls/record.ts';
+import { describe, execute, must, noise, output, type Result, type RunOptions, until } from './process.ts';
+
+export { dice, execute, must, noise, type Result, type RunOptions, sleep, until } from './process.ts';
 
 /**
  * The harness of the end-to-end tests: a real `zow serve` process on files in a directory of its own, the real programs
@@ -25,108 +28,12 @@ const native = process.env.ZOW_TEST_PROGRAMS === 'native';
 const nativeBin = join(root, 'cli/native/bin');
 const programFolder = native ? nativeBin : join(root, 'cli/bin');
 const zowCommand = join(root, 'cli/bin/zow');
-const commandTimeoutMs = 90_000;
 
 /** Why no host can be tested here; undefined when one can. That fails tests: skipped ones would look like passed ones. */
 function missing(): string | undefined {
   const needed = [join(nativeBin, 'zdb'), ...(native ? [] : [join(root, 'dist/bin/zow.mjs')])];
   const absent = needed.filter((file) => !existsSync(file));
   return absent.length === 0 ? undefined : `missing: ${absent.join(', ')}; run make`;
-}
-
-export interface Result {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-export interface RunOptions extends SpawnOptions {
-  readonly input?: Uint8Array | string;
-  /** Environment variables beside those of this process. */
-  readonly vars?: NodeJS.ProcessEnv;
-  readonly timeoutMs?: number;
-}
-
-/** Runs a program to its end and collects what it prints; one that takes too long is an error, not a hang. */
-export async function execute(command: string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
-  const { input, vars, timeoutMs = commandTimeoutMs, ...rest } = options;
-  const child = spawn(command, args, { stdio: 'pipe', ...rest, env: { ...process.env, ...vars } });
-  const stdout: Buffer[] = [];
-  const stderr: Buffer[] = [];
-  child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk));
-  child.stderr?.on('data', (chunk: Buffer) => stderr.push(chunk));
-  child.stdin?.on('error', () => {});
-  child.stdin?.end(input ?? '');
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    child.kill('SIGKILL');
-  }, timeoutMs);
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (status) => resolve(status));
-  }).finally(() => clearTimeout(timer));
-  const result = { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
-  if (late) throw new Error(`${describe(command, args)} took longer than ${timeoutMs} ms\n${output(result)}`);
-  return result;
-}
-
-/** As execute; rejects with what it printed unless it exits with 0. Returns stdout. */
-export async function must(command: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
-  const result = await execute(command, args, options);
-  if (result.code !== 0) throw new Error(`${describe(command, args)} -> ${result.code}\n${output(result)}`);
-  return result.stdout;
-}
-
-function describe(command: string, args: readonly string[]): string {
-  return [command.split('/').at(-1), ...args].join(' ');
-}
-
-function output({ stdout, stderr }: Result): string {
-  return `${stdout.slice(-4000)}${stderr.slice(-4000)}`;
-}
-
-/** Polls until `condition` holds. Rejects, naming `what`, when it does not within the time. */
-export async function until(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  timeoutMs = 30_000,
-): Promise<void> {
-  const end = Date.now() + timeoutMs;
-  while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms`);
-    await sleep(50);
-  }
-}
-
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Bytes that depend on the seed and do not compress. */
-export function noise(length: number, seed = 1): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  let state = (seed * 2654435761 + 1) >>> 0;
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset & ~3, length >> 2);
-  for (let i = 0; i < words.length; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[i] = state >>> 0;
-  }
-  for (let i = length & ~3; i < length; i++) bytes[i] = i;
-  return bytes;
-}
-
-/** A seeded random number generator: integers below `n`. */
-export function dice(seed: number): (n: number) => number {
-  let state = (seed * 2654435761 + 12345) >>> 0 || 1;
-  return (n) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % n;
-  };
 }
 
 // The test runner was killed: so is this file's process, which would go on without it.

@@ -1,0 +1,77 @@
+/**
+ * Loaded into a host that is soaked (`node --import`): writes to ZOW_SOAK_PROBE how long its event loop stood still, what its
+ * thread did meanwhile, and what it holds. A JSON object a line; times are milliseconds of the machine's monotonic clock.
+ */
+import { appendFileSync, readFileSync } from 'node:fs';
+
+const file = process.env.ZOW_SOAK_PROBE!;
+const tickMs = 10;
+const gapMs = 50;
+const snapshotMs = 5000;
+
+/** Fibers that were started and have not ended; their names from the module itself. */
+const fibers = new Set<number>();
+let nameOf: (id: number) => string = () => '';
+
+type Imports = NonNullable<ConstructorParameters<typeof WebAssembly.Instance>[1]>;
+type Switch = (...ids: number[]) => void;
+
+const Instance = WebAssembly.Instance;
+WebAssembly.Instance = new Proxy(Instance, {
+  construct(_target, [module, imports]: [WebAssembly.Module, Imports]) {
+    const zow = imports.zow as Record<string, Switch> | undefined;
+    const [spawn, exiting] = [zow?.['fiber-spawn'], zow?.['fiber-exiting']];
+    if (zow === undefined || spawn === undefined || exiting === undefined) return new Instance(module, imports);
+    zow['fiber-spawn'] = (id = 0) => {
+      fibers.add(id);
+      return spawn(id);
+    };
+    zow['fiber-exiting'] = (self = 0, next = 0) => {
+      fibers.delete(self);
+      return exiting(self, next);
+    };
+    const instance = new Instance(module, imports);
+    const memory = (imports.env as unknown as { memory: WebAssembly.Memory }).memory;
+    const fiberName = instance.exports['fiber-name'] as (id: number) => number;
+    nameOf = (id) => {
+      const bytes = new Uint8Array(memory.buffer, fiberName(id) >>> 0, 32);
+      return Buffer.from(bytes.slice(0, bytes.indexOf(0))).toString();
+    };
+    return instance;
+  },
+});
+
+function now(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
+
+/** What this thread has run, and what it has waited for a processor, milliseconds. */
+function schedule(): [runMs: number, waitMs: number] {
+  const [run = 0, wait = 0] = readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ').map(Number);
+  return [run / 1e6, wait / 1e6];
+}
+
+function say(line: object): void {
+  appendFileSync(file, `${JSON.stringify(line)}\n`);
+}
+
+let last = now();
+let lastSchedule = schedule();
+let said = last;
+setInterval(() => {
+  const at = now();
+  const [run, wait] = schedule();
+  if (at - last > gapMs) {
+    const [lastRun, lastWait] = lastSchedule;
+    say({ kind: 'gap', from: last, to: at, runMs: run - lastRun, waitMs: wait - lastWait });
+  }
+  if (at - said > snapshotMs) {
+    const { rss, external, heapUsed } = process.memoryUsage();
+    const names = [...fibers].map(nameOf).sort();
+    const resources = process.getActiveResourcesInfo().sort();
+    say({ kind: 'snapshot', at, rss, external, heapUsed, fibers: names, resources });
+    said = at;
+  }
+  last = now();
+  lastSchedule = schedule();
+}, tickMs).unref();
