@@ -63,7 +63,8 @@ export const sickPools: readonly SickPool[] = [
 /** How long a pool may take to be well again after its disks are. */
 const recoveryMs = 180_000;
 const clearLimitMs = 60_000;
-const wellStates = /^\t\s*(\S+)\s+(DEGRADED|FAULTED|UNAVAIL|SUSPENDED|REMOVED|OFFLINE)\b/m;
+/** Of a device, or of the pool: one that is suspended can have devices that are all well. */
+const wellStates = /^(?:\t\s*(\S+)\s+| state: )(DEGRADED|FAULTED|UNAVAIL|SUSPENDED|REMOVED|OFFLINE)\b/m;
 
 export interface ChaosOptions {
   readonly host: SoakHost;
