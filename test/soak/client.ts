@@ -109,6 +109,7 @@ export class SoakClient {
     const since = now();
     const opening = Client.open({ unix: this.#socket } as never, this.#options.volume, 'structured');
     this.#client = await opening;
+    this.#ledger.unsure();
     this.#tally.wait(this.#options.id, 'connect', since);
   }
 

@@ -52,6 +52,11 @@ export class Ledger {
     }
   }
 
+  /** The connection is another one: the pool may have gone back in between, and what was not flushed with it. */
+  unsure(): void {
+    this.#acknowledged.fill(0);
+  }
+
   /** What a flush that begins now covers; `durable` with it when it has succeeded. */
   acknowledged(): Uint32Array {
     return this.#acknowledged.slice();

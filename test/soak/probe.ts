@@ -2,7 +2,7 @@
  * Loaded into a host that is soaked (`node --import`): writes to ZOW_SOAK_PROBE how long its event loop stood still, what its
  * thread did meanwhile, and what it holds. A JSON object a line; times are milliseconds of the machine's monotonic clock.
  */
-import { appendFileSync, readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 
 const file = process.env.ZOW_SOAK_PROBE!;
 const tickMs = 10;
@@ -39,6 +39,31 @@ WebAssembly.Instance = new Proxy(Instance, {
     };
     return instance;
   },
+});
+
+/** Where each fiber was when it last gave up the processor, and when. */
+const left = new Map<number, { at: number; from: Error }>();
+
+const Suspending = WebAssembly.Suspending;
+WebAssembly.Suspending = new Proxy(Suspending, {
+  construct(_target, [call]: [(self: number, next: number) => Promise<void>]) {
+    return new Suspending((self: number, next: number) => {
+      left.set(self, { at: now(), from: new Error() });
+      return call(self, next);
+    });
+  },
+});
+Error.stackTraceLimit = 40;
+
+/** Who waits, since when, and where in the module. */
+process.on('SIGUSR2', () => {
+  const at = now();
+  const lines = [...fibers].map((id) => {
+    const { at: since = 0, from } = left.get(id) ?? {};
+    const frames = [...(from?.stack ?? '').matchAll(/at (?:zow\.wasm\.)?([\w.]+) \(wasm:/g)].map(([, name]) => name);
+    return `${nameOf(id)} ${id}, for ${((at - since) / 1000).toFixed(1)} s: ${frames.join(' < ')}\n`;
+  });
+  writeFileSync(`${file}.fibers`, lines.sort().join(''));
 });
 
 function now(): number {
