@@ -130,6 +130,8 @@ export class Chaos {
       if (code === 0 && bad === null && !resilvers) {
         const tookMs = now() - began;
         this.recoveryLongestMs = Math.max(this.recoveryLongestMs, tookMs);
+        // One that went back has no keys.
+        await host.run('zfs', ['load-key', '-r', name], { limitMs: 60_000 });
         say(`${name}: well again after ${Math.round(tookMs)} ms`);
         return;
       }

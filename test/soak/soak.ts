@@ -118,7 +118,10 @@ class Soak {
     // Memory, so that this machine's disk is not what is measured.
     this.#directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'zow-soak-'));
     this.#say = (line) => options.say?.(`${((now() - this.#began) / 1000).toFixed(1)} ${line}`);
-    this.#findings = new Findings((line) => this.#say(`FOUND ${line}`));
+    this.#findings = new Findings((line) => {
+      this.#say(`FOUND ${line}`);
+      if (/hangs|come back/.test(line)) void this.#diagnose();
+    });
     this.#host = new SoakHost(this.#directory);
     this.#disks = new Disks(this.#directory);
     this.#echoSocket = join(this.#directory, 'echo.sock');
@@ -390,12 +393,13 @@ class Soak {
     if (keep === undefined) return;
     mkdirSync(keep, { recursive: true });
     process.kill(this.#host.pid, 'SIGUSR2');
+    await sleep(1000);
+    const fibers = `${this.#host.probeFile}.fibers`;
+    if (existsSync(fibers)) writeFileSync(join(keep, `${seed}.fibers`), readFileSync(fibers));
     const { stdout } = await this.#host.run('zow', ['kstat', 'zfs/dbgmsg']);
     const { stdout: events } = await this.#host.run('zow', ['events']);
     const { stdout: status } = await this.#host.run('zpool', ['status', '-v']);
     writeFileSync(join(keep, `${seed}.dbgmsg`), [status, events, stdout].join('\n'));
-    const fibers = `${this.#host.probeFile}.fibers`;
-    if (existsSync(fibers)) writeFileSync(join(keep, `${seed}.fibers`), readFileSync(fibers));
   }
 
   /** Keeps what was logged, where something was found. */
