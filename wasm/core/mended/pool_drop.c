@@ -41,8 +41,8 @@
 #define	DROP_TENTHS_MAX	200
 /* How often, once a second, its import is tried: a device may be late. */
 #define	IMPORTS_MAX	10
-/* A pool can be suspended again by what it reads. */
-#define	RESUMES_MAX	3
+/* A pool is suspended again by each read that its device does not answer. */
+#define	RESUMES_MAX	100
 
 /* The last drops; older ones count as ones of any pool. */
 #define	DROPS_KEPT	16
@@ -103,6 +103,7 @@ pool_run_dropped(spa_t *spa)
 		    TXG_WAIT_SUSPEND);
 		if (error == 0)
 			break;
+		delay(MAX(hz / 50, 1));
 #else
 		txg_wait_synced(spa->spa_dsl_pool, 0);
 		break;
