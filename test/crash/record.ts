@@ -164,10 +164,7 @@ async function recordIn(
     const config = await admin.config('tank');
     made = { ...promises, config };
   } finally {
-    await host.close().catch((error: Error) => {
-      // What a disk that stays broken does not answer can keep a pool: the host says so, and ends as by a crash.
-      if (failing?.cleared !== false || !/cannot be exported/.test(error.message)) throw error;
-    });
+    await host.close();
   }
   const events = eventsOf(recorder);
   for (const disk of disksOf(layout)) {
