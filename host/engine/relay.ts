@@ -1,4 +1,5 @@
 import net from 'node:net';
+import { patience } from '../net/patience.ts';
 
 /** How long a connection may take to say for which volume it is. */
 const HEADER_MS = 5_000;
@@ -48,13 +49,13 @@ export class RelayListener {
   }
 
   #accept(socket: net.Socket): void {
-    const timer = setTimeout(() => socket.destroy(), HEADER_MS);
+    const wait = patience(HEADER_MS, () => socket.destroy());
     socket.on('error', () => undefined);
     const readable = (): void => {
       const header = socket.read(RELAY_HEADER_BYTES) as Buffer | null;
       if (header === null) return;
       socket.off('readable', readable);
-      clearTimeout(timer);
+      wait.end();
       const handle = header.readUInt32LE(0);
       const waiter = this.#awaited.get(handle);
       this.#awaited.delete(handle);

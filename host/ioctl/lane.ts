@@ -3,6 +3,7 @@ import type { IoctlRequest, IoctlResult } from '../core/dev-zfs.ts';
 import { Errno, ErrnoError, errnoName, errnoOf } from '../errno.ts';
 import { log, tracer } from '../log.ts';
 import { type Inlet, readInto, type Window } from '../net/onread.ts';
+import { type Patience, patience } from '../net/patience.ts';
 import { openPipe, type Peer, type Pipe, peerPid } from './pipe.ts';
 import {
   decodeFrameHeader,
@@ -33,7 +34,7 @@ import { LaneStreams } from './streams.ts';
 const trace = tracer('ioctl');
 
 /** How long a peer may take to say hello. */
-const helloTimeoutMs = 10_000;
+const helloMs = 10_000;
 /** How long a socket that we close may hold our last words. */
 const lingerMs = 1000;
 
@@ -113,7 +114,7 @@ export class Lane {
   readonly #socket: Socket;
   readonly #inlet: Inlet | undefined;
   readonly #owner: LaneOwner;
-  readonly #helloTimer: NodeJS.Timeout;
+  readonly #helloPatience: Patience;
   #state: LaneState = 'hello';
   #session: LaneSession | undefined;
   #streams: LaneStreams | undefined;
@@ -135,7 +136,7 @@ export class Lane {
   /** `accepted` is paused. */
   constructor(accepted: Socket, owner: LaneOwner) {
     this.#owner = owner;
-    this.#helloTimer = setTimeout(() => this.#break('no hello within 10 s'), helloTimeoutMs).unref();
+    this.#helloPatience = patience(helloMs, () => this.#break('no hello within 10 s'));
     const hello = Buffer.allocUnsafe(helloBytes);
     this.#expect(hello, () => this.#hello(hello));
     this.#inlet = readInto(accepted, {
@@ -255,7 +256,7 @@ export class Lane {
   }
 
   #hello(bytes: Buffer): void {
-    clearTimeout(this.#helloTimer);
+    this.#helloPatience.end();
     const hello = decodeHello(bytes);
     this.#who = { pid: hello.pid, program: hello.program };
     // Another process's socket that forwards, of another machine for one, has pids of its own.
@@ -490,7 +491,7 @@ export class Lane {
     if (this.#state === 'closed') return;
     const clean = this.#state === 'idle' || this.#state === 'replying';
     this.#enter('closed');
-    clearTimeout(this.#helloTimer);
+    this.#helloPatience.end();
     this.#target = undefined;
     this.#targetOf = undefined;
     this.#held = undefined;

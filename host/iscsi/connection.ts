@@ -2,6 +2,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, tracer } from '../log.ts';
 import { ProtocolError } from '../net/errors.ts';
 import type { Window } from '../net/onread.ts';
+import { type Patience, patience } from '../net/patience.ts';
 import type { Wire, WireSink } from '../net/wire.ts';
 import type { Units } from '../scsi/units.ts';
 import type { Share } from '../volumes/share.ts';
@@ -73,7 +74,7 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
   #direct: Window | undefined;
   /** Bytes that came while nothing could be taken. */
   #stashed: Buffer | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #patience: Patience | undefined;
   #initiator: string | undefined;
   #finishing = false;
   /** All is answered and given back. */
@@ -137,9 +138,9 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
 
   start(wire: Wire): void {
     this.#wire = wire;
-    this.#timer = setTimeout(() => {
+    this.#patience = patience(this.limits.loginMs, () => {
       this.fail(new ErrnoError(Errno.ETIMEDOUT, `no login within ${this.limits.loginMs} ms`));
-    }, this.limits.loginMs);
+    });
     wire.resume();
   }
 
@@ -171,7 +172,7 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     this.#wireClosed = true;
     this.#finishing = true;
     this.#stashed = undefined;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.#receiver.close();
     this.#login.close();
     if (this.#session === undefined) this.#release();
@@ -216,15 +217,14 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
 
   established(established: Established): void {
     if (this.#finishing) return;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.#initiator = established.initiator;
     this.#session = new Session(this, established);
     this.#receiver.headerDigest = established.parameters.headerDigest;
     this.#receiver.dataDigest = established.parameters.dataDigest;
     this.metrics.logins.succeeded++;
     this.#options.onEstablished(this);
-    this.#timer = setInterval(() => this.#ping(), this.limits.pingMs);
-    this.#timer.unref();
+    this.#watch();
   }
 
   refused(error: LoginError): void {
@@ -281,7 +281,7 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     trace?.({ peer: this.wire.peer, reason }, 'finishing');
     this.#finishing = true;
     this.#stashed = undefined;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.wire.pause();
     this.#receiver.close();
     this.#login.close();
@@ -335,17 +335,24 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
   }
 
   /** Silence is asked about, and not for ever. */
-  #ping(): void {
+  #watch(): void {
+    this.#patience = patience(this.limits.pingMs, () => {
+      if (this.#answers()) this.#watch();
+    });
+  }
+
+  /** Asks an initiator that says nothing whether it is there; one that did not answer the last time is cut: false. */
+  #answers(): boolean {
     const { progress } = this.wire;
     const silent = progress - this.#pingProgress <= PING_BYTES;
     this.#pingProgress = progress;
-    if (!silent) return;
-    if (this.#session!.ping()) return;
+    if (!silent || this.#session!.ping()) return true;
     this.#options.log.info(
       { peer: this.wire.peer, initiator: this.#initiator },
       'iscsi initiator does not answer: cut',
     );
     this.fail(new ErrnoError(Errno.ETIMEDOUT, 'no answer to NOP-In'));
+    return false;
   }
 
   /** Wire and commands are gone. */

@@ -2,6 +2,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, tracer } from '../log.ts';
 import { ProtocolError } from '../net/errors.ts';
 import type { Window } from '../net/onread.ts';
+import { type Patience, patience } from '../net/patience.ts';
 import type { Wire, WireSink } from '../net/wire.ts';
 import type { Exports } from '../volumes/exports.ts';
 import type { Share } from '../volumes/share.ts';
@@ -55,7 +56,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   #direct: Window | undefined;
   /** Bytes that came while the phase was blocked. */
   #stash: Buffer | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #patience: Patience | undefined;
   #handle: VolumeHandle | undefined;
   #flushes = false;
   #gone = false;
@@ -110,9 +111,9 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   start(wire: Wire): void {
     this.#wire = wire;
     this.#handshake = new Handshake(this);
-    this.#timer = setTimeout(() => {
+    this.#patience = patience(this.limits.handshakeMs, () => {
       this.fail(new ErrnoError(Errno.ETIMEDOUT, `no export chosen within ${this.limits.handshakeMs} ms`));
-    }, this.limits.handshakeMs);
+    });
     this.#handshake.start().catch((error) => this.fail(error));
   }
 
@@ -147,7 +148,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     this.#wireClosed = true;
     this.#finishing = true;
     this.#stash = undefined;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.#handshake?.close();
     if (this.#transmission === undefined || this.#ending) this.#release();
     else this.#transmission.close(); // comes back in `drained`
@@ -193,7 +194,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   }
 
   transmit(negotiation: Negotiation): void {
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.#handshake = undefined;
     const { handle } = negotiation;
     if (handle.adopt !== undefined) {
@@ -252,7 +253,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     if (this.#finishing) return;
     this.#finishing = true;
     this.#stash = undefined;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.wire.pause();
     if (this.#transmission !== undefined) {
       this.#transmission.finish();
@@ -284,7 +285,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   #end(): void {
     this.#finishing = true;
     this.#ending = true;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.wire.end(); // comes back in `closed`
   }
 
@@ -311,7 +312,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   }
 
   #watchIdle(): void {
-    this.#timer = setTimeout(() => {
+    this.#patience = patience(this.limits.idleMs, () => {
       const { progress } = this.wire;
       if (this.#transmission!.inFlight === 0 && progress === this.#idleProgress) {
         trace?.({ peer: this.wire.peer }, 'idle');
@@ -320,8 +321,7 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
       }
       this.#idleProgress = progress;
       this.#watchIdle();
-    }, this.limits.idleMs);
-    this.#timer.unref();
+    });
   }
 
   /** Wire and requests are gone: give the volume back. */
