@@ -163,6 +163,11 @@ async function recordIn(
     const promises = await workload(host, layout.parent, seed, work, () => recorder.now(), fault);
     const config = await admin.config('tank');
     made = { ...promises, config };
+    // A pool that is suspended has no other end: once its disk is back, it can be cleared and exported.
+    if (failing?.cleared === false) {
+      broken = false;
+      if (!silently) await run(host, 'zpool', 'clear', 'tank');
+    }
   } finally {
     await host.close();
   }

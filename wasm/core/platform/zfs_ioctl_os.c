@@ -661,8 +661,13 @@ ioctl_run(ioctl_request_t *r)
 		error = pool_can_leave(zc->zc_name);
 	else if (r->r_number == ZFS_IOC_POOL_CREATE && r->r_src_len != 0)
 		error = temporary_name_check(r);
-	return (error != 0 ? error :
-	    zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST, zc, 0));
+	if (error == 0)
+		error = zfsdev_ioctl_common(r->r_number - ZFS_IOC_FIRST, zc, 0);
+	/* What it resumed was waiting for a flush that has failed. */
+	if (error == EIO && r->r_number == ZFS_IOC_CLEAR &&
+	    pool_was_lost(zc->zc_name))
+		error = pool_go_back(zc->zc_name);
+	return (error);
 }
 
 /*
