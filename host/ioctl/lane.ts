@@ -207,11 +207,17 @@ export class Lane {
 
   /** False: the socket is to read no more before it is resumed. */
   #received(length: number, window: Uint8Array): boolean {
-    if (this.#state === 'closed') return true;
+    if (this.#state === 'closed') {
+      window.fill(0, 0, length); // as below
+      return true;
+    }
     this.#guard(() => {
       if (!this.#direct) {
-        this.#feed(window.subarray(0, length));
-        window.fill(0, 0, length); // there may be a key in it
+        try {
+          this.#feed(window.subarray(0, length));
+        } finally {
+          window.fill(0, 0, length); // there may be a key in it
+        }
         return;
       }
       this.#filled += length;
@@ -430,7 +436,13 @@ export class Lane {
     this.#enter('idle');
     const held = this.#held;
     this.#held = undefined;
-    if (held !== undefined) this.#feed(held);
+    if (held !== undefined) {
+      try {
+        this.#feed(held);
+      } finally {
+        held.fill(0);
+      }
+    }
     if (this.#held !== undefined) return;
     this.#inlet?.choose();
     this.#socket.resume();
@@ -492,6 +504,9 @@ export class Lane {
     const clean = this.#state === 'idle' || this.#state === 'replying';
     this.#enter('closed');
     this.#helloPatience.end();
+    // What has come of a request may have a key in it.
+    if (this.#targetOf === undefined) this.#target?.fill(0, 0, this.#filled);
+    this.#held?.fill(0);
     this.#target = undefined;
     this.#targetOf = undefined;
     this.#held = undefined;

@@ -1,9 +1,9 @@
 import { pbkdf2Sync, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { execute, MiB, noise, root } from '../e2e/host.ts';
+import { memoryHas } from '../process-memory.ts';
 import { Manual } from './manual.ts';
 
 /** zfs-load-key(8), zfs-unload-key(8), zfs-change-key(8), and "Encryption": beyond what encryption.test.ts does. */
@@ -26,25 +26,6 @@ async function type(
   const args = [join(root, 'test/cli/terminal.py'), JSON.stringify(script), program, ...line.split(' ')];
   const { stdout } = await execute('python3', args, { vars: { ZOW_SOCKET: m.lab.socket } });
   return JSON.parse(stdout);
-}
-
-/** Which of these are in the memory of a process. */
-async function memoryHas(pid: number, secrets: readonly Buffer[]): Promise<boolean[]> {
-  const memory = await open(`/proc/${pid}/mem`);
-  const has = secrets.map(() => false);
-  const chunk = Buffer.alloc(16 * MiB);
-  for (const line of readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
-    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line) ?? [];
-    if (from === undefined || to === undefined) continue;
-    const end = Number.parseInt(to, 16);
-    for (let at = Number.parseInt(from, 16); at < end; at += chunk.length - 64) {
-      const length = Math.min(chunk.length, end - at);
-      const { bytesRead } = await memory.read(chunk, 0, length, at).catch(() => ({ bytesRead: 0 }));
-      for (const [i, secret] of secrets.entries()) has[i] ||= chunk.subarray(0, bytesRead).includes(secret);
-    }
-  }
-  await memory.close();
-  return has;
 }
 
 test('every format and location of a key, encryption roots, and what is refused', async (t) => {

@@ -776,6 +776,7 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 
 	session_verify(s);
 	if (r == NULL) {
+		explicit_bzero(buffer + sizeof (zfs_cmd_t), src_len);
 		free(buffer);
 		return (-ENOMEM);
 	}
@@ -805,6 +806,7 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	    ioctl_rescues(number) ? "" : zc->zc_name, "ioctl", ioctl_work,
 	    r) != 0) {
 		s->s_running--;
+		explicit_bzero((char *)r->r_src, r->r_src_len);
 		free(r);
 		free(buffer);
 		return (-ENOMEM);
