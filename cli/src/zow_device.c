@@ -130,7 +130,7 @@ __wrap_access(const char *path, int mode)
 {
 	char cache[ZOW_CACHE_FILE_MAX];
 
-	/* zdb asks before it looks for disks instead (zow_cachefile.c). */
+	/* zdb asks before it looks for disks instead (zow_zdb.c). */
 	if (strcmp(path, ZPOOL_CACHE) == 0 &&
 	    zow_cache_file(cache, sizeof (cache)))
 		return (0);

@@ -44,14 +44,6 @@ function endingWithUs(...command: string[]): [string, ...string[]] {
   return ['setpriv', '--pdeathsig', 'KILL', ...command];
 }
 
-function once(act: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) act();
-    done = true;
-  };
-}
-
 /** Hosts of one test file that work at the same time; ava runs two files at once. */
 class Slots {
   #free = 2;
@@ -92,7 +84,6 @@ export class Lab {
   #ended: Promise<number | null> | undefined;
   readonly #clients: Client[] = [];
   readonly #children: ChildProcess[] = [];
-  #leaveSlot = once(() => slots.give());
 
   /** Made for a test, at whose end everything is ended and removed. Waits while too many others are at work. */
   static async open(t: ExecutionContext<unknown>): Promise<Lab> {
@@ -114,7 +105,7 @@ export class Lab {
       for (const child of this.#children) child.kill('SIGKILL');
       await this.kill();
       this.#ioctls.save();
-      this.#leaveSlot();
+      slots.give();
       rmSync(this.directory, { recursive: true, force: true });
     });
   }
@@ -367,8 +358,6 @@ export class Lab {
   async finish(...pools: string[]): Promise<void> {
     for (const pool of pools) await this.zpool('export', pool);
     await this.stop();
-    // zdb -cc waits six seconds for its prefetch buffers to age before it ends; others may work meanwhile.
-    this.#leaveSlot();
     for (const pool of pools) await this.zdb(pool);
   }
 }
