@@ -10,7 +10,7 @@ import { checkTable } from './ioctls/table.ts';
 import { lint } from './lint.ts';
 import { count, type Tally } from './tally.ts';
 
-const tally: Tally = { passed: 0, failed: 0, skipped: [], last: undefined };
+const tally: Tally = { passed: 0, failed: 0, skipped: [], last: undefined, failing: false };
 const isWhole = process.argv.length === 2;
 if (isWhole) {
   rmSync(recordFolder, { recursive: true, force: true });

@@ -19,11 +19,19 @@ not ok 4 - d
 # skip 1`;
 
 test('a test that could not run counts as skipped, with the reason, and not as passed', (t) => {
-  const tally: Tally = { passed: 0, failed: 0, skipped: [], last: undefined };
+  const tally: Tally = { passed: 0, failed: 0, skipped: [], last: undefined, failing: false };
   for (const line of TAP.split('\n')) count(line, tally);
   t.like(tally, {
     passed: 1,
     failed: 1,
     skipped: ['c # SKIP', 'nbd › a file system of its own: no mount here: permission denied'],
   });
+});
+
+test('what a test that failed has logged is shown, and of the others only that they passed', (t) => {
+  const tally: Tally = { passed: 0, failed: 0, skipped: [], last: undefined, failing: false };
+  const shown = TAP.split('\n').filter((line) => count(line, tally));
+  t.true(shown.includes('#   skipped: what fails is not'));
+  t.false(shown.includes('#   hello'));
+  t.false(shown.includes('# tests 4'));
 });

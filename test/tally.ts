@@ -8,6 +8,8 @@ export interface Tally {
   skipped: string[];
   /** The test that passed with the line before: comments that follow are its log. */
   last: string | undefined;
+  /** The test of the line before has failed: comments that follow are its log. */
+  failing: boolean;
 }
 
 /** Counts one line of TAP; returns whether it, or the diagnostics around it, are worth showing. */
@@ -21,10 +23,11 @@ export function count(line: string, tally: Tally): boolean {
       tally.last = undefined;
       return true;
     }
-    // Indented lines are the details of a failure; the rest is the plan and the comments that name tests.
-    return /^\s+\S|^\s*$/.test(line);
+    // Indented lines are the details of a failure; the rest is the plan, and comments that name tests or are of those that passed.
+    return /^\s+\S|^\s*$/.test(line) || (tally.failing && /^# {3}/.test(line));
   }
   tally.last = undefined;
+  tally.failing = point[1] !== undefined;
   if (/# (SKIP|TODO)/.test(point[2]!)) {
     tally.skipped.push(point[2]!.replace(/^ - /, ''));
     return true;
