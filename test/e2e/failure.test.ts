@@ -274,6 +274,32 @@ test('a client that leaves a suspended pool, or comes to it, keeps nobody else w
   await lab.finish('tank', 'calm');
 });
 
+test('a client whose last close waits for a suspended pool keeps nobody else waiting', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  await lab.zfs('create', '-V', '8M', 'tank/w');
+  const [client, other] = [await lab.open('tank/v'), await lab.open('tank/w')];
+  await client.writeAt(0, noise(MiB));
+  await client.request({ type: 3 });
+  await lab.zpool('sync', 'tank');
+  // The one that leaves has nothing of its own to wait for, but for the transaction group that another has written to.
+  await other.writeAt(0, noise(MiB));
+  writeFileSync(broken, '');
+  client.destroy();
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  const late = lab.open('tank/v').catch(() => undefined);
+  await sleep(1000);
+  await lab.zfs('create', '-V', '8M', 'calm/new');
+  const calm = await lab.open('calm/new');
+  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
+  calm.destroy();
+  await lab.zpool('list');
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  (await late)?.destroy();
+  other.destroy();
+  await lab.finish('tank', 'calm');
+});
+
 test('a signal ends a host with a suspended pool: the others are exported, what was flushed is there', async (t) => {
   const [lab, broken] = await fragile(t, 'wait');
   const { data } = await suspended(lab, broken);

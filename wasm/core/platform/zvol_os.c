@@ -57,6 +57,12 @@ struct zvol_state_os {
 	uint64_t	zso_logged_txg[TXG_SIZE];
 	/* Where the volume ends while it is made smaller: see zvol_end(). */
 	uint64_t	zso_new_size;
+	/* Somebody opens it first, closes it last, or has it suspended. */
+	boolean_t	zso_changes;
+	/* What is open, while it is suspended. */
+	dsl_dataset_t	*zso_suspended;
+	/* It could not be opened again after that. */
+	boolean_t	zso_lost;
 };
 
 typedef enum volume_op {
@@ -174,20 +180,35 @@ zvol_os_get_data(void *arg, uint64_t arg2, lr_write_t *lr, char *buf,
 	return (error);
 }
 
+/* Enters zv_suspend_lock as reader. */
+static int
+zvol_enter(zvol_state_t *zv)
+{
+	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	if (!zv->zv_zso->zso_lost) {
+		ASSERT3U(zv->zv_open_count, >, 0);
+		ASSERT3P(zv->zv_dn, !=, NULL);
+		return (0);
+	}
+	rw_exit(&zv->zv_suspend_lock);
+	return (SET_ERROR(EIO));
+}
+
 /*
- * Enters zv_suspend_lock as reader with the intent log open.  As reader only:
- * the lock is left by whichever fiber finishes the request.
+ * And with the intent log open.  As reader only: the lock is left by whichever
+ * fiber finishes the request.
  */
-static void
+static int
 zvol_enter_for_write(zvol_state_t *zv)
 {
 	for (;;) {
-		rw_enter(&zv->zv_suspend_lock, RW_READER);
-		if (zv->zv_zilog != NULL)
-			return;
+		int error = zvol_enter(zv);
+
+		if (error != 0 || zv->zv_zilog != NULL)
+			return (error);
 		rw_exit(&zv->zv_suspend_lock);
 		rw_enter(&zv->zv_suspend_lock, RW_WRITER);
-		if (zv->zv_zilog == NULL) {
+		if (zv->zv_zilog == NULL && !zv->zv_zso->zso_lost) {
 			ASSERT3P(zv->zv_objset, !=, NULL);
 			zv->zv_zilog = zil_open(zv->zv_objset, zvol_os_get_data,
 			    &zv->zv_kstat.dk_zil_sums);
@@ -213,12 +234,11 @@ zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
 {
 	zfs_locked_range_t *lr;
 	uint64_t done = 0;
-	int error = 0;
+	int error = zvol_enter(zv);
 
 	ASSERT3U(length, >, 0);
-	rw_enter(&zv->zv_suspend_lock, RW_READER);
-	ASSERT3U(zv->zv_open_count, >, 0);
-	ASSERT3P(zv->zv_dn, !=, NULL);
+	if (error != 0)
+		return (error);
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_READER);
 	while (done < length && error == 0) {
@@ -428,9 +448,10 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 {
 	zfs_locked_range_t *lr;
 	boolean_t sync;
-	int error;
+	int error = zvol_enter_for_write(zv);
 
-	zvol_enter_for_write(zv);
+	if (error != 0)
+		return (error);
 	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_WRITER);
@@ -483,9 +504,10 @@ zvol_verify(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length,
     uint64_t *differs)
 {
 	zfs_locked_range_t *lr;
-	int error;
+	int error = zvol_enter(zv);
 
-	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	if (error != 0)
+		return (error);
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_READER);
 	error = zvol_merge_locked(zv, VOLUME_VERIFY, buf, offset, length,
@@ -507,9 +529,10 @@ zvol_merge(zvol_state_t *zv, volume_op_t op, char *buf, uint64_t offset,
 	const char *data = op == VOLUME_COMPARE ? buf + length : buf;
 	zfs_locked_range_t *lr;
 	boolean_t sync;
-	int error;
+	int error = zvol_enter_for_write(zv);
 
-	zvol_enter_for_write(zv);
+	if (error != 0)
+		return (error);
 	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_WRITER);
@@ -526,9 +549,10 @@ zvol_merge(zvol_state_t *zv, volume_op_t op, char *buf, uint64_t offset,
 static int
 zvol_flush(zvol_state_t *zv, volume_request_t *vr)
 {
-	int error = 0;
+	int error = zvol_enter(zv);
 
-	rw_enter(&zv->zv_suspend_lock, RW_READER);
+	if (error != 0)
+		return (error);
 	/* Without an open log nothing was written since the last close. */
 	if (zv->zv_zilog != NULL)
 		error = zvol_commit(zv, vr);
@@ -582,11 +606,10 @@ zvol_trim(zvol_state_t *zv, uint64_t offset, uint64_t length, boolean_t fua,
 	uint64_t start = P2ROUNDUP(offset, zv->zv_volblocksize);
 	uint64_t end = P2ALIGN_TYPED(offset + length, zv->zv_volblocksize,
 	    uint64_t);
-	int error = 0;
+	int error = zvol_enter_for_write(zv);
 
-	zvol_enter_for_write(zv);
-	ASSERT3U(zv->zv_open_count, >, 0);
-	ASSERT3P(zv->zv_zilog, !=, NULL);
+	if (error != 0)
+		return (error);
 	if (start < end)
 		error = zvol_free_blocks(zv, start, end);
 	if (error == 0 && (fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS))
@@ -645,11 +668,11 @@ zvol_status(zvol_state_t *zv, uint64_t offset, uint64_t length,
 	uint64_t end = offset + length;
 	boolean_t hole = B_FALSE;
 	size_t n = 0;
-	int error = 0;
+	int error = zvol_enter(zv);
 
 	ASSERT3U(max, >, 1);
-	rw_enter(&zv->zv_suspend_lock, RW_READER);
-	ASSERT3P(zv->zv_objset, !=, NULL);
+	if (error != 0)
+		return (error);
 	while (offset < end && n < max - 1) {
 		uint64_t next = offset;
 
@@ -675,28 +698,222 @@ zvol_status(zvol_state_t *zv, uint64_t offset, uint64_t length,
 }
 
 /*
- * Reads what an open reads under spa_namespace_lock: when the pool does not
- * answer, the open waits here, where it keeps nobody else waiting.
+ * Open and close.
+ *
+ * Both read and write the pool, and so does who suspends a volume for a
+ * rollback or a receive: where the pool does not answer they wait until it is
+ * cleared.  Upstream does so with the locks of the minor, and for an open with
+ * the namespace: whoever looks through all minors then waits too, and so does
+ * everybody, `zpool clear` included.  Here a minor is marked as being changed.
+ * Who wants to change it waits for that, with no lock held.
  */
-static void
-zvol_warm(const char *name)
+static zvol_state_t *
+zvol_lookup(const char *name)
 {
-	uint64_t value;
-	objset_t *os;
-	dnode_t *dn;
+	uint64_t hash = zvol_name_hash(name);
+	struct hlist_node *p;
 
-	if (dmu_objset_hold(name, FTAG, &os) != 0)
-		return;
-	(void) dsl_prop_get_int_ds(dmu_objset_ds(os), "readonly", &value);
-	(void) zap_lookup(os, ZVOL_ZAP_OBJ, "size", 8, 1, &value);
-	if (dnode_hold(os, ZVOL_OBJ, FTAG, &dn) == 0)
-		dnode_rele(dn, FTAG);
-	dmu_objset_rele(os, FTAG);
+	ASSERT(RW_LOCK_HELD(&zvol_state_lock));
+	hlist_for_each(p, ZVOL_HT_HEAD(hash)) {
+		zvol_state_t *zv = hlist_entry(p, zvol_state_t, zv_hlink);
+
+		if (zv->zv_hash == hash && strcmp(zv->zv_name, name) == 0)
+			return (zv);
+	}
+	return (NULL);
+}
+
+/* The minor of that name stays until zvol_leave(). */
+static int
+zvol_visit(const char *name, zvol_state_t **zvp)
+{
+	zvol_state_t *zv;
+	int error = 0;
+
+	rw_enter(&zvol_state_lock, RW_READER);
+	zv = zvol_lookup(name);
+	if (zv == NULL) {
+		rw_exit(&zvol_state_lock);
+		return (SET_ERROR(ENOENT));
+	}
+	mutex_enter(&zv->zv_state_lock);
+	if (zv->zv_flags & ZVOL_REMOVING)
+		error = SET_ERROR(ENXIO);
+	else
+		atomic_inc(&zv->zv_suspend_ref);
+	mutex_exit(&zv->zv_state_lock);
+	rw_exit(&zvol_state_lock);
+	*zvp = zv;
+	return (error);
+}
+
+static void
+zvol_leave(zvol_state_t *zv)
+{
+	mutex_enter(&zv->zv_state_lock);
+	atomic_dec(&zv->zv_suspend_ref);
+	cv_broadcast(&zv->zv_removing_cv);
+	mutex_exit(&zv->zv_state_lock);
+}
+
+static void
+zvol_change_begin(zvol_state_t *zv)
+{
+	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
+	while (zv->zv_zso->zso_changes)
+		cv_wait(&zv->zv_removing_cv, &zv->zv_state_lock);
+	zv->zv_zso->zso_changes = B_TRUE;
+}
+
+static void
+zvol_change_end(zvol_state_t *zv)
+{
+	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
+	ASSERT(zv->zv_zso->zso_changes);
+	zv->zv_zso->zso_changes = B_FALSE;
+	cv_broadcast(&zv->zv_removing_cv);
+}
+
+/* Reads of an objset that is owned what its requests need. */
+static int
+zvol_setup(zvol_state_t *zv, objset_t *os)
+{
+	dsl_pool_t *dp = dmu_objset_pool(os);
+	uint64_t read_only, volsize;
+	dnode_t *dn;
+	int error;
+
+	ASSERT(zv->zv_zso->zso_changes);
+	dsl_pool_config_enter(dp, FTAG);
+	error = dsl_prop_get_int_ds(dmu_objset_ds(os),
+	    zfs_prop_to_name(ZFS_PROP_READONLY), &read_only);
+	dsl_pool_config_exit(dp, FTAG);
+	if (error == 0)
+		error = zap_lookup(os, ZVOL_ZAP_OBJ, "size", 8, 1, &volsize);
+	if (error == 0)
+		error = dnode_hold(os, ZVOL_OBJ, zv, &dn);
+	if (error != 0)
+		return (error);
+	mutex_enter(&zv->zv_state_lock);
+	zv->zv_objset = os;
+	zv->zv_dn = dn;
+	zv->zv_zilog = NULL;
+	zv->zv_volsize = volsize;
+	zv->zv_flags &= ~(ZVOL_WRITTEN_TO | ZVOL_RDONLY);
+	if (read_only != 0 || dmu_objset_is_snapshot(os) ||
+	    !spa_writeable(dmu_objset_spa(os)))
+		zv->zv_flags |= ZVOL_RDONLY;
+	zvol_os_set_capacity(zv, volsize >> SPA_MINBLOCKSHIFT);
+	zvol_os_set_disk_ro(zv, (zv->zv_flags & ZVOL_RDONLY) != 0);
+	mutex_exit(&zv->zv_state_lock);
+	return (0);
 }
 
 /*
- * Open and close, as zvol_open() and zvol_release() of Linux.
+ * All that was written is on disk then, and nothing of it is cached.  No
+ * request is under way.
  */
+static void
+zvol_settle(zvol_state_t *zv)
+{
+	objset_t *os = zv->zv_objset;
+	boolean_t written = (zv->zv_flags & ZVOL_WRITTEN_TO) != 0;
+
+	ASSERT(zv->zv_zso->zso_changes);
+	if (written) {
+		zilog_t *zilog = zv->zv_zilog;
+
+		/* Nothing is left to commit for zil_close(), see zil_wait.c. */
+		(void) zow_zil_commit(zilog, 0);
+		if (zilog->zl_dirty_max_txg != 0)
+			txg_wait_synced(dmu_objset_pool(os),
+			    zilog->zl_dirty_max_txg);
+		zil_close(zilog);
+	}
+	zv->zv_zilog = NULL;
+	dnode_rele(zv->zv_dn, zv);
+	zv->zv_dn = NULL;
+	if (written)
+		txg_wait_synced(dmu_objset_pool(os), 0);
+	(void) dmu_objset_evict_dbufs(os);
+}
+
+static int
+zvol_acquire(zvol_state_t *zv, const char *name, boolean_t read_only)
+{
+	boolean_t is_snapshot = strchr(name, '@') != NULL;
+	objset_t *os;
+	int error = dmu_objset_own(name, DMU_OST_ZVOL,
+	    read_only || is_snapshot, B_TRUE, zv, &os);
+
+	if (error != 0)
+		return (error);
+	error = zvol_setup(zv, os);
+	if (error != 0)
+		dmu_objset_disown(os, B_TRUE, zv);
+	return (error);
+}
+
+static void
+zvol_give_back(zvol_state_t *zv)
+{
+	struct zvol_state_os *zso = zv->zv_zso;
+
+	if (zso->zso_lost) {
+		dsl_dataset_disown(zso->zso_suspended, DS_HOLD_FLAG_DECRYPT,
+		    zv);
+		zso->zso_suspended = NULL;
+		zso->zso_lost = B_FALSE;
+		return;
+	}
+	zvol_settle(zv);
+	dmu_objset_disown(zv->zv_objset, B_TRUE, zv);
+	zv->zv_objset = NULL;
+}
+
+static int
+zvol_open_minor(const char *name, boolean_t read_only, zvol_state_t **zvp,
+    spa_t **spap)
+{
+	zvol_state_t *zv;
+	int error = zvol_visit(name, &zv);
+
+	if (error != 0)
+		return (error);
+	mutex_enter(&zv->zv_state_lock);
+	zvol_change_begin(zv);
+	if (zv->zv_open_count == 0 && !(zv->zv_flags & ZVOL_REMOVING)) {
+		mutex_exit(&zv->zv_state_lock);
+		error = zvol_acquire(zv, name, read_only);
+		mutex_enter(&zv->zv_state_lock);
+	}
+	if (error == 0) {
+		boolean_t is_open = zv->zv_objset != NULL;
+
+		if (zv->zv_flags & ZVOL_REMOVING)
+			error = SET_ERROR(ENXIO);
+		else if (zv->zv_zso->zso_lost ||
+		    pool_is_dropped(dmu_objset_spa(zv->zv_objset)))
+			error = SET_ERROR(EIO);
+		else if (!read_only && (zv->zv_flags & ZVOL_RDONLY))
+			error = SET_ERROR(EROFS);
+		else
+			zv->zv_open_count++;
+		if (error == 0)
+			*spap = dmu_objset_spa(zv->zv_objset);
+		if (zv->zv_open_count == 0 && is_open) {
+			mutex_exit(&zv->zv_state_lock);
+			zvol_give_back(zv);
+			mutex_enter(&zv->zv_state_lock);
+		}
+	}
+	zvol_change_end(zv);
+	mutex_exit(&zv->zv_state_lock);
+	zvol_leave(zv);
+	*zvp = zv;
+	return (error);
+}
+
 static int
 zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 {
@@ -708,44 +925,19 @@ zvol_open(const char *name, boolean_t read_only, volume_handle_t **handlep)
 
 	if (queue == NULL)
 		return (SET_ERROR(ENOMEM));
-	zvol_warm(name);
-	/* The order of locks: namespace, suspend, state. */
-	spa_namespace_enter(FTAG);
 	/*
 	 * Whose devices were dropped is about to leave, and nobody comes in.
-	 * One that leaves is waited for here, where no lock of a minor is held.
+	 * One that leaves is waited for.
 	 */
+	spa_namespace_enter(FTAG);
 	spa = spa_lookup(name);
-	if (spa == NULL || pool_is_dropped(spa)) {
-		spa_namespace_exit(FTAG);
-		zow_work_queue_rele(queue);
-		return (spa == NULL ? SET_ERROR(ENOENT) : SET_ERROR(EIO));
-	}
-	zv = zvol_find_by_name_hash(name, zvol_name_hash(name), RW_READER);
-	if (zv == NULL) {
-		spa_namespace_exit(FTAG);
-		zow_work_queue_rele(queue);
-		return (SET_ERROR(ENOENT));
-	}
-	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
-	ASSERT(RW_READ_HELD(&zv->zv_suspend_lock));
-	if (zv->zv_flags & ZVOL_REMOVING)
-		error = SET_ERROR(ENXIO);
-	else if (zv->zv_open_count == 0)
-		error = zvol_first_open(zv, read_only);
-	if (error == 0) {
-		if (!read_only && (zv->zv_flags & ZVOL_RDONLY)) {
-			if (zv->zv_open_count == 0)
-				zvol_last_close(zv);
-			error = SET_ERROR(EROFS);
-		} else {
-			zv->zv_open_count++;
-			ASSERT3P(spa, ==, dmu_objset_spa(zv->zv_objset));
-		}
-	}
-	mutex_exit(&zv->zv_state_lock);
-	rw_exit(&zv->zv_suspend_lock);
+	if (spa == NULL)
+		error = SET_ERROR(ENOENT);
+	else if (pool_is_dropped(spa))
+		error = SET_ERROR(EIO);
 	spa_namespace_exit(FTAG);
+	if (error == 0)
+		error = zvol_open_minor(name, read_only, &zv, &spa);
 	if (error != 0) {
 		zow_work_queue_rele(queue);
 		return (error);
@@ -771,33 +963,99 @@ zvol_release(volume_handle_t *vh)
 		cv_wait(&volume_over_cv, &volume_over_lock);
 	mutex_exit(&volume_over_lock);
 	vh->vh_self = NULL;
-	/*
-	 * The last close waits until what was written is on disk, with the
-	 * state lock held. Waited for here, a pool that is suspended keeps
-	 * nobody from volumes of others, whose list needs all state locks.
-	 */
-	rw_enter(&zv->zv_suspend_lock, RW_READER);
-	if (zv->zv_open_count == 1 && zv->zv_zilog != NULL) {
-		(void) zow_zil_commit(zv->zv_zilog, 0);
-		if (zv->zv_zilog->zl_dirty_max_txg != 0)
-			txg_wait_synced(dmu_objset_pool(zv->zv_objset),
-			    zv->zv_zilog->zl_dirty_max_txg);
-	}
-	rw_exit(&zv->zv_suspend_lock);
-
-	/* zvol_last_close() needs the suspend lock, which comes first. */
-	rw_enter(&zv->zv_suspend_lock, RW_READER);
 	mutex_enter(&zv->zv_state_lock);
+	zvol_change_begin(zv);
 	ASSERT3U(zv->zv_open_count, >, 0);
-	if (--zv->zv_open_count == 0) {
-		zvol_last_close(zv);
-		cv_broadcast(&zv->zv_removing_cv);
+	if (zv->zv_open_count == 1) {
+		mutex_exit(&zv->zv_state_lock);
+		zvol_give_back(zv);
+		mutex_enter(&zv->zv_state_lock);
 	}
+	zv->zv_open_count--;
+	zvol_change_end(zv);
 	mutex_exit(&zv->zv_state_lock);
-	rw_exit(&zv->zv_suspend_lock);
 	zow_work_queue_rele(vh->vh_queue);
 	kmem_free(vh, sizeof (*vh));
 	return (0);
+}
+
+/* Keeps requests, opens and closes away, for a rollback or a receive. */
+static int
+zvol_suspend_minor(const char *name, zvol_state_t **zvp)
+{
+	zvol_state_t *zv;
+	int error = zvol_visit(name, &zv);
+
+	if (error != 0)
+		return (error);
+	mutex_enter(&zv->zv_state_lock);
+	zvol_change_begin(zv);
+	mutex_exit(&zv->zv_state_lock);
+	rw_enter(&zv->zv_suspend_lock, RW_WRITER);
+	if (zv->zv_open_count > 0 && !zv->zv_zso->zso_lost) {
+		zv->zv_zso->zso_suspended = dmu_objset_ds(zv->zv_objset);
+		zvol_settle(zv);
+	}
+	*zvp = zv;
+	return (0);
+}
+
+#if ZFS_META_VERSION_NUMBER >= 20400
+extern int __wrap_zvol_suspend(const char *, zvol_state_t **);
+
+int
+__wrap_zvol_suspend(const char *name, zvol_state_t **zvp)
+{
+	int error = zvol_suspend_minor(name, zvp);
+
+	return (error == ENXIO ? SET_ERROR(EIO) : error);
+}
+#else
+extern zvol_state_t *__wrap_zvol_suspend(const char *);
+
+zvol_state_t *
+__wrap_zvol_suspend(const char *name)
+{
+	zvol_state_t *zv;
+
+	return (zvol_suspend_minor(name, &zv) == 0 ? zv : NULL);
+}
+#endif
+
+extern int __wrap_zvol_resume(zvol_state_t *);
+
+int
+__wrap_zvol_resume(zvol_state_t *zv)
+{
+	struct zvol_state_os *zso = zv->zv_zso;
+	int error = 0;
+
+	ASSERT(RW_WRITE_HELD(&zv->zv_suspend_lock));
+	if (zv->zv_open_count > 0 && !zso->zso_lost) {
+		dsl_dataset_t *ds = zso->zso_suspended;
+		dsl_pool_t *dp = ds->ds_dir->dd_pool;
+		objset_t *os;
+
+		VERIFY3P(ds->ds_owner, ==, zv);
+		dsl_pool_config_enter(dp, FTAG);
+		error = dmu_objset_from_ds(ds, &os);
+		dsl_pool_config_exit(dp, FTAG);
+		if (error == 0)
+			error = zvol_setup(zv, os);
+		if (error == 0) {
+			zso->zso_suspended = NULL;
+		} else {
+			/* Upstream panics, or goes on without a dnode. */
+			zso->zso_lost = B_TRUE;
+			zv->zv_objset = NULL;
+		}
+	}
+	rw_exit(&zv->zv_suspend_lock);
+	mutex_enter(&zv->zv_state_lock);
+	zvol_change_end(zv);
+	mutex_exit(&zv->zv_state_lock);
+	zvol_leave(zv);
+	return (error);
 }
 
 /*
@@ -864,17 +1122,20 @@ __wrap_zvol_set_volsize(const char *name, uint64_t volsize)
 		while (zv->zv_zso->zso_new_size != UINT64_MAX)
 			delay(1);
 		zv->zv_zso->zso_new_size = volsize;
-		rw_enter(&zv->zv_suspend_lock, RW_READER);
-		zfs_rangelock_exit(zfs_rangelock_enter(&zv->zv_rangelock,
-		    volsize, UINT64_MAX - volsize, RL_WRITER));
-		error = zvol_resize(zv, volsize);
+		error = zvol_enter(zv);
 		if (error == 0) {
-			mutex_enter(&zv->zv_state_lock);
-			zv->zv_volsize = volsize;
-			zv->zv_changed = 1;
-			mutex_exit(&zv->zv_state_lock);
+			zfs_rangelock_exit(zfs_rangelock_enter(
+			    &zv->zv_rangelock, volsize, UINT64_MAX - volsize,
+			    RL_WRITER));
+			error = zvol_resize(zv, volsize);
+			if (error == 0) {
+				mutex_enter(&zv->zv_state_lock);
+				zv->zv_volsize = volsize;
+				zv->zv_changed = 1;
+				mutex_exit(&zv->zv_state_lock);
+			}
+			rw_exit(&zv->zv_suspend_lock);
 		}
-		rw_exit(&zv->zv_suspend_lock);
 		zv->zv_zso->zso_new_size = UINT64_MAX;
 		if (error == 0)
 			zvol_os_update_volsize(zv, volsize);
@@ -1150,21 +1411,6 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 	return (error);
 }
 
-static boolean_t
-zvol_is_there(const char *name, uint64_t hash)
-{
-	struct hlist_node *p;
-
-	ASSERT(RW_LOCK_HELD(&zvol_state_lock));
-	hlist_for_each(p, ZVOL_HT_HEAD(hash)) {
-		zvol_state_t *zv = hlist_entry(p, zvol_state_t, zv_hlink);
-
-		if (zv->zv_hash == hash && strcmp(zv->zv_name, name) == 0)
-			return (B_TRUE);
-	}
-	return (B_FALSE);
-}
-
 int
 zvol_os_create_minor(const char *name)
 {
@@ -1217,7 +1463,7 @@ zvol_os_create_minor(const char *name)
 	if (error == 0 && zv != NULL) {
 		rw_enter(&zvol_state_lock, RW_WRITER);
 		/* Not owned any more: another may have been faster. */
-		if (zvol_is_there(name, hash))
+		if (zvol_lookup(name) != NULL)
 			error = SET_ERROR(EEXIST);
 		else if (spa->spa_is_exporting)
 			error = SET_ERROR(EBUSY);
@@ -1245,6 +1491,7 @@ zvol_os_remove_minor(zvol_state_t *zv)
 	ASSERT0(zv->zv_open_count);
 	ASSERT3P(zv->zv_zso, !=, NULL);
 	ASSERT3U(zv->zv_zso->zso_new_size, ==, UINT64_MAX);
+	ASSERT(!zv->zv_zso->zso_changes);
 	zow_volume_removed(zv->zv_name, strlen(zv->zv_name));
 	kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
 	zv->zv_zso = NULL;
