@@ -111,11 +111,13 @@ async function judgeIn(core: Core, recording: Recording, moment: number, readOnl
     wrong.push(...(await contents(core, dataset.name, volume, expected)));
   }
   if (!readOnly) {
-    const { errors, repairedBytes, vdevErrors } = await admin.scrub('tank');
+    const { errors, known, repairedBytes, vdevErrors } = await admin.scrub('tank');
     // What a disk forgot is in its DTL with the next txg; until then only checksums know.
     const mendable = failingOf(recording.layout)?.redundant === true;
-    if (errors > 0 || (!mendable && repairedBytes + vdevErrors > 0))
-      wrong.push(`the scrub found ${errors} errors, repaired ${repairedBytes} bytes; vdevs count ${vdevErrors} errors`);
+    if (errors + known > 0 || (!mendable && repairedBytes + vdevErrors > 0))
+      wrong.push(
+        `the scrub found ${errors} errors, repaired ${repairedBytes} bytes; the pool knows ${known}, its vdevs count ${vdevErrors}`,
+      );
   }
   return wrong;
 }
