@@ -210,7 +210,7 @@ export class Lab {
   /** Ends the host as an operator does. Rejects unless it exits with 0 and leaves no socket behind. */
   async stop(): Promise<void> {
     this.#host!.kill('SIGTERM');
-    const code = await this.ended(30_000);
+    const code = await this.ended();
     if (code !== 0) throw new Error(`the host ended with ${code}\n${this.#hostLog}`);
     for (const path of [this.socket, this.nbdSocket]) {
       if (existsSync(path)) throw new Error(`${path} was left behind`);
@@ -226,7 +226,7 @@ export class Lab {
   }
 
   /** The host's exit code, when it ends by itself. */
-  async ended(timeoutMs = 30_000): Promise<number | null> {
+  async ended(timeoutMs = 120_000): Promise<number | null> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`the host has not ended\n${this.#hostLog}`)), timeoutMs);

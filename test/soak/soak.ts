@@ -138,7 +138,9 @@ class Soak {
       await this.#verify('while the host runs');
       const after = await this.#settle(before);
       await this.#end();
-      return this.#outcome(well, sick, before, after);
+      const outcome = this.#outcome(well, sick, before, after);
+      this.#save();
+      return outcome;
     } finally {
       for (const clients of [this.#well, this.#sick]) clients.end();
       this.#echo.kill('SIGKILL');
@@ -340,7 +342,6 @@ class Soak {
       this.#findings.add('the host does not end well', `code ${code}, ${this.#host.log.slice(-1500)}`);
     }
     this.#disks.allOff();
-    this.#save();
     const path = (word: string) => (/^[a-z]\d$/.test(word) ? this.#disks.disk(word).path : word);
     const all = [{ name: 'well', vdevs: ['mirror', 'w0', 'w1'] }, ...sickPools];
     const pools = Object.fromEntries(all.map(({ name, vdevs }) => [name, { vdevs: vdevs.map(path) }]));
@@ -423,8 +424,11 @@ class Soak {
     for (const { at, id, text: what } of sick.errors) {
       if (this.#trouble.during(id.split('-')[0], at - 5000, at) !== undefined) continue;
       unexpected++;
-      if (!died) findings.add('an error on a pool whose disks are well', `${id}: ${what}`);
+      const when = ((at - this.#began) / 1000).toFixed(1);
+      if (!died) findings.add('an error on a pool whose disks are well', `${when} ${id}: ${what}`);
     }
+    if (unexpected > 0)
+      for (const line of this.#host.log.split('\n').filter((text) => /nbd/.test(text))) this.#say(line);
     for (const wait of well.waits) {
       if (excess(wait) <= limitMs) continue;
       const { what, from, to, control, here, hostRan, hostWaited } = wait;
