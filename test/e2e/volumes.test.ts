@@ -127,6 +127,25 @@ test('a volume whose client leaves in the middle of an export does not outlive t
   t.deepEqual(await lab.exports(), []);
 });
 
+test('an export waits for the close of a client that has left, however long that takes', async (t) => {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a');
+  const slow = join(lab.directory, 'slow');
+  await lab.start({ vars: { ZOW_FAULTS: `disks/a:delay(op=flush,ms=1000,while=${slow})` } });
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  const client = await lab.open('tank/v');
+  const data = noise(MiB, 7);
+  writeFileSync(slow, '');
+  await client.writeAt(0, data);
+  client.destroy();
+  await lab.zpool('export', 'tank');
+  t.deepEqual(await lab.exports(), []);
+  rmSync(slow);
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  t.true((await (await lab.open('tank/v')).readAt(0, MiB)).equals(data));
+});
+
 test('volsize grows and shrinks, seen by whoever connects', async (t) => {
   const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
   await lab.zfs('create', '-V', '16M', 'tank/v');

@@ -59,6 +59,8 @@ struct zvol_state_os {
 	uint64_t	zso_new_size;
 	/* Somebody opens it first, closes it last, or has it suspended. */
 	boolean_t	zso_changes;
+	/* Its last client has left; what that wrote is awaited. */
+	boolean_t	zso_closes;
 	/* What is open, while it is suspended. */
 	dsl_dataset_t	*zso_suspended;
 	/* It could not be opened again after that. */
@@ -967,9 +969,11 @@ zvol_release(volume_handle_t *vh)
 	zvol_change_begin(zv);
 	ASSERT3U(zv->zv_open_count, >, 0);
 	if (zv->zv_open_count == 1) {
+		zv->zv_zso->zso_closes = B_TRUE;
 		mutex_exit(&zv->zv_state_lock);
 		zvol_give_back(zv);
 		mutex_enter(&zv->zv_state_lock);
+		zv->zv_zso->zso_closes = B_FALSE;
 	}
 	zv->zv_open_count--;
 	zvol_change_end(zv);
@@ -1600,6 +1604,7 @@ zvol_any_open(const char *name)
 			char next = zv->zv_name[strnlen(zv->zv_name, namelen)];
 
 			found |= zv->zv_open_count > 0 &&
+			    !zv->zv_zso->zso_closes &&
 			    strncmp(zv->zv_name, name, namelen) == 0 &&
 			    (next == '\0' || next == '/' || next == '@');
 		}
