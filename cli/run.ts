@@ -16,6 +16,8 @@ const MiB = 1024 * 1024;
 /** As a shell reports the death by a signal: 128 and its number. */
 const brokenPipeCode = 128 + 13;
 const abortCode = 128 + 6;
+/** Whose handlers end what the program waits for. Others tell it something while it goes on. */
+const interrupting: ReadonlySet<NodeJS.Signals> = new Set(['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM']);
 
 /** Reserved, not used: what a program does not touch costs nothing. In bytes. */
 function memoryBytes(program: string): number {
@@ -64,11 +66,15 @@ export async function main(program: string, args: readonly string[]): Promise<vo
     },
     (self) => {
       const terminal = new Terminal(self);
-      signals = new Signals(self, () => terminal.interrupt());
+      const sockets = new Sockets(self);
+      signals = new Signals(self, (signal) => {
+        terminal.interrupt();
+        if (signal !== undefined && interrupting.has(signal)) sockets.interrupt();
+      });
       return {
         ...computeImports(self.memory),
         ...new Processes(self).imports,
-        ...new Sockets(self).imports,
+        ...sockets.imports,
         ...signals.imports,
         ...terminal.imports,
       };

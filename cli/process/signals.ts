@@ -11,14 +11,15 @@ const names = new Map(Object.entries(constants.signals).map(([name, number]) => 
 /** The imports of wasm/program/signal.c: signals that the program handles or ignores. Numbers are the platform's. */
 export class Signals {
   readonly #process: Process;
-  /** Called when handlers have run. */
-  readonly #onHandled: () => void;
+  /** Called when the handler of a signal has run. */
+  readonly #onHandled: (signal: NodeJS.Signals | undefined) => void;
   readonly #listeners = new Map<number, () => void>();
   readonly #ignored = new Set<number>();
   readonly #arrived: number[] = [];
   #waiting = 0;
+  #handled: NodeJS.Signals | undefined;
 
-  constructor(process: Process, onHandled: () => void) {
+  constructor(process: Process, onHandled: (signal: NodeJS.Signals | undefined) => void) {
     this.#process = process;
     this.#onHandled = onHandled;
   }
@@ -31,11 +32,11 @@ export class Signals {
       },
       'signal-next': (fiber) => {
         const signal = this.#arrived.shift();
-        if (signal !== undefined) return signal;
+        if (signal !== undefined) return this.#deliver(signal);
         this.#waiting = fiber;
         return ioPending;
       },
-      'signal-done': () => this.#onHandled(),
+      'signal-done': () => this.#onHandled(this.#handled),
       'signal-raise': (signal) => {
         process.kill(process.pid, signal);
         return 0;
@@ -70,6 +71,11 @@ export class Signals {
       return;
     }
     this.#waiting = 0;
-    this.#process.scheduler.complete(fiber, signal);
+    this.#process.scheduler.complete(fiber, this.#deliver(signal));
+  }
+
+  #deliver(signal: number): number {
+    this.#handled = names.get(signal);
+    return signal;
   }
 }

@@ -63,6 +63,16 @@ export class Sockets {
     };
   }
 
+  /** A signal was handled: reads that wait end with EINTR. */
+  interrupt(): void {
+    for (const open of this.#open.values()) {
+      const { reader } = open;
+      if (reader === undefined) continue;
+      open.reader = undefined;
+      this.#process.scheduler.complete(reader.fiber, -Errno.EINTR);
+    }
+  }
+
   #get(fd: number): OpenSocket {
     const open = this.#open.get(fd);
     if (open === undefined) throw new Error(`descriptor ${fd} is not a socket`);

@@ -247,6 +247,31 @@ zow_write_all(int fd, const char *p, size_t size)
 	return (0);
 }
 
+/*
+ * The next frame. A signal interrupts what the host does, as it would what a
+ * kernel does: the answer comes all the same, with EINTR perhaps.
+ */
+static void
+zow_receive_header(zow_lane_t *lane, zow_header_t *header)
+{
+	char *p = (char *)header;
+	size_t left = sizeof (*header);
+
+	while (left > 0) {
+		ssize_t n = read(lane->zl_fd, p, left);
+		if (n < 0 && errno == EINTR) {
+			zow_header_t interrupt = { ZOW_INTERRUPT, 0 };
+			struct iovec iov = { &interrupt, sizeof (interrupt) };
+			zow_must_send(lane, &iov, 1);
+			continue;
+		}
+		if (n <= 0)
+			zow_lost("went away");
+		p += n;
+		left -= n;
+	}
+}
+
 /* The host writes to one of our descriptors. */
 static void
 zow_stream_write(zow_lane_t *lane, uint32_t length)
@@ -467,7 +492,7 @@ zow_exchange(zow_lane_t *lane, const zow_ioctl_head_t *head, zfs_cmd_t *zc)
 
 	zow_must_send(lane, iov, sizeof (iov) / sizeof (iov[0]));
 	for (;;) {
-		zow_must_receive(lane, &header, sizeof (header));
+		zow_receive_header(lane, &header);
 		switch (header.zf_type) {
 		case ZOW_RESULT:
 			return (zow_result(lane, header.zf_length, head, zc));

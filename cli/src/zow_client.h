@@ -21,7 +21,7 @@
 
 /* Layouts and limits of the protocol; host/ioctl/protocol.ts has the same. */
 #define	ZOW_MAGIC		"ZOWIOCTL"
-#define	ZOW_VERSION		2
+#define	ZOW_VERSION		3
 #define	ZOW_PAYLOAD_MAX		(64U << 20)
 #define	ZOW_DST_ROOM_MAX	(128U << 20)
 #define	ZOW_HISTORY_ROOM_MAX	(64U << 20)
@@ -70,6 +70,7 @@ _Static_assert(sizeof (zow_hello_reply_t) == 192, "hello reply");
 #define	ZOW_STREAM_WRITTEN	6
 #define	ZOW_FAILED		7
 #define	ZOW_STREAM_RECORDS	8
+#define	ZOW_INTERRUPT		12
 
 typedef struct zow_header {
 	uint32_t	zf_type;

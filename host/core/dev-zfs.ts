@@ -67,6 +67,8 @@ export interface IoctlRequest {
   /** Room in bytes at `zc_history` (ZFS_IOC_POOL_GET_HISTORY), else 0. */
   readonly historyRoom: number;
   readonly streams: StreamChannel;
+  /** Aborted when the client got a signal: the ioctl fails with EINTR where upstream waits interruptibly. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The buffers are the server's from here on: the core does not write to them again. */

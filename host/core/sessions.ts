@@ -120,7 +120,11 @@ export class CoreSessions {
       this.#ioctls.submit({
         request: { request, resolve, reject },
         what: 'ioctl',
-        start: (id) => this.#submit(id, session, request, bytes),
+        start: (id) => {
+          const error = this.#submit(id, session, request, bytes);
+          if (error === 0) this.#heed(id, request.signal);
+          return error;
+        },
         isPatient: bytes <= patientBytesMax,
       });
     });
@@ -140,6 +144,16 @@ export class CoreSessions {
     }
     const lengths = [src.length, conf.length, history.length, dstRoom, historyRoom] as const;
     return exports['ioctl-submit'](id, session, request.request, address, ...lengths);
+  }
+
+  #heed(id: number, signal: AbortSignal | undefined): void {
+    const interrupt = (): void => {
+      if (this.#hasEnded) return;
+      this.#module.exports['ioctl-interrupt'](id);
+      this.#module.scheduler.kick();
+    };
+    if (signal?.aborted === true) interrupt();
+    else signal?.addEventListener('abort', interrupt, { once: true });
   }
 
   #stream(fiber: number, id: number, run: (streams: IoctlRequest['streams']) => MaybePromise<number>): number {

@@ -70,7 +70,7 @@ export class ClientLane implements Disposable {
 
   /** Runs an ioctl; the host reads and writes `streams` meanwhile. Its parts are the lane's until it settles. */
   async ioctl(request: IoctlRequest): Promise<IoctlResult> {
-    const { cmd, src, conf, history, dstRoom, historyRoom, streams } = request;
+    const { cmd, src, conf, history, dstRoom, historyRoom, streams, signal } = request;
     const parts = [cmd, src, conf, history];
     const length = ioctlHeadBytes + parts.reduce((sum, part) => sum + part.length, 0);
     const sizes = { srcBytes: src.length, confBytes: conf.length, historyBytes: history.length };
@@ -80,11 +80,18 @@ export class ClientLane implements Disposable {
       ...parts.filter((part) => part.length > 0),
     ]);
     const answers = new Answers((frame) => this.#write(frame), streams);
-    for (;;) {
-      const { type, length } = await this.#header(cmd.length);
-      if (await answers.take(type, length, this.#inbox)) continue;
-      if (type !== FrameType.result) throw unexpected(type);
-      return this.#result(await this.#inbox.take(length), cmd.length);
+    const interrupt = (): void => this.#write([encodeFrameHeader(FrameType.interrupt, 0)]);
+    if (signal?.aborted === true) interrupt();
+    else signal?.addEventListener('abort', interrupt, { once: true });
+    try {
+      for (;;) {
+        const { type, length } = await this.#header(cmd.length);
+        if (await answers.take(type, length, this.#inbox)) continue;
+        if (type !== FrameType.result) throw unexpected(type);
+        return this.#result(await this.#inbox.take(length), cmd.length);
+      }
+    } finally {
+      signal?.removeEventListener('abort', interrupt);
     }
   }
 

@@ -118,6 +118,8 @@ export class Lane {
   #state: LaneState = 'hello';
   #session: LaneSession | undefined;
   #streams: LaneStreams | undefined;
+  /** Of the ioctl that runs. */
+  #interrupt: AbortController | undefined;
   #reserved = 0;
 
   #target: Uint8Array | undefined;
@@ -307,7 +309,17 @@ export class Lane {
     else if (this.#state === 'idle' && type === FrameType.query) this.#queryHeader(length);
     else if (this.#streams !== undefined && type === FrameType.streamData) this.#streamData(length);
     else if (this.#streams !== undefined && type === FrameType.streamWritten) this.#streamWritten(length);
+    else if (type === FrameType.interrupt) this.#interrupted(length);
     else throw new ProtocolError(`frame of type ${type} in state ${this.#state}`);
+  }
+
+  /** The client got a signal. It may have come too late for the ioctl that it was about. */
+  #interrupted(length: number): void {
+    if (length !== 0 || (this.#state !== 'idle' && this.#interrupt === undefined)) {
+      throw new ProtocolError(`an interrupt of ${length} bytes in state ${this.#state}`);
+    }
+    this.#interrupt?.abort();
+    this.#expectHeader();
   }
 
   #ioctlHeader(length: number): void {
@@ -383,10 +395,12 @@ export class Lane {
       (fd, mode) => this.#openPipe(fd, mode),
     );
     this.#streams = streams;
+    this.#interrupt = new AbortController();
+    const { signal } = this.#interrupt;
     const { request, dstRoom, historyRoom } = head;
     const began = performance.now();
     trace?.({ ...this.#who, request: hex(request), src: src.length, dstRoom }, 'ioctl');
-    this.#session!.ioctl({ request, cmd, src, conf, history, dstRoom, historyRoom, streams })
+    this.#session!.ioctl({ request, cmd, src, conf, history, dstRoom, historyRoom, streams, signal })
       .then(async (result) => {
         // Before it reads the result the client answers what it was asked, and its pipes are its own again.
         await streams.finish();
@@ -415,6 +429,7 @@ export class Lane {
       throw new Error(`the core answered ioctl ${hex(head.request)} with more than the client has room for`);
     }
     this.#streams = undefined;
+    this.#interrupt = undefined;
     this.#enter('replying');
     const length = resultHeadBytes + cmd.length + dst.length + history.length;
     const parts: Uint8Array[] = [
@@ -515,6 +530,7 @@ export class Lane {
     this.#socket.resume();
     this.#streams?.end();
     this.#streams = undefined;
+    this.#interrupt = undefined;
     this.#releaseReserved();
     this.#owner.laneClosed(this, clean);
   }

@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer';
 
 export const magic = Buffer.from('ZOWIOCTL', 'latin1');
-export const version = 2;
+export const version = 3;
 /** A hello of this version asks who is there: the reply has the release and the pid, and the server closes. */
 export const versionProbe = 0;
 
@@ -49,6 +49,7 @@ export const FrameType = {
   query: 9,
   item: 10,
   done: 11,
+  interrupt: 12,
 } as const;
 
 /** What a QUERY frame asks for. */

@@ -62,7 +62,8 @@ export class EventLog {
       const event = this.#after(cursor);
       if (event !== undefined) return this.#give(event, cmd, request, cursor);
       if (wait) {
-        await Promise.race([this.#wake.promise, gone]);
+        const isOver = await Promise.race([this.#wake.promise, gone, aborted(request.signal)]);
+        if (isOver === true) return { errno: Errno.EINTR, cmd, dst: none, history: none };
         continue;
       }
       const before = this.#last;
@@ -125,6 +126,14 @@ export class EventLog {
   #trim(): void {
     if (this.#events.length > this.#keep) this.#events.splice(0, this.#events.length - this.#keep);
   }
+}
+
+/** Resolves with true when a signal is aborted. */
+function aborted(signal: AbortSignal | undefined): Promise<true> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) resolve(true);
+    else signal?.addEventListener('abort', () => resolve(true), { once: true });
+  });
 }
 
 /** Reads one core's events as they come. */

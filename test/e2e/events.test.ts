@@ -210,3 +210,17 @@ test('slow I/O, a failed probe and a missing device make events', async (t) => {
   await lab.zpool('scrub', '-w', 'tank');
   await lab.finish('tank');
 });
+
+test('zed ends by SIGTERM while it waits for an event, and the host starts it again', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start();
+  const pids = () => [...lab.hostLog.matchAll(/ZFS Event Daemon \S+ \(PID (\d+)\)/g)].map(([, pid]) => Number(pid));
+  await until('zed waits', () => lab.hostLog.includes('Processing events since'));
+  await sleep(500);
+  const [pid] = pids();
+  process.kill(pid!, 'SIGTERM');
+  await until('it has ended by itself', () => /"code":0,"signal":null[^\n]*zed ended/.test(lab.hostLog));
+  await until('there is another', () => pids().length === 2);
+  t.is(pids().length, 2);
+  await lab.stop();
+});

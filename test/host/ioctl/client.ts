@@ -93,7 +93,7 @@ export class RawClient {
 }
 
 export const hello: Hello = {
-  version: 2,
+  version: 3,
   cmdSize: 13744,
   release: '2.4.3',
   process: '00112233445566778899aabbccddeeff',

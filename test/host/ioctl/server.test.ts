@@ -32,6 +32,7 @@ const receive = 0x5a03;
 const large = 0x5a04;
 const dies = 0x5a05;
 const greedy = 0x5a06;
+const heeds = 0x5a07;
 
 const table: Record<number, FakeHandler> = {
   [echo]: async ({ src, conf, history, dstRoom }) => ({
@@ -63,6 +64,8 @@ const table: Record<number, FakeHandler> = {
   [dies]: async () => {
     throw new Error('the core stopped: VERIFY failed');
   },
+  [heeds]: ({ signal }) =>
+    new Promise((resolve) => signal?.addEventListener('abort', () => resolve({ errno: Errno.EINTR }))),
   [greedy]: async ({ dstRoom }) => ({ dst: new Uint8Array(dstRoom + 1) }),
 };
 
@@ -175,7 +178,7 @@ test.serial('lanes are refused to strangers and beyond the limit', async (t) => 
 test.serial('another version, release or structure is refused with both named', async (t) => {
   const { core, path } = await setup(t);
   const cases = [
-    [{ version: 7 }, 'the host speaks version 2 of the ioctl protocol, the client version 7'],
+    [{ version: 7 }, 'the host speaks version 3 of the ioctl protocol, the client version 7'],
     [{ release: '2.3.2' }, 'the host is OpenZFS 2.4.3, the client 2.3.2'],
     [{ cmdSize: 100 }, 'zfs_cmd_t has 13744 bytes in the host, 100 in the client'],
   ] as const;
@@ -295,6 +298,22 @@ test.serial('a request while another runs on the lane is against the protocol', 
   client.request(echo);
   await t.throwsAsync(client.answer(), { instanceOf: Failed, message: 'frame of type 1 in state running' });
   await until(() => core.closed === 1);
+});
+
+test.serial('an interrupt is for the ioctl that runs, and for nothing when it comes too late', async (t) => {
+  const { path } = await setup(t);
+  const interrupt = encodeFrameHeader(FrameType.interrupt, 0);
+  const client = await LaneClient.open(path);
+  client.raw.send(interrupt);
+  client.request(heeds);
+  client.raw.send(interrupt, interrupt);
+  t.is((await client.answer()).errno, Errno.EINTR);
+  client.raw.send(interrupt);
+  t.is((await client.ioctl(echo)).errno, 0);
+  client.close();
+  const rude = await LaneClient.open(path, { process: 'bb'.repeat(16) });
+  rude.raw.send(encodeFrameHeader(FrameType.interrupt, 4), Buffer.alloc(4));
+  await t.throwsAsync(rude.answer(), { instanceOf: Failed });
 });
 
 test.serial('a client that vanishes interrupts its own ioctls only', async (t) => {

@@ -814,6 +814,22 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	return (0);
 }
 
+static void
+interrupt_request(fiber_t *f, void *arg)
+{
+	ioctl_request_t *r = f->f_context;
+
+	if (r != NULL && r->r_id == *(int *)arg)
+		fiber_interrupt(f);
+}
+
+/* As the signal to a thread that is in an ioctl(2). */
+ZOW_EXPORT("ioctl-interrupt") void
+ioctl_interrupt(int id)
+{
+	fiber_each(interrupt_request, &id);
+}
+
 int
 zfsdev_attach(void)
 {
