@@ -111,10 +111,15 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
   start(wire: Wire): void {
     this.#wire = wire;
     this.#handshake = new Handshake(this);
-    this.#patience = patience(this.limits.handshakeMs, () => {
-      this.fail(new ErrnoError(Errno.ETIMEDOUT, `no export chosen within ${this.limits.handshakeMs} ms`));
-    });
+    this.#awaitChoice(this.#handshake);
     this.#handshake.start().catch((error) => this.fail(error));
+  }
+
+  #awaitChoice(handshake: Handshake): void {
+    this.#patience = patience(this.limits.handshakeMs, () => {
+      if (handshake.opens) this.#awaitChoice(handshake);
+      else this.fail(new ErrnoError(Errno.ETIMEDOUT, `no export chosen within ${this.limits.handshakeMs} ms`));
+    });
   }
 
   // --- WireSink: what the transport delivers ---

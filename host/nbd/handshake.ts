@@ -75,6 +75,7 @@ export class Handshake {
   /** For which export `base:allocation` was selected. */
   #allocationFor: string | undefined;
   #closed = false;
+  #opens = false;
 
   constructor(host: HandshakeHost) {
     this.#host = host;
@@ -82,6 +83,11 @@ export class Handshake {
 
   get blocked(): boolean {
     return this.#state === 'busy' || this.#state === 'done';
+  }
+
+  /** The client waits for its volume, which takes what its pool takes. */
+  get opens(): boolean {
+    return this.#opens;
   }
 
   async start(): Promise<void> {
@@ -341,7 +347,10 @@ export class Handshake {
 
   async #open(info: VolumeInfo): Promise<VolumeHandle> {
     const { exports } = this.#host;
-    const handle = await exports.provider.open(info.name, { readOnly: exports.readOnly(info) });
+    this.#opens = true;
+    const handle = await exports.provider.open(info.name, { readOnly: exports.readOnly(info) }).finally(() => {
+      this.#opens = false;
+    });
     if (!this.#closed) return handle;
     await handle.close();
     throw new ErrnoError(Errno.ECONNRESET, `opening ${info.name}`);

@@ -357,6 +357,18 @@ test('who does not choose an export in time is disconnected', async (t) => {
   fast.destroy();
 });
 
+test('the time that a volume takes to open is not the client’s', async (t) => {
+  const { unix, provider } = await serve(t, { limits: { handshakeMs: 500 } });
+  const open = provider.open.bind(provider);
+  provider.open = async (name, options) => {
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    return open(name, options);
+  };
+  const client = await Client.open(unix, 'tank/vm0');
+  t.is((await client.readAt(0, 16)).length, 16);
+  client.destroy();
+});
+
 test('a client that is gone while its volume opens leaves no handle', async (t) => {
   const { unix, provider, server } = await serve(t);
   const open = provider.open.bind(provider);
