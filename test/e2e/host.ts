@@ -84,6 +84,7 @@ export class Lab {
   #ended: Promise<number | null> | undefined;
   readonly #clients: Client[] = [];
   readonly #children: ChildProcess[] = [];
+  #isAtWork = true;
 
   /** Made for a test, at whose end everything is ended and removed. Waits while too many others are at work. */
   static async open(t: ExecutionContext<unknown>): Promise<Lab> {
@@ -105,7 +106,7 @@ export class Lab {
       for (const child of this.#children) child.kill('SIGKILL');
       await this.kill();
       this.#ioctls.save();
-      slots.give();
+      this.#leaveSlot();
       rmSync(this.directory, { recursive: true, force: true });
     });
   }
@@ -358,6 +359,13 @@ export class Lab {
   async finish(...pools: string[]): Promise<void> {
     for (const pool of pools) await this.zpool('export', pool);
     await this.stop();
+    // Its test may go on with another.
+    this.#leaveSlot();
     for (const pool of pools) await this.zdb(pool);
+  }
+
+  #leaveSlot(): void {
+    if (this.#isAtWork) slots.give();
+    this.#isAtWork = false;
   }
 }
