@@ -31,7 +31,8 @@ test('docs/differences.md has every wrapped function, with its file', (t) => {
     ),
   );
   t.true(defined.length > 30);
-  t.deepEqual(documented.sort(), defined.sort());
+  // One that is defined for two releases is one.
+  t.deepEqual(documented.sort(), [...new Set(defined)].sort());
 });
 
 test('docs/differences.md has every renamed function, with its file', (t) => {
