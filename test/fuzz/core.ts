@@ -19,6 +19,8 @@ import { describe, type Input, Inputs, Streams, table, tree } from './core-input
  * it finds most: then upstream asserts.
  */
 
+/** One of so many allocations that may fail does, where the core is a debug build: ZOW_FUZZ_STORM=200. Default: none. */
+const storm = Number(process.env.ZOW_FUZZ_STORM ?? 0);
 /** Inputs of one core. */
 const lifetime = 20_000;
 /** So many are under way at a time. */
@@ -115,6 +117,7 @@ class Life {
     this.#inputs.guids.push(...guids((await pool.stats()).dst));
     this.#inputs.configs.push(...(await pool.configs()));
     this.#inputs.ids.push(...(await pool.ids()));
+    if (storm > 0) await this.core.core.inspector.setTunable('zow_memory_storm', String(storm));
     const { lanes = lanesDefault } = this.#options;
     const watch = setInterval(() => this.#watch(), 10);
     await Promise.all(Array.from({ length: lanes }, (_, i) => this.#lane(i, pool)));

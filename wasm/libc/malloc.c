@@ -501,6 +501,21 @@ alloc_now(size_t align, size_t size)
 	return (large_alloc(align, size));
 }
 
+unsigned int zow_memory_storm;
+
+int
+zow_memory_strikes(void)
+{
+	static uint32_t state = 1;
+
+	if (zow_memory_storm == 0)
+		return (0);
+	state ^= state << 13;
+	state ^= state >> 17;
+	state ^= state << 5;
+	return (state % zow_memory_storm == 0);
+}
+
 static void *
 alloc(size_t align, size_t size)
 {
@@ -675,7 +690,7 @@ zow_memalign_now(size_t align, size_t size)
 ZOW_EXPORT("alloc") void *
 host_alloc(size_t size)
 {
-	return (zow_malloc_now(size));
+	return (zow_memory_strikes() ? NULL : zow_malloc_now(size));
 }
 
 ZOW_EXPORT("free") void

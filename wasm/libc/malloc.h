@@ -40,4 +40,12 @@ extern size_t zow_slab_bytes_max;
  */
 int zow_memory_wait(size_t size, int tries);
 
+/*
+ * A storm, for tests: one of so many allocations that may fail (KM_NOSLEEP, and
+ * the host's) does, whatever memory there is. What upstream makes with malloc()
+ * may not. 0: none does (tunable zow_memory_storm of the debug build).
+ */
+extern unsigned int zow_memory_storm;
+int zow_memory_strikes(void);
+
 #endif	/* _ZOW_MALLOC_H */

@@ -48,6 +48,7 @@ extern void *zow_umem_alloc(uint64_t size, size_t align, int flags);
 /* malloc.h: they never wait. */
 extern void *zow_malloc_now(size_t size);
 extern void *zow_memalign_now(size_t align, size_t size);
+extern int zow_memory_strikes(void);
 
 __attribute__((malloc))
 static inline void *
@@ -55,6 +56,10 @@ umem_alloc(uint64_t size, int flags)
 {
 	void *p = NULL;
 
+#ifdef ZFS_DEBUG
+	if (flags == UMEM_DEFAULT && zow_memory_strikes())
+		return (NULL);
+#endif
 	fiber_preempt();
 	if (__builtin_expect(size >> 32 == 0, 1))
 		p = zow_malloc_now((size_t)size);

@@ -143,3 +143,8 @@ zow_umem_alloc(uint64_t size, size_t align, int flags)
 	}
 	return (p);
 }
+
+#ifdef ZFS_DEBUG
+ZFS_MODULE_PARAM(zow, zow_, memory_storm, UINT, ZMOD_RW,
+	"One of so many allocations that may fail does");
+#endif
