@@ -300,6 +300,32 @@ test('a client whose last close waits for a suspended pool keeps nobody else wai
   await lab.finish('tank', 'calm');
 });
 
+test('a rollback that meets a suspension, under a client, keeps nobody else waiting', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const client = await lab.open('tank/v');
+  const data = noise(MiB, 4);
+  await client.writeAt(0, data);
+  await client.request({ type: 3 });
+  await lab.zfs('snapshot', 'tank/v@s');
+  await client.writeAt(0, noise(MiB, 5));
+  writeFileSync(broken, '');
+  const rollback = lab.run('zfs', ['rollback', 'tank/v@s']);
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  const late = lab.open('tank/v').catch(() => undefined);
+  await sleep(1000);
+  await lab.zfs('create', '-V', '8M', 'calm/new');
+  const calm = await lab.open('calm/new');
+  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
+  calm.destroy();
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  t.is((await rollback).code, 0);
+  t.true((await client.readAt(0, MiB)).equals(data));
+  (await late)?.destroy();
+  client.destroy();
+  await lab.finish('tank', 'calm');
+});
+
 test('a signal ends a host with a suspended pool: the others are exported, what was flushed is there', async (t) => {
   const [lab, broken] = await fragile(t, 'wait');
   const { data } = await suspended(lab, broken);

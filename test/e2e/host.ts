@@ -227,7 +227,7 @@ export class Lab {
   }
 
   /** The host's exit code, when it ends by itself. */
-  async ended(timeoutMs = 120_000): Promise<number | null> {
+  async ended(timeoutMs = 30_000): Promise<number | null> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`the host has not ended\n${this.#hostLog}`)), timeoutMs);

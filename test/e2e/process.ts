@@ -1,7 +1,7 @@
 import { type SpawnOptions, spawn } from 'node:child_process';
 
 /** Other programs, run to their end; waiting; numbers and bytes from a seed. */
-const commandTimeoutMs = 180_000;
+const commandTimeoutMs = 90_000;
 
 export interface Result {
   readonly code: number | null;
@@ -55,11 +55,11 @@ export function output({ stdout, stderr }: Result): string {
   return `${stdout.slice(-4000)}${stderr.slice(-4000)}`;
 }
 
-/** Polls until `condition` holds. Rejects, naming `what`, when it does not within the time: it hangs, then, however busy the machine. */
+/** Polls until `condition` holds. Rejects, naming `what`, when it does not within the time. */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 120_000,
+  timeoutMs = 30_000,
 ): Promise<void> {
   const end = Date.now() + timeoutMs;
   while (!(await condition())) {
