@@ -493,15 +493,6 @@ fiber_count(void)
 	return (fiber_live);
 }
 
-void
-fiber_each(void (*func)(fiber_t *, void *), void *arg)
-{
-	for (int id = 1; id < fiber_ids; id++) {
-		if (fiber_table[id] != NULL)
-			func(fiber_table[id], arg);
-	}
-}
-
 /*
  * Life and death.
  */

@@ -191,9 +191,8 @@ int fiber_io_end(int result);
  */
 void fiber_interrupt(fiber_t *fiber);
 
-/* Number of live fibers, and calls `func` for each. */
+/* Number of live fibers. */
 int fiber_count(void);
-void fiber_each(void (*func)(fiber_t *, void *), void *arg);
 
 #ifdef	__cplusplus
 }

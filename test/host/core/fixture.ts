@@ -74,6 +74,7 @@ export interface Call {
   readonly dstRoom?: number;
   readonly historyRoom?: number;
   readonly streams?: StreamChannel;
+  readonly signal?: AbortSignal;
 }
 
 /** No descriptors. */
@@ -148,9 +149,9 @@ export class TestSession {
     const src = pack(call.src);
     const conf = pack(call.conf);
     const history = call.history === undefined ? Buffer.alloc(0) : Buffer.from(`${call.history}\0`);
-    const { dstRoom = 0, historyRoom = 0, streams = noStreams } = call;
+    const { dstRoom = 0, historyRoom = 0, streams = noStreams, signal } = call;
     const cmd = packCmd({ srcSize: src.length, confSize: conf.length, dstSize: dstRoom, ...call.cmd });
-    return this.session.ioctl({ request, cmd, src, conf, history, dstRoom, historyRoom, streams });
+    return this.session.ioctl({ request, cmd, src, conf, history, dstRoom, historyRoom, streams, signal });
   }
 
   /** As ioctl(), of one that has to succeed. */

@@ -82,3 +82,19 @@ test('who waits for events with the cursor of an open that closes gets the next 
   await a.close();
   await core.core.close();
 });
+
+for (const when of ['before it runs', 'while it waits'] as const) {
+  test(`a signal ends an ioctl that waits for events: ${when}`, async (t) => {
+    const core = await TestCore.load();
+    const [a, b] = [await core.open(process, 3), await core.open(process, 4)];
+    const abort = new AbortController();
+    if (when === 'before it runs') abort.abort();
+    const waiting = a.ioctl('EVENTS_NEXT', { cmd: { cleanupFd: 4 }, dstRoom: 65536, signal: abort.signal });
+    await sleep(50);
+    abort.abort();
+    const result = await Promise.race([waiting, sleep(10_000, undefined, { ref: false })]);
+    t.is(result?.errno, Errno.EINTR);
+    if (result !== undefined) await Promise.all([a.close(), b.close()]);
+    await core.core.close();
+  });
+}

@@ -54,7 +54,9 @@ typedef struct session {
 typedef struct ioctl_request {
 	int		r_id;		/* the host's number of it */
 	session_t	*r_session;
-	fiber_t		*r_fiber;
+	list_node_t	r_node;		/* of all under way */
+	fiber_t		*r_fiber;	/* NULL: in line for one */
+	boolean_t	r_interrupted;	/* in line */
 	unsigned int	r_number;
 	zfs_cmd_t	*r_cmd;
 	const char	*r_src;

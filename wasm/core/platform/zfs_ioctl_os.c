@@ -57,6 +57,7 @@
 
 static list_t sessions;
 static list_t processes;
+static list_t requests;		/* under way, and in line for a fiber */
 static kmutex_t closing_lock;
 static kcondvar_t closing_cv;	/* a session has closed */
 static list_t loading;		/* pools that ioctls import or look into */
@@ -303,13 +304,14 @@ session_open_work(void *arg)
 	free(sw);
 }
 
+/* As a signal does; one that waits in line for a fiber ends when it has one. */
 static void
-interrupt_session(fiber_t *f, void *arg)
+ioctl_signal(ioctl_request_t *r)
 {
-	ioctl_request_t *r = f->f_context;
-
-	if (r != NULL && r->r_session == arg)
-		fiber_interrupt(f);
+	if (r->r_fiber != NULL)
+		fiber_interrupt(r->r_fiber);
+	else
+		r->r_interrupted = B_TRUE;
 }
 
 static void
@@ -318,7 +320,11 @@ session_close_work(void *arg)
 	session_work_t *sw = arg;
 	session_t *s = sw->sw_session;
 
-	fiber_each(interrupt_session, s);
+	for (ioctl_request_t *r = list_head(&requests); r != NULL;
+	    r = list_next(&requests, r)) {
+		if (r->r_session == s)
+			ioctl_signal(r);
+	}
 	while (s->s_running > 0 || s->s_files > 0)
 		(void) fiber_wait(&s->s_idle, 0);
 	zfsdev_state_destroy(s);
@@ -730,7 +736,7 @@ ioctl_work(void *arg)
 	}
 	allow_log_enter(s->s_process, allow_log);
 
-	if (s->s_closing)
+	if (s->s_closing || r->r_interrupted)
 		error = SET_ERROR(EINTR);
 	if (error == 0 && (error = admission_enter(bytes)) == 0) {
 		error = ioctl_run(r);
@@ -748,6 +754,7 @@ ioctl_work(void *arg)
 
 	allow_log_exit(s->s_process, allow_log);
 	fiber_current->f_context = NULL;
+	list_remove(&requests, r);
 	zow_ioctl_done(r->r_id, error, zc, r->r_dst, r->r_dst_len,
 	    r->r_out_history, r->r_out_history_len);
 	VERIFY3S(s->s_running, >, 0);
@@ -802,10 +809,12 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	    USER_HISTORY : 0;
 	zc->zc_name[sizeof (zc->zc_name) - 1] = '\0';
 	s->s_running++;
+	list_insert_tail(&requests, r);
 	if (zow_work_for(ioctl_rescues(number) ? WORK_RESCUE : WORK_IOCTL,
 	    ioctl_rescues(number) ? "" : zc->zc_name, "ioctl", ioctl_work,
 	    r) != 0) {
 		s->s_running--;
+		list_remove(&requests, r);
 		explicit_bzero((char *)r->r_src, r->r_src_len);
 		free(r);
 		free(buffer);
@@ -814,20 +823,15 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	return (0);
 }
 
-static void
-interrupt_request(fiber_t *f, void *arg)
-{
-	ioctl_request_t *r = f->f_context;
-
-	if (r != NULL && r->r_id == *(int *)arg)
-		fiber_interrupt(f);
-}
-
 /* As the signal to a thread that is in an ioctl(2). */
 ZOW_EXPORT("ioctl-interrupt") void
 ioctl_interrupt(int id)
 {
-	fiber_each(interrupt_request, &id);
+	for (ioctl_request_t *r = list_head(&requests); r != NULL;
+	    r = list_next(&requests, r)) {
+		if (r->r_id == id)
+			ioctl_signal(r);
+	}
 }
 
 int
@@ -835,6 +839,8 @@ zfsdev_attach(void)
 {
 	list_create(&sessions, sizeof (session_t),
 	    offsetof(session_t, s_node));
+	list_create(&requests, sizeof (ioctl_request_t),
+	    offsetof(ioctl_request_t, r_node));
 	list_create(&processes, sizeof (client_process_t),
 	    offsetof(client_process_t, cp_node));
 	mutex_init(&closing_lock, NULL, MUTEX_DEFAULT, NULL);
@@ -853,6 +859,7 @@ zfsdev_detach(void)
 	list_destroy(&loading);
 	cv_destroy(&closing_cv);
 	mutex_destroy(&closing_lock);
+	list_destroy(&requests);
 	list_destroy(&sessions);
 	list_destroy(&processes);
 }
