@@ -97,6 +97,8 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
               close: async () => {
                 if (!ended) stop(new ErrnoError(Errno.ESHUTDOWN, 'the core is closed'));
                 await devices!.closeAll();
+                const { ms, fiber } = module.scheduler.longestTurn;
+                log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');
               },
             });
           },

@@ -1,3 +1,5 @@
+import fs from 'node:fs';
+
 /**
  * libuv's threads, on which disks wait. It has four by default, and a disk that does not answer keeps those that it has:
  * nobody else's would ever be read again. So there are many, which cost nothing while they rest, and a disk has its share.
@@ -7,9 +9,13 @@ const THREADS = 256;
 /** Transfers of one disk that wait on threads at a time: as many as libuv has by default. */
 export const THREADS_PER_DISK = 4;
 
-/** To be called before anything uses the threads: libuv makes them once. What the environment says goes before. */
+/**
+ * Makes them, to be called before anything uses them: libuv makes all at once, when the first is needed. That takes a hundred
+ * milliseconds, for which nobody is to wait later. What the environment says of their number goes before.
+ */
 export function makeThreads(): void {
   process.env.UV_THREADPOOL_SIZE ??= `${THREADS}`;
+  fs.stat('/', () => undefined);
 }
 
 /** So many tasks at a time, the others in line, first come first served. */

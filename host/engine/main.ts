@@ -1,6 +1,7 @@
 import net from 'node:net';
 import type { Core } from '../core/api.ts';
 import { loadCore } from '../core/load.ts';
+import { makeThreads } from '../devices/threads.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { IoctlServer } from '../ioctl/server.ts';
 import { log } from '../log.ts';
@@ -32,6 +33,7 @@ class Engine {
   }
 
   static async start({ socket, memoryBytes, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
+    makeThreads();
     const core = await loadCore({ memoryBytes, tunables });
     const ioctls = await IoctlServer.listen(core, socket, { trustedPid: supervisor });
     const relay = await RelayListener.listen(`${socket}.relay`);

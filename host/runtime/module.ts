@@ -45,7 +45,10 @@ export class WasmModule<Exports extends LibcExports, Imports extends LibcImports
   constructor(options: ModuleOptions, imports: (module: WasmModule<Exports>) => Omit<Imports, keyof LibcImports>) {
     const memory = new Memory(options.memoryBytes);
     this.memory = memory;
-    this.scheduler = new Scheduler({ onTrap: (fiber, error) => options.onTrap(this.fiberName(fiber), error) });
+    this.scheduler = new Scheduler({
+      onTrap: (fiber, error) => options.onTrap(this.fiberName(fiber), error),
+      nameOf: (fiber) => this.fiberName(fiber),
+    });
     const onTrap = (error: unknown) => options.onTrap(this.fiberName(0), error);
     this.wasi = new Wasi({
       memory,

@@ -8,6 +8,8 @@ export interface SchedulerOptions {
    * here on.
    */
   readonly onTrap: (fiber: number, error: unknown) => void;
+  /** How a fiber is called. Default: by its number. */
+  readonly nameOf?: (fiber: number) => string;
   /** How long fibers run before the event loop gets a turn, in microseconds. */
   readonly sliceMicroseconds?: number;
 }
@@ -15,8 +17,8 @@ export interface SchedulerOptions {
 /** How long fibers ran without the event loop having its turn, by the clock, and which of them ran last. */
 export interface Turn {
   readonly ms: number;
-  /** Its id; 0: none ran yet. */
-  readonly fiber: number;
+  /** Its name; empty: none ran yet. */
+  readonly fiber: string;
 }
 
 /** Thrown through a fiber's frames by `fiber-unwind`: the fiber ended itself. */
@@ -56,7 +58,7 @@ export class Scheduler {
   #switches = 0;
   #switchesPerLook = 1;
   #turnStart = 0;
-  #longestTurn: Turn = { ms: 0, fiber: 0 };
+  #longestTurn: Turn = { ms: 0, fiber: '' };
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   /** The resolver of the promise that was just made: `new Promise` calls its executor at once. */
@@ -188,7 +190,8 @@ export class Scheduler {
 
   #endTurn(fiber: number, now: number): void {
     const ms = now - this.#turnStart;
-    if (ms > this.#longestTurn.ms) this.#longestTurn = { ms, fiber };
+    if (ms <= this.#longestTurn.ms) return;
+    this.#longestTurn = { ms, fiber: this.#options.nameOf?.(fiber) ?? `${fiber}` };
   }
 
   #startSlice(): void {
