@@ -166,7 +166,7 @@ export class ZowHost implements AsyncDisposable {
         recovery.begin(core, run);
         host.#recovery = recovery;
         const served = host;
-        core.inspector.status = () => JSON.stringify(served.status());
+        core.inspector.status = async () => JSON.stringify(await served.status());
       }
       await host.#unlessLost(converge(plan, run, log));
       await host.#unlessLost(host.#listen());
@@ -250,7 +250,7 @@ export class ZowHost implements AsyncDisposable {
   }
 
   /** The engines and their pools, and pools whose engine was lost. */
-  status(): HostStatus {
+  async status(): Promise<HostStatus> {
     if (!(this.core instanceof Supervisor)) throw new Error('a host of one core has no status');
     return statusOf(this.core, this.#recovery!, (pool) => this.#nbd?.clientsOf(pool) ?? 0);
   }

@@ -105,7 +105,7 @@ export interface Inspector {
   /** ENOENT; EACCES: it is read only; else what upstream says of the value. */
   setTunable(name: string, value: string): Promise<void>;
   /** The host's status in JSON; absent where there is no supervisor. */
-  status?: (() => string) | undefined;
+  status?: (() => Promise<string>) | undefined;
 }
 
 export interface IoctlCore {

@@ -27,7 +27,7 @@ export async function* answer(inspector: Inspector, { kind, text }: Query): Asyn
     }
     case QueryKind.status:
       if (inspector.status === undefined) throw new InspectError(Errno.ENOTTY, 'a host of one core has no status');
-      yield withString(emptyPacked, 'json', inspector.status());
+      yield withString(emptyPacked, 'json', await inspector.status());
       return;
     default:
       throw new InspectError(Errno.ENOTTY, `there is no query ${kind}`);

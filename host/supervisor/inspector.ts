@@ -5,19 +5,20 @@ import { stringOf, sumEmbedded, withString } from '../nvlist/packed.ts';
 
 /** Kstats and tunables of all engines. */
 export class MergedInspector implements Inspector {
-  readonly #cores: () => readonly Core[];
+  readonly #cores: (path?: string) => Promise<readonly Core[]>;
   readonly #set: (name: string, value: string) => Promise<void>;
 
   /** Set by the host. */
-  status: (() => string) | undefined;
+  status: (() => Promise<string>) | undefined;
 
-  constructor(cores: () => readonly Core[], set: (name: string, value: string) => Promise<void>) {
+  /** `cores`: those that are asked for what is at a kstat's path. */
+  constructor(cores: (path?: string) => Promise<readonly Core[]>, set: (name: string, value: string) => Promise<void>) {
     this.#cores = cores;
     this.#set = set;
   }
 
   async kstatPaths(): Promise<readonly string[]> {
-    const all = await Promise.all(this.#cores().map(({ inspector }) => inspector.kstatPaths()));
+    const all = await Promise.all((await this.#cores()).map(({ inspector }) => inspector.kstatPaths()));
     return [...new Set(all.flat())].sort();
   }
 
@@ -34,13 +35,17 @@ export class MergedInspector implements Inspector {
   }
 
   async clearKstat(path: string): Promise<void> {
-    const cleared = await Promise.allSettled(this.#cores().map(({ inspector }) => inspector.clearKstat(path)));
+    const cleared = await Promise.allSettled(
+      (await this.#cores(path)).map(({ inspector }) => inspector.clearKstat(path)),
+    );
     if (cleared.some(({ status }) => status === 'fulfilled')) return;
-    throw (cleared[0] as PromiseRejectedResult).reason;
+    throw (cleared[0] as PromiseRejectedResult | undefined)?.reason ?? new ErrnoError(Errno.ENOENT, path);
   }
 
-  tunables(): Promise<Uint8Array> {
-    return this.#cores()[0]!.inspector.tunables();
+  async tunables(): Promise<Uint8Array> {
+    const [core] = await this.#cores();
+    if (core === undefined) throw new ErrnoError(Errno.EIO, 'no engine answers');
+    return core.inspector.tunables();
   }
 
   setTunable(name: string, value: string): Promise<void> {
@@ -49,7 +54,7 @@ export class MergedInspector implements Inspector {
 
   /** What those have that have it. Rejects with ENOENT when none has. */
   async #havers<T>(ask: (inspector: Inspector) => Promise<T>, path: string): Promise<T[]> {
-    const answers = await Promise.allSettled(this.#cores().map(({ inspector }) => ask(inspector)));
+    const answers = await Promise.allSettled((await this.#cores(path)).map(({ inspector }) => ask(inspector)));
     const found: T[] = [];
     for (const answer of answers) {
       if (answer.status === 'fulfilled') found.push(answer.value);

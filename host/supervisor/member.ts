@@ -10,6 +10,10 @@ import { Ioc } from './routes.ts';
 
 const ROOM_BYTES = 256 * 1024;
 const ROOM_BYTES_MAX = 64 * 1024 * 1024;
+/** How long an engine that does not answer keeps what is asked of all waiting; then it is left out, or what it said last is taken. */
+const ANSWER_MS = 500;
+/** How long who reads of one pool waits until it is asked whether its engine does. */
+const PATIENCE_MS = 3000;
 const none = new Uint8Array(0);
 
 /** What an engine has told of one of its pools. */
@@ -30,13 +34,13 @@ export class Member {
   /** What ZFS_IOC_POOL_CONFIGS answered last. */
   packedConfigs: Uint8Array = emptyPacked;
   isLost = false;
-  /** It has answered the last question about its pools. */
-  answers = true;
   #generation = 0n;
   /** By pool: what ZFS_IOC_POOL_STATS answered last. */
   readonly #stats = new Map<string, Uint8Array>();
   #session: Promise<IoctlSession> | undefined;
   #refreshing: Promise<void> | undefined;
+  /** A question that it has not answered yet. */
+  #ping: { readonly since: number; readonly done: Promise<unknown> } | undefined;
 
   constructor(index: number, core: Core, memoryBytes: number) {
     this.index = index;
@@ -50,10 +54,35 @@ export class Member {
     await this.#refreshing;
     this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = undefined;
-      this.answers = true;
     });
-    this.answers = false;
     await this.#refreshing;
+  }
+
+  /** As refresh(), for half a second: a pool can be in the middle of something long. */
+  async refreshSoon(): Promise<void> {
+    await within(ANSWER_MS, this.refresh());
+  }
+
+  /** Whether its event loop does: `ms` are waited for it, at most. */
+  answers(ms = ANSWER_MS): Promise<boolean> {
+    this.#ping ??= {
+      since: performance.now(),
+      done: this.settle()
+        .catch(() => undefined)
+        .finally(() => {
+          this.#ping = undefined;
+        }),
+    };
+    const { since, done } = this.#ping;
+    return within(since + ms - performance.now(), done);
+  }
+
+  /** Resolves with `answer`, however long its pool takes; with undefined when the engine itself is silent for some seconds. */
+  async ifItAnswers<T>(answer: Promise<T>): Promise<T | undefined> {
+    do {
+      if (await within(PATIENCE_MS, answer)) return answer;
+    } while (await this.answers(PATIENCE_MS));
+    return undefined;
   }
 
   async #refresh(): Promise<void> {
@@ -126,4 +155,17 @@ function collect(vdev: NvList, into: string[]): void {
     const children = vdev.get(kind);
     if (Array.isArray(children)) for (const child of children) if (child instanceof NvList) collect(child, into);
   }
+}
+
+/** Whether it settles within `ms`. */
+function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, Math.max(0, ms), false);
+  });
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  return Promise.race([settled, late]).finally(() => clearTimeout(timer));
 }

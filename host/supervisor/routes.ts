@@ -14,6 +14,7 @@ export type Route =
   /** All engines are asked. */
   | 'configs'
   | 'stats'
+  | 'props'
   | 'inject'
   | 'injected-next'
   | 'injected-clear'
@@ -33,6 +34,7 @@ const routes = new Map<number, Route>([
   [0x5a04, 'configs'], // ZFS_IOC_POOL_CONFIGS
   [0x5a05, 'stats'], // ZFS_IOC_POOL_STATS
   [0x5a06, 'none'], // ZFS_IOC_POOL_TRYIMPORT
+  [0x5a27, 'props'], // ZFS_IOC_POOL_GET_PROPS
   [0x5a1d, 'inject'], // ZFS_IOC_INJECT_FAULT
   [0x5a1e, 'injected-clear'], // ZFS_IOC_CLEAR_FAULT
   [0x5a1f, 'injected-next'], // ZFS_IOC_INJECT_LIST_NEXT
@@ -48,7 +50,9 @@ export const Ioc = {
   poolConfigs: 0x5a04,
   poolStats: 0x5a05,
   tryImport: 0x5a06,
+  send: 0x5a1c,
   injectNext: 0x5a1f,
+  sendNew: 0x5a40,
   eventsNext: 0x5a81,
 } as const;
 
@@ -65,6 +69,11 @@ const readers = new Set([
 
 export function isReader(request: number): boolean {
   return readers.has(request);
+}
+
+/** Readers that are told EIO when their engine is silent: not those that write to a descriptor meanwhile. */
+export function canBeGivenUp(request: number): boolean {
+  return readers.has(request) && request !== Ioc.send && request !== Ioc.sendNew;
 }
 
 /** `tank` of `tank/vm0@monday`: what zc_name begins with. */

@@ -3,7 +3,7 @@ import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { EventCursor } from './events.ts';
 import type { Member } from './member.ts';
-import { Ioc, isReader, poolOf, routeOf } from './routes.ts';
+import { canBeGivenUp, Ioc, isReader, poolOf, routeOf } from './routes.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** Injected faults are numbered by their engine; this many to each. */
@@ -77,8 +77,10 @@ export class RoutedSession implements IoctlSession {
         return supervisor.configs(request, !this.#isOwn);
       case 'stats':
         return this.#stats(pool, request);
+      case 'props':
+        return this.#props(pool, request);
       case 'history':
-        return this.#forward(this.#lastChanged() ?? (await supervisor.stranger()), request);
+        return this.#history(request);
       case 'inject':
         return this.#inject(await this.#home(pool), request);
       case 'injected-next':
@@ -98,11 +100,13 @@ export class RoutedSession implements IoctlSession {
 
   async #inPool(pool: string, request: IoctlRequest): Promise<IoctlResult> {
     const member = await this.#home(pool);
-    const result = await this.#forward(member, request);
-    if (!isReader(request.request)) {
-      this.#changed = member;
-      await member.settle().catch(() => undefined);
-    }
+    const answer = this.#forward(member, request);
+    // What reads goes on to the next pool.
+    if (canBeGivenUp(request.request)) return (await member.ifItAnswers(answer)) ?? refuse(request, Errno.EIO);
+    const result = await answer;
+    if (isReader(request.request)) return result;
+    this.#changed = member;
+    await member.settle().catch(() => undefined);
     return result;
   }
 
@@ -142,11 +146,25 @@ export class RoutedSession implements IoctlSession {
 
   async #stats(pool: string, request: IoctlRequest): Promise<IoctlResult> {
     const lost = this.#supervisor.lostPools.get(pool);
-    if (lost !== undefined && !this.#isOwn) return this.#supervisor.lostStats(request, lost);
+    if (lost !== undefined && !this.#isOwn) return this.#supervisor.lastStats(request, lost);
     const member = await this.#home(pool);
-    const result = await this.#forward(member, request);
+    const result = await member.ifItAnswers(this.#forward(member, request));
+    if (result === undefined) return this.#supervisor.lastStats(request, member.memory(pool));
     if (result.errno === 0) member.remember(pool, result.dst);
     return result;
+  }
+
+  async #props(pool: string, request: IoctlRequest): Promise<IoctlResult> {
+    if (this.#supervisor.lostPools.has(pool) && !this.#isOwn) return this.#supervisor.noProps(request);
+    const member = await this.#home(pool);
+    const result = await member.ifItAnswers(this.#forward(member, request));
+    return result ?? this.#supervisor.noProps(request);
+  }
+
+  /** A line about what its process has changed; there is none for who has changed nothing, as in a kernel. */
+  async #history(request: IoctlRequest): Promise<IoctlResult> {
+    const changed = this.#lastChanged();
+    return changed === undefined ? refuse(request, Errno.EINVAL) : this.#forward(changed, request);
   }
 
   async #inject(member: Member, request: IoctlRequest): Promise<IoctlResult> {
@@ -161,8 +179,8 @@ export class RoutedSession implements IoctlSession {
   async #injectedNext(request: IoctlRequest): Promise<IoctlResult> {
     const after = guidOfCmd(request.cmd);
     const from = Number(after / FAULTS_PER_ENGINE);
-    for (const member of this.#supervisor.members) {
-      if (member.index < from || !member.answers) continue;
+    for (const member of await this.#supervisor.answering()) {
+      if (member.index < from) continue;
       const cmd = copyOf(request.cmd);
       cmd.writeBigUInt64LE(member.index === from ? after % FAULTS_PER_ENGINE : 0n, ZfsCmd.guid);
       const result = await this.#forward(member, { ...request, cmd });

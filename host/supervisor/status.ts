@@ -33,7 +33,12 @@ export interface LostStatus {
 }
 
 /** `clientsOf`: how many clients the volumes of a pool have. */
-export function statusOf(supervisor: Supervisor, recovery: Recovery, clientsOf: (pool: string) => number): HostStatus {
+export async function statusOf(
+  supervisor: Supervisor,
+  recovery: Recovery,
+  clientsOf: (pool: string) => number,
+): Promise<HostStatus> {
+  const answering = new Set(await supervisor.answering());
   const volumes = supervisor.volumes.list();
   const inPools = (pools: readonly string[], name: string): boolean => pools.includes(name.split(/[/@]/, 1)[0]!);
   return {
@@ -45,7 +50,7 @@ export function statusOf(supervisor: Supervisor, recovery: Recovery, clientsOf: 
       return {
         pools,
         pid,
-        answers: member.answers,
+        answers: answering.has(member),
         started: new Date(member.startedAt).toISOString(),
         memory_bytes: member.memoryBytes,
         ...usageOf(pid),

@@ -4,7 +4,7 @@ import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import { decodeNativeNvlist } from '../nvlist/native.ts';
-import { mergePacked } from '../nvlist/packed.ts';
+import { emptyPacked, mergePacked } from '../nvlist/packed.ts';
 import { EventLog } from './events.ts';
 import { MergedInspector } from './inspector.ts';
 import { Member } from './member.ts';
@@ -33,8 +33,6 @@ export interface SupervisorOptions {
   readonly onLost?: (pools: readonly string[], panic: CorePanic) => void;
 }
 
-/** How long an engine that does not answer keeps a list of all pools waiting; then what it said last is in the list. */
-const ANSWER_MS = 500;
 /** How long an engine without a pool is kept for the next one that needs it. */
 const SPARE_MS = 30_000;
 /** How long who names a lost pool waits for it to come back. */
@@ -86,7 +84,7 @@ export class Supervisor implements Core {
     this.refusedTunables = core.refusedTunables;
     this.volumes = new MergedVolumes(core.volumes.buffers, (pool) => this.#homes.get(pool)?.core.volumes);
     this.inspector = new MergedInspector(
-      () => this.#cores(),
+      (path) => this.#cores(path),
       (name, value) => this.#setTunable(name, value),
     );
   }
@@ -144,6 +142,13 @@ export class Supervisor implements Core {
     return this.#lostPools;
   }
 
+  /** Those that answer now. */
+  async answering(): Promise<readonly Member[]> {
+    const members = this.members;
+    const answers = await Promise.all(members.map((member) => member.answers()));
+    return members.filter((_, i) => answers[i]);
+  }
+
   /** The engine of a pool. */
   home(pool: string): Member | undefined {
     return this.#homes.get(pool);
@@ -152,7 +157,7 @@ export class Supervisor implements Core {
   /** One without the pools that are there: what it answers about a name is what a kernel would that has no such pool. */
   async stranger(): Promise<Member> {
     const spare = await this.#spare?.catch(() => undefined);
-    return spare ?? this.members.find((member) => member.answers) ?? this.withoutPool();
+    return spare ?? (await this.answering())[0] ?? this.withoutPool();
   }
 
   /** One that has no pool. */
@@ -229,13 +234,13 @@ export class Supervisor implements Core {
   /** ZFS_IOC_POOL_CONFIGS: of all engines together. One that does not answer is in the list as it was. */
   async configs(request: IoctlRequest, withLost: boolean): Promise<IoctlResult> {
     const cmd = Buffer.from(request.cmd);
-    await Promise.all(
-      this.members
-        .filter((member) => member.pools.size > 0)
-        .map((member) => Promise.race([member.refresh().catch(() => undefined), pause(ANSWER_MS)])),
-    );
+    await Promise.all(this.members.map((member) => member.refreshSoon()));
     const lists = this.members.filter(({ pools }) => pools.size > 0).map((member) => member.packedConfigs);
-    if (withLost) for (const { packedConfigs } of this.#lostPools.values()) lists.push(packedConfigs);
+    // One that is on its way back is in the list of its new engine.
+    const isThere = (pool: string): boolean => this.members.some(({ pools }) => pools.has(pool));
+    for (const [pool, { packedConfigs }] of withLost ? this.#lostPools : []) {
+      if (!isThere(pool)) lists.push(packedConfigs);
+    }
     const merged = mergePacked(lists);
     if (this.#lastConfigs === undefined || !merged.equals(this.#lastConfigs)) this.#generation++;
     this.#lastConfigs = merged;
@@ -246,11 +251,16 @@ export class Supervisor implements Core {
     return give(cmd, request, merged);
   }
 
-  /** ZFS_IOC_POOL_STATS of a pool whose engine is lost: what was known, and that it cannot be reached. */
-  lostStats(request: IoctlRequest, pool: LostPool): IoctlResult {
+  /** ZFS_IOC_POOL_STATS of a pool whose engine is lost or silent: what was known, and that it cannot be reached. */
+  lastStats(request: IoctlRequest, { packedStats }: Pick<LostPool, 'packedStats'>): IoctlResult {
     const cmd = Buffer.from(request.cmd);
     cmd.writeBigUInt64LE(BigInt(Errno.EIO), ZfsCmd.cookie);
-    return give(cmd, request, pool.packedStats);
+    return give(cmd, request, packedStats);
+  }
+
+  /** ZFS_IOC_POOL_GET_PROPS of such a pool: none are known, and its programs show what the statistics have. */
+  noProps(request: IoctlRequest): IoctlResult {
+    return give(Buffer.from(request.cmd), request, emptyPacked);
   }
 
   /** Clients of all volumes are answered, flushed and closed. */
@@ -266,14 +276,21 @@ export class Supervisor implements Core {
     this.#members.clear();
   }
 
-  #cores(): readonly Core[] {
-    const withPool = this.members.filter(({ pools, answers }) => pools.size > 0 && answers);
-    return (withPool.length > 0 ? withPool : this.members).map(({ core }) => core);
+  /** Who is asked for a kstat, or for their names: the engine of its pool; of what each engine has, those that answer. */
+  async #cores(path: string | undefined): Promise<readonly Core[]> {
+    const [, pool = '', ...rest] = path?.split('/') ?? [];
+    const home = rest.length === 0 ? undefined : this.#homes.get(pool);
+    if (home !== undefined) return [home.core];
+    const members = await this.answering();
+    const withPool = members.filter(({ pools }) => pools.size > 0);
+    return (withPool.length > 0 ? withPool : members).map(({ core }) => core);
   }
 
   async #setTunable(name: string, value: string): Promise<void> {
-    // One refuses what all refuse.
-    const results = await Promise.allSettled(this.members.map(({ core }) => core.inspector.setTunable(name, value)));
+    // One refuses what all refuse; one that is silent has it when it goes on.
+    const results = await Promise.allSettled(
+      this.members.map((member) => member.ifItAnswers(member.core.inspector.setTunable(name, value))),
+    );
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
     this.#settings.set(name, value);

@@ -1,3 +1,4 @@
+import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { HostStatus } from '../../host/supervisor/status.ts';
@@ -170,6 +171,78 @@ test('pools of one name, one guid, one device; the memory of a pool; what is unk
   await lab.zpool('import', '-d', lab.disks, 'tank', 'renamed');
   t.regex(await lab.zpool('status', 'renamed'), /state: ONLINE/);
   await lab.stop();
+});
+
+test('an engine that is stopped (SIGSTOP) keeps nobody waiting who asks for another pool, and lists go on', async (t) => {
+  const lab = await twoPools(t);
+  const calm = new Watched(await lab.open('calm/v'));
+  const client = await lab.open('tank/v');
+  const data = noise(MiB, 11);
+  await client.writeAt(0, data);
+  process.kill(await engineOf(lab, 'tank'), 'SIGSTOP');
+  for (const [program, args] of [
+    ['zpool', ['list', 'calm']],
+    ['zpool', ['status', 'calm']],
+    ['zpool', ['events']],
+    ['zpool', ['history', 'calm']],
+    ['zfs', ['list', '-r', 'calm']],
+    ['zfs', ['set', 'compression=off', 'calm/v']],
+    ['zinject', []],
+  ] as const) {
+    const { code, stdout, stderr } = await lab.run(program, args);
+    t.is(code, 0, stderr);
+    if (args.includes('calm' as never)) t.regex(stdout, /calm/);
+  }
+  t.is((await lab.zow('kstat', 'zfs/calm/state')).stdout, 'ONLINE\n');
+  t.regex((await lab.zow('kstat', 'zfs/arcstats:hits')).stdout, /\t\d+/);
+  t.is((await lab.zow('tunable', 'zfs_txg_timeout=7')).code, 0);
+  // Of all: what is known of the silent one.
+  t.deepEqual((await lab.zpool('list', '-H', '-o', 'name,health')).trim().split('\n'), [
+    'calm\tONLINE',
+    'tank\tFAULTED',
+  ]);
+  t.regex(await lab.zpool('status', 'tank'), /state: FAULTED/);
+  t.deepEqual((await lab.zfs('list', '-H', '-o', 'name', '-r')).trim().split('\n'), ['calm', 'calm/v']);
+  const { engines } = await status(lab);
+  t.deepEqual(
+    engines.map(({ pools, answers }) => [pools, answers]),
+    [
+      [['tank'], false],
+      [['calm'], true],
+    ],
+  );
+  process.kill(engines.find(({ pools }) => pools.includes('tank'))!.pid, 'SIGCONT');
+  t.true((await client.readAt(0, data.length)).equals(data));
+  t.regex(await lab.zpool('list', '-H', 'tank'), /ONLINE/);
+  await calm.stop();
+  t.deepEqual(calm.errors, []);
+  await lab.stop();
+  await lab.zdb('tank');
+  await lab.zdb('calm');
+});
+
+test('a pool that cannot come back stands in the lists, and others are served', async (t) => {
+  const lab = await twoPools(t);
+  const disk = join(lab.disks, 'tank.img');
+  renameSync(disk, `${disk}.away`);
+  process.kill(await engineOf(lab, 'tank'), 'SIGKILL');
+  await until('it is lost', async () => (await status(lab)).lost.some(({ pool }) => pool === 'tank'));
+  // While it comes and goes again, too: each name is in a list once.
+  for (let i = 0; i < 8; i++) {
+    t.deepEqual((await lab.zpool('list', '-H', '-o', 'name,health')).trim().split('\n'), [
+      'calm\tONLINE',
+      'tank\tFAULTED',
+    ]);
+    t.regex(await lab.zpool('status'), /pool: tank\n state: FAULTED/);
+  }
+  renameSync(`${disk}.away`, disk);
+  for (let state = ''; !state.includes('ONLINE'); ) {
+    state = await lab.zpool('list', '-H', '-o', 'health', 'tank');
+    await lab.zpool('status');
+    if (!state.includes('ONLINE')) t.regex(state, /FAULTED/);
+  }
+  await lab.stop();
+  await lab.zdb('tank');
 });
 
 test('kill -9 of the supervisor leaves no engine behind', async (t) => {
