@@ -28,6 +28,8 @@ export interface CommandsHost {
   shareOf(volume: string): Share;
   /** The answer of a `begin` that said 'wait'. */
   place(target: Window | undefined): void;
+  /** The data that are coming belong to a command that is aborted: its memory is another's now. */
+  drop(): void;
   /** Nothing is under way, and every answer is with the socket. */
   idle(): void;
   fail(error: unknown): void;
@@ -391,6 +393,7 @@ export class Commands {
   #aborted(task: CommandTask): void {
     if (task.state === 'running') return;
     this.#endAborted(task);
+    if (task.receivesInto) this.#host.drop();
     if (this.#placing !== task) return;
     this.#placing = undefined;
     this.#host.place(undefined);

@@ -246,6 +246,14 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     this.resume();
   }
 
+  drop(): void {
+    if (this.#finishing) return;
+    this.#receiver.drop();
+    // The socket lets go of it, too.
+    this.wire.pause();
+    this.resume();
+  }
+
   drained(): void {
     this.#drained = true;
     if (this.#wireClosed) this.#release();

@@ -212,10 +212,15 @@ export class Receiver {
     this.#sink.complete(pdu, target?.bytes);
   }
 
-  /** No more input comes: gives back what it borrowed. */
-  close(): void {
+  /** Nobody wants the data segment that is coming: gives back what it borrowed, and drops the rest. */
+  drop(): void {
     this.#target?.of?.giveBack();
     this.#target = undefined;
+  }
+
+  /** No more input comes: gives back what it borrowed. */
+  close(): void {
+    this.drop();
     this.#state = 'waiting';
   }
 }

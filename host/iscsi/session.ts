@@ -33,6 +33,8 @@ export interface SessionHost {
   discover(): Discovered;
   /** The answer of a `begin` that said 'wait'. */
   place(target: Window | undefined): void;
+  /** The data that are coming belong to a command that is aborted: its memory is another's now. */
+  drop(): void;
   /** No more input: what is under way is answered, then the connection ends. */
   finish(reason: string): void;
   /** The last answer is on its way after `finish`, and the volumes are given back. */
@@ -89,6 +91,7 @@ export class Session {
         stash,
         shareOf: (volume) => host.shareOf(volume),
         place: (target) => host.place(target),
+        drop: () => host.drop(),
         idle: () => this.#checkDrained(),
         fail: (error) => host.fail(error),
       },

@@ -54,6 +54,29 @@ test('what came for a command that was aborted is not written by the next one', 
   t.true(Buffer.from(provider.volumes.get('tank/vm0')!.data.subarray(0, 512)).equals(data));
 });
 
+test('a command is aborted while the socket reads into its buffer: that is free, what still comes is dropped', async (t) => {
+  const { open, provider } = await serve(t);
+  const [one, two] = [await open(), await open({ isid: isid(2) })];
+  const { pdu } = sendWrite(one, 128, Buffer.alloc(65_536, 0xee), true);
+  one.socket.write(pdu.subarray(0, 20_000));
+  await until(() => provider.buffers.leases === 1, 'it has its buffer');
+  t.is(await two.manage(TaskFunction.LOGICAL_UNIT_RESET), TaskResponse.COMPLETE);
+  t.is(provider.buffers.leases, 0, 'an initiator that says nothing more keeps memory');
+  await two.settle();
+  for (const [start, end] of [
+    [20_000, 30_000],
+    [30_000, 50_000],
+    [50_000, pdu.length],
+  ]) {
+    one.socket.write(pdu.subarray(start, end));
+    t.is(await outcome(two, TEST_UNIT_READY), '00'); // meanwhile it has come
+  }
+  t.is(await outcome(one, TEST_UNIT_READY), '02 6/2903');
+  const data = pattern(65_536);
+  t.is((await one.command(cdb10(WRITE, 0, 128), { write: data })).status, 0);
+  t.true(Buffer.from(provider.volumes.get('tank/vm0')!.data.subarray(0, 65_536)).equals(data));
+});
+
 test('a command that is broken while it asks for memory takes no other along', async (t) => {
   const fixture = await serve(t, small);
   const held = await holder(fixture, 2);
