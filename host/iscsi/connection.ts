@@ -117,9 +117,14 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     return this.#session?.heldBytes ?? 0;
   }
 
+  /** Names of those it has open. */
+  get volumes(): readonly string[] {
+    return this.#session?.volumes ?? [];
+  }
+
   /** Of those that its commands get their buffers from, the one that is wanted most. */
   get share(): Share | undefined {
-    const shares = (this.#session?.volumes ?? []).map((volume) => this.shareOf(volume));
+    const shares = this.volumes.map((volume) => this.shareOf(volume));
     return shares.reduce<Share | undefined>(
       (most, share) => (share.waiting > (most?.waiting ?? -1) ? share : most),
       undefined,

@@ -1,6 +1,8 @@
+import type { ConnectionMetrics } from '../volumes/frontend.ts';
+
 /** Counters since start, plain numbers that whoever exports metrics reads. */
 export interface IscsiMetrics {
-  connections: { open: number; total: number; refused: number; protocolErrors: number; stalled: number };
+  connections: ConnectionMetrics;
   logins: { succeeded: number; failed: number };
   /** Commands by what they do; `refused` ended before they ran. */
   commands: { read: number; write: number; flush: number; unmap: number; other: number; refused: number };

@@ -2,11 +2,12 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Errno, ErrnoError } from '../errno.ts';
 import { type Logger, log as rootLog } from '../log.ts';
-import { isLoopback, type ListenerAddress, listen, parseTcp } from '../net/listener.ts';
+import { isLoopback, parseTcp } from '../net/listener.ts';
 import { acceptedWire } from '../net/socket.ts';
 import { portKey } from '../scsi/nexus.ts';
 import type { UnitStore } from '../scsi/unit.ts';
 import { Units } from '../scsi/units.ts';
+import { Frontend } from '../volumes/frontend.ts';
 import { Shares } from '../volumes/shares.ts';
 import type { VolumeProvider } from '../volumes/volume.ts';
 import type { ChapSecrets } from './chap.ts';
@@ -56,8 +57,6 @@ export interface IscsiServerOptions {
   readonly log?: Logger;
 }
 
-/** How often stalled connections are looked for. */
-const STALL_CHECKS = 4;
 const TSIH_MAX = 0xffff;
 
 /**
@@ -76,17 +75,11 @@ export function checkIscsiListener({ listen: address, chap, allowRemote }: Iscsi
  *   const server = new IscsiServer({ provider, store, listeners: [{ listen: '127.0.0.1:3260' }] });
  *   await server.start();  …  await server.close();
  */
-export class IscsiServer {
-  readonly metrics: IscsiMetrics = newMetrics();
+export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, IscsiMetrics> {
   readonly #options: IscsiServerOptions;
   readonly #limits: IscsiLimits;
-  readonly #log: Logger;
-  readonly #shares: Shares;
   readonly #stash: StashBudget;
   readonly #units: Units;
-  readonly #servers: net.Server[] = [];
-  readonly #addresses: ListenerAddress[] = [];
-  readonly #connections = new Set<Connection>();
   /** Connections before the end of their login, the oldest first. */
   readonly #logins = new Set<Connection>();
   /** Normal sessions by their nexus: as long as anything of them is there. */
@@ -95,22 +88,21 @@ export class IscsiServer {
     { readonly connection: Connection; readonly tsih: number; readonly cid: number }
   >();
   #tsih = 0;
-  #stallTimer: NodeJS.Timeout | undefined;
-  #closing: Promise<void> | undefined;
-  #allClosed: (() => void) | undefined;
 
   /** @throws ErrnoError when a listener is not allowed as configured, see checkIscsiListener. */
   constructor(options: IscsiServerOptions) {
+    const { provider, store, listeners, revision = '0001', log = rootLog } = options;
+    const limits = { ...defaultLimits, ...options.limits };
+    const shares = options.shares ?? new Shares(provider);
+    super({ protocol: 'iscsi', listeners, limits, shares, metrics: newMetrics(), log });
     this.#options = options;
-    this.#limits = { ...defaultLimits, ...options.limits };
-    this.#log = options.log ?? rootLog;
-    const { buffers } = options.provider;
-    this.#shares = options.shares ?? new Shares(options.provider);
+    this.#limits = limits;
+    const { buffers } = provider;
     this.#stash = new StashBudget(Math.floor(buffers.limitBytes / 4));
-    const largest = Math.min(this.#limits.transferBytes, buffers.maxBytes, this.#shares.limitBytes);
+    const largest = Math.min(limits.transferBytes, buffers.maxBytes, shares.limitBytes);
     this.#units = new Units({
-      provider: options.provider,
-      store: options.store,
+      provider,
+      store,
       limits: {
         transferBytes: 2 ** Math.floor(Math.log2(largest)),
         compareBlocks: COMPARE_BLOCKS_MAX,
@@ -118,31 +110,9 @@ export class IscsiServer {
         unmapBytes: UNMAP_BYTES_MAX,
         unmapDescriptors: UNMAP_DESCRIPTORS_MAX,
       },
-      revision: options.revision ?? '0001',
+      revision,
     });
-    for (const listener of options.listeners) checkIscsiListener(listener);
-  }
-
-  /** Opens all listeners, or none: on failure what was opened is closed again and the first error thrown. */
-  async start(): Promise<void> {
-    try {
-      for (const listener of this.#options.listeners) await this.#listen(listener);
-    } catch (error) {
-      await this.close();
-      throw error;
-    }
-    const period = Math.max(10, this.#limits.stallMs / STALL_CHECKS);
-    this.#stallTimer = setInterval(() => this.#cutStalled(), period).unref();
-  }
-
-  /** Where initiators connect to, in the order of the options. */
-  addresses(): readonly ListenerAddress[] {
-    return this.#addresses;
-  }
-
-  /** Connections now. */
-  get connections(): number {
-    return this.#connections.size;
+    for (const listener of listeners) checkIscsiListener(listener);
   }
 
   /** Bytes of data that came before there was a buffer for them. */
@@ -150,78 +120,36 @@ export class IscsiServer {
     return this.#stash.usedBytes;
   }
 
-  /**
-   * Accepts nobody any more, answers what is under way, flushes and closes the volumes. Initiators that do not read their
-   * answers within `shutdownMs` are cut. After that time again, commands that a suspended pool does not answer are left
-   * behind. A second call waits for the first.
-   */
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
-    clearInterval(this.#stallTimer);
-    const closed = this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
-    if (this.#connections.size > 0) {
-      const drained = new Promise<void>((resolve) => {
-        this.#allClosed = resolve;
-      });
-      for (const connection of this.#connections) connection.shutDown();
-      const { shutdownMs } = this.#limits;
-      const cut = setTimeout(() => {
-        for (const connection of this.#connections) connection.fail(new Error('server shut down'));
-      }, shutdownMs);
-      const leave = setTimeout(() => {
-        const volumes = [...this.#connections].flatMap(({ session }) => session?.volumes ?? []);
-        this.#log.warn({ volumes }, 'iscsi commands that are not answered are left behind');
-        this.#allClosed!();
-      }, 2 * shutdownMs);
-      await drained;
-      clearTimeout(cut);
-      clearTimeout(leave);
-    }
-    await Promise.all(closed);
-  }
-
-  async #listen(options: IscsiListenerOptions): Promise<void> {
+  protected async open(options: IscsiListenerOptions): Promise<void> {
     const { provider, blockBytes = 512, targets = [] } = this.#options;
     const { prefix = PREFIX_DEFAULT } = options;
-    const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true });
-    server.maxConnections = this.#limits.connections;
     const base: Omit<ConnectionOptions, 'address' | 'localAddress'> = {
       targets: new Targets({ provider, prefix, blockBytes, targets }, options),
       units: this.#units,
-      shares: this.#shares,
+      shares: this.shares,
       stash: this.#stash,
       chap: options.chap,
       limits: this.#limits,
       metrics: this.metrics,
-      log: this.#log,
+      log: this.log,
       admit: (connection, established, tsih) => this.#admit(connection, established, tsih),
       onEstablished: (connection) => this.#logins.delete(connection),
-      onClosed: (connection) => this.#forget(connection),
+      onClosed: (connection) => {
+        this.#logins.delete(connection);
+        this.forget(connection);
+      },
     };
-    server.on('drop', () => {
-      this.metrics.connections.refused++;
-    });
-    this.#addresses.push(await listen('iscsi', server, { tcp: options.listen, allowPlaintextFromNetwork: true }));
-    this.#servers.push(server);
-    const name = this.#addresses.at(-1)!.tcp!;
-    server.on('error', (error) => this.#log.error({ err: error, listener: name }, 'iscsi listener failed'));
-    server.on('connection', (socket) => this.#accept(socket, base));
-    this.#log.info({ listener: name, chap: options.chap !== undefined }, 'iscsi listening');
+    const tcp = { tcp: options.listen, allowPlaintextFromNetwork: true };
+    const listener = await this.listen(tcp, (socket) => this.#accept(socket, base));
+    this.log.info({ listener, chap: options.chap !== undefined }, 'iscsi listening');
   }
 
   #accept(socket: net.Socket, base: Omit<ConnectionOptions, 'address' | 'localAddress'>): void {
-    const { connections } = this.metrics;
-    connections.open++;
-    connections.total++;
     const address = plainAddress(socket.remoteAddress ?? '');
     const local = plainAddress(socket.localAddress ?? '');
     const localAddress = `${local.includes(':') ? `[${local}]` : local}:${socket.localPort}`;
     const connection = new Connection({ ...base, address, localAddress });
-    this.#connections.add(connection);
+    this.add(connection);
     this.#logins.add(connection);
     connection.start(acceptedWire(socket, connection, `${address}:${socket.remotePort}`, this.#limits.lingerMs));
     if (this.#logins.size <= this.#limits.logins) return;
@@ -252,7 +180,7 @@ export class IscsiServer {
         throw new LoginError(LoginStatus.SERVICE_UNAVAILABLE, 'the commands of the former session are not over');
       }
     }
-    if (!this.#connections.has(connection)) throw new ErrnoError(Errno.ECONNRESET, 'login');
+    if (!this.clients.has(connection)) throw new ErrnoError(Errno.ECONNRESET, 'login');
     const handle = tsih === 0 ? this.#newTsih() : tsih;
     this.#sessions.set(key, { connection, tsih: handle, cid });
     connection.gone.then(() => {
@@ -267,22 +195,6 @@ export class IscsiServer {
       this.#tsih = this.#tsih >= TSIH_MAX ? 1 : this.#tsih + 1;
     } while (used.has(this.#tsih));
     return this.#tsih;
-  }
-
-  /** Who waits for memory shall not wait for initiators that are gone in all but name. */
-  #cutStalled(): void {
-    for (const connection of this.#shares.stalled(this.#connections, STALL_CHECKS)) {
-      this.metrics.connections.stalled++;
-      this.#log.info({ peer: connection.wire.peer, heldBytes: connection.heldBytes }, 'iscsi initiator stalled: cut');
-      connection.fail(new Error('stalled'));
-    }
-  }
-
-  #forget(connection: Connection): void {
-    if (!this.#connections.delete(connection)) return;
-    this.#logins.delete(connection);
-    this.metrics.connections.open--;
-    if (this.#connections.size === 0) this.#allClosed?.();
   }
 }
 

@@ -97,6 +97,10 @@ export class Connection implements WireSink, HandshakeHost, TransmissionHost {
     return (this.#handle ?? this.#moved)?.info.name;
   }
 
+  get volumes(): readonly string[] {
+    return this.volume === undefined ? [] : [this.volume];
+  }
+
   /** Bytes of the buffer pool this connection keeps from others. */
   get heldBytes(): number {
     return this.#transmission?.heldBytes ?? 0;

@@ -1,6 +1,8 @@
+import type { ConnectionMetrics } from '../volumes/frontend.ts';
+
 /** Counters since start, plain numbers that whoever exports metrics reads. */
 export interface NbdMetrics {
-  connections: { open: number; total: number; refused: number; protocolErrors: number; stalled: number };
+  connections: ConnectionMetrics;
   requests: {
     read: number;
     write: number;

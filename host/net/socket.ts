@@ -56,7 +56,7 @@ class SocketWire implements Wire {
   }
 
   write(pieces: readonly Uint8Array[], done: () => void): void {
-    assert(this.#done === undefined, 'an nbd wire writes two batches at once');
+    assert(this.#done === undefined, 'a wire writes two batches at once');
     if (this.#closed) {
       done();
       return;
