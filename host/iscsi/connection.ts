@@ -1,13 +1,12 @@
 import { Errno, ErrnoError } from '../errno.ts';
-import { type Logger, tracer } from '../log.ts';
-import { ProtocolError } from '../net/errors.ts';
+import type { Logger } from '../log.ts';
 import type { Window } from '../net/onread.ts';
-import { type Patience, patience } from '../net/patience.ts';
-import type { Wire, WireSink } from '../net/wire.ts';
+import { patience } from '../net/patience.ts';
+import type { Wire } from '../net/wire.ts';
 import type { Units } from '../scsi/units.ts';
+import { ClientConnection, type Intake } from '../volumes/client-connection.ts';
 import type { Share } from '../volumes/share.ts';
 import type { Shares } from '../volumes/shares.ts';
-import { StallWatch } from '../volumes/stall-watch.ts';
 import type { ChapSecrets } from './chap.ts';
 import { PORTAL_GROUP } from './constants.ts';
 import type { LoginError } from './errors.ts';
@@ -41,20 +40,16 @@ export interface ConnectionOptions {
   readonly onClosed: (connection: Connection) => void;
 }
 
-/** Read buffer of all connections: what is read into it is consumed, or copied aside, before anybody else reads. */
-const scratch: Window = { bytes: Buffer.allocUnsafeSlow(64 << 10) };
 /** What a ping itself moves, with its digest, bytes. */
 const PING_BYTES = 52;
 
-const trace = tracer('iscsi');
-
 /**
- * One initiator's connection: its wire, the phase it is in, its timers, and how it ends.
+ * One initiator's connection: the phase it is in, its timers, and how it ends.
  *
  *   accepted ─► Login ─► Session ─► finishing (no more input; answers go out) ─► wire ended ─► closed
  *        └────────┴────────┴──── fail ──► wire destroyed ─────────────────────────────┘
  */
-export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
+export class Connection extends ClientConnection implements PduSink, LoginHost, SessionHost {
   readonly targets: Targets;
   readonly units: Units;
   readonly stash: StashBudget;
@@ -70,23 +65,14 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
   readonly #receiver = new Receiver(this);
   readonly #login = new Login(this);
   #session: Session | undefined;
-  #wire: Wire | undefined;
-  #direct: Window | undefined;
-  /** Bytes that came while nothing could be taken. */
-  #stashed: Buffer | undefined;
-  #patience: Patience | undefined;
   #initiator: string | undefined;
-  #finishing = false;
   /** All is answered and given back. */
   #drained = false;
-  /** The wire is told to end. */
-  #ending = false;
-  #wireClosed = false;
   #done = false;
-  readonly #stall = new StallWatch();
   #pingProgress = -1;
 
   constructor(options: ConnectionOptions) {
+    super('iscsi', options.metrics, options.log);
     this.#options = options;
     this.targets = options.targets;
     this.units = options.units;
@@ -104,20 +90,22 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     this.#leave = resolve;
   }
 
-  get wire(): Wire {
-    return this.#wire!;
+  protected get intake(): Intake {
+    return this.#receiver;
+  }
+
+  protected override get who(): object {
+    return { peer: this.wire.peer, initiator: this.#initiator };
   }
 
   get session(): Session | undefined {
     return this.#session;
   }
 
-  /** Bytes of the buffer pool this connection keeps from others. */
   get heldBytes(): number {
     return this.#session?.heldBytes ?? 0;
   }
 
-  /** Names of those it has open. */
   get volumes(): readonly string[] {
     return this.#session?.volumes ?? [];
   }
@@ -135,49 +123,27 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     return this.#options.shares.of(volume);
   }
 
-  /** Called at regular intervals: how many times in a row it held buffers, waited for the initiator and moved no byte. */
-  checkStall(): number {
-    const stalls = this.heldBytes > 0 && this.#session!.waitsForInitiator && this.share !== undefined;
-    return this.#stall.check(stalls, this.wire.progress);
+  protected get waitsForClient(): boolean {
+    return this.#session?.waitsForInitiator ?? false;
   }
 
   start(wire: Wire): void {
-    this.#wire = wire;
-    this.#patience = patience(this.limits.loginMs, () => {
+    this.setWire(wire);
+    this.patience = patience(this.limits.loginMs, () => {
       this.fail(new ErrnoError(Errno.ETIMEDOUT, `no login within ${this.limits.loginMs} ms`));
     });
     wire.resume();
   }
 
-  // --- WireSink: what the transport delivers ---
-
-  window(): Window {
-    this.#direct = this.#finishing ? undefined : this.#receiver.direct();
-    return this.#direct ?? scratch;
-  }
-
-  received(bytes: Buffer, length: number): boolean {
-    if (!this.#finishing) {
-      try {
-        if (this.#take(bytes, length)) return true;
-      } catch (error) {
-        this.fail(error);
-      }
-    }
-    return this.#ending; // what comes then is dropped: all that is still of interest is the initiator's end
-  }
+  // --- WireSink ---
 
   ended(): void {
-    if (!this.#receiver.atBoundary) trace?.({ peer: this.wire.peer }, 'initiator ended early');
+    if (!this.#receiver.atBoundary) this.trace('initiator ended early');
     this.finish('the initiator ended the connection');
   }
 
-  closed(error: Error | undefined): void {
-    if (error !== undefined) trace?.({ peer: this.wire.peer, error: error.message }, 'socket error');
-    this.#wireClosed = true;
-    this.#finishing = true;
-    this.#stashed = undefined;
-    this.#patience?.end();
+  override closed(error: Error | undefined): void {
+    super.closed(error);
     this.#receiver.close();
     this.#login.close();
     if (this.#session === undefined) this.#release();
@@ -206,23 +172,13 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
 
   // --- LoginHost ---
 
-  send(bytes: Buffer): Promise<void> {
-    if (this.#finishing) return Promise.reject(new ErrnoError(Errno.ECONNRESET, 'sending'));
-    return new Promise((resolve, reject) => {
-      this.wire.write([bytes], () => {
-        if (this.#wireClosed) reject(new ErrnoError(Errno.ECONNRESET, 'sending'));
-        else resolve();
-      });
-    });
-  }
-
   admit(established: Established, tsih: number): Promise<number> {
     return this.#options.admit(this, established, tsih);
   }
 
   established(established: Established): void {
-    if (this.#finishing) return;
-    this.#patience?.end();
+    if (this.finishing) return;
+    this.patience?.end();
     this.#initiator = established.initiator;
     this.#session = new Session(this, established);
     this.#receiver.headerDigest = established.parameters.headerDigest;
@@ -234,7 +190,7 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
 
   refused(error: LoginError): void {
     this.metrics.logins.failed++;
-    this.#options.log.info({ peer: this.wire.peer, reason: error.message }, 'iscsi login refused');
+    this.log.info({ ...this.who, reason: error.message }, 'iscsi login refused');
     this.finish('login refused');
   }
 
@@ -246,13 +202,13 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
   }
 
   place(target: Window | undefined): void {
-    if (this.#finishing) return;
+    if (this.finishing) return;
     this.#receiver.place(target);
     this.resume();
   }
 
   drop(): void {
-    if (this.#finishing) return;
+    if (this.finishing) return;
     this.#receiver.drop();
     // The socket lets go of it, too.
     this.wire.pause();
@@ -261,40 +217,23 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
 
   drained(): void {
     this.#drained = true;
-    if (this.#wireClosed) this.#release();
+    if (this.wireClosed) this.#release();
     else this.#end();
   }
 
-  // --- Both ---
-
-  resume(): void {
-    if (this.#finishing) return;
-    const stashed = this.#stashed;
-    if (stashed !== undefined) {
-      this.#stashed = undefined;
-      try {
-        if (!this.#feed(stashed, 0, stashed.length)) return;
-      } catch (error) {
-        this.fail(error);
-        return;
-      }
-    }
-    if (!this.#receiver.blocked) this.wire.resume();
-  }
+  // --- The end ---
 
   /** As `finish`, and what the initiator wrote is made durable before its volumes are closed. */
   shutDown(): void {
-    if (!this.#finishing) this.#session?.shutDown();
+    if (!this.finishing) this.#session?.shutDown();
     this.finish('the host ends');
   }
 
   /** No more input; what is under way is answered, then the wire ends. */
   finish(reason: string): void {
-    if (this.#finishing) return;
-    trace?.({ peer: this.wire.peer, reason }, 'finishing');
-    this.#finishing = true;
-    this.#stashed = undefined;
-    this.#patience?.end();
+    if (this.finishing) return;
+    this.trace('finishing', { reason });
+    this.stop();
     this.wire.pause();
     this.#receiver.close();
     this.#login.close();
@@ -306,50 +245,18 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     this.#end();
   }
 
-  /** Cuts the connection. */
-  fail(error: unknown): void {
-    if (this.#wireClosed) return;
-    const reason = error instanceof Error ? error.message : String(error);
-    if (error instanceof ProtocolError) {
-      this.metrics.connections.protocolErrors++;
-      const { initiator } = this.#session ?? {};
-      this.#options.log.info({ peer: this.wire.peer, initiator, reason }, 'iscsi initiator broke the protocol');
-    } else {
-      trace?.({ peer: this.wire.peer, reason }, 'connection cut');
-    }
-    this.#finishing = true;
-    this.wire.destroy();
-  }
-
   #outputDrained(): void {
     if (this.#drained) this.#end();
-    else if (!this.#finishing) this.resume();
+    else if (!this.finishing) this.resume();
   }
 
   #end(): void {
-    if (this.#ending || this.#wireClosed || this.output.busy) return;
-    this.#ending = true;
-    this.wire.end(); // comes back in `closed`
-  }
-
-  /** False when no more input can be taken for now. */
-  #take(bytes: Buffer, length: number): boolean {
-    if (bytes !== this.#direct?.bytes) return this.#feed(bytes, 0, length);
-    this.#receiver.filled(length);
-    return !this.#finishing && !this.#receiver.blocked;
-  }
-
-  #feed(bytes: Buffer, start: number, end: number): boolean {
-    const at = this.#receiver.feed(bytes, start, end);
-    if (this.#finishing) return false;
-    if (at >= end) return !this.#receiver.blocked;
-    this.#stashed = Buffer.from(bytes.subarray(at, end));
-    return false;
+    if (!this.ending && !this.wireClosed && !this.output.busy) this.end();
   }
 
   /** Silence is asked about, and not for ever. */
   #watch(): void {
-    this.#patience = patience(this.limits.pingMs, () => {
+    this.patience = patience(this.limits.pingMs, () => {
       if (this.#answers()) this.#watch();
     });
   }
@@ -360,10 +267,7 @@ export class Connection implements WireSink, PduSink, LoginHost, SessionHost {
     const silent = progress - this.#pingProgress <= PING_BYTES;
     this.#pingProgress = progress;
     if (!silent || this.#session!.ping()) return true;
-    this.#options.log.info(
-      { peer: this.wire.peer, initiator: this.#initiator },
-      'iscsi initiator does not answer: cut',
-    );
+    this.log.info(this.who, 'iscsi initiator does not answer: cut');
     this.fail(new ErrnoError(Errno.ETIMEDOUT, 'no answer to NOP-In'));
     return false;
   }

@@ -1,4 +1,4 @@
-import type { ConnectionMetrics } from '../volumes/frontend.ts';
+import type { ConnectionMetrics } from '../volumes/client-connection.ts';
 
 /** Counters since start, plain numbers that whoever exports metrics reads. */
 export interface NbdMetrics {

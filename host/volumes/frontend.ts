@@ -1,35 +1,13 @@
 import net from 'node:net';
 import type { Logger } from '../log.ts';
 import { type ListenerAddress, type ListenerOptions, listen } from '../net/listener.ts';
-import type { Wire } from '../net/wire.ts';
+import type { ClientConnection, ConnectionMetrics, Protocol } from './client-connection.ts';
 import type { ClientLimits } from './limits.ts';
-import type { Shares, ShareUser } from './shares.ts';
-
-/** A client's connection, as the frontend sees it. */
-export interface FrontendClient extends ShareUser {
-  readonly wire: Wire;
-  /** Bytes of the buffer pool it keeps from others. */
-  readonly heldBytes: number;
-  /** Names of those it has open. */
-  readonly volumes: readonly string[];
-  /** What is under way is answered, what was written is made durable, and the connection ends. */
-  shutDown(): void;
-  /** Cuts the connection. */
-  fail(error: unknown): void;
-}
-
-/** Plain numbers that whoever exports metrics reads. */
-export interface ConnectionMetrics {
-  open: number;
-  total: number;
-  refused: number;
-  protocolErrors: number;
-  stalled: number;
-}
+import type { Shares } from './shares.ts';
 
 export interface FrontendOptions<Listener, Metrics> {
   /** For errors and logs. */
-  readonly protocol: 'nbd' | 'iscsi';
+  readonly protocol: Protocol;
   readonly listeners: readonly Listener[];
   readonly limits: Pick<ClientLimits, 'connections' | 'stallMs' | 'shutdownMs'>;
   readonly shares: Shares;
@@ -46,7 +24,7 @@ const STALL_CHECKS = 4;
  */
 export abstract class Frontend<
   Listener,
-  Client extends FrontendClient,
+  Client extends ClientConnection,
   Metrics extends { readonly connections: ConnectionMetrics },
 > {
   readonly metrics: Metrics;

@@ -5,7 +5,7 @@ import type { BufferPool, VolumeProvider } from './volume.ts';
 export interface ShareUser {
   /** Where its requests get their buffers; undefined before it chose a volume. */
   readonly share: Share | undefined;
-  /** Called at regular intervals: how many times in a row it was found stalled (stall-watch.ts). */
+  /** Called at regular intervals: how many times in a row it was found stalled. */
   checkStall(): number;
 }
 
