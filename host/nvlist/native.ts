@@ -1,4 +1,4 @@
-import { depthMax, NvList, NvlistError, type NvPair, type NvValue } from './nvlist.ts';
+import { DataType, depthMax, NvList, NvlistError, type NvPair, type NvValue } from './nvlist.ts';
 
 const headerBytes = 4;
 const encodingNative = 0;
@@ -8,14 +8,6 @@ const pairBytes = 16;
 /** sizeof (nvlist_t) and of a pointer to one, as they are in every packed list. */
 const embeddedBytes = 24;
 const pointerBytes = 8;
-
-const typeBoolean = 1;
-const typeString = 9;
-const typeStringArray = 17;
-const typeNvlist = 19;
-const typeNvlistArray = 20;
-const typeBooleanValue = 21;
-const typeBooleanArray = 24;
 
 interface Numeric {
   readonly bytes: number;
@@ -34,34 +26,28 @@ const f64: Numeric = { bytes: 8, read: (view, at) => view.getFloat64(at, true) }
 
 /** By data_type_t: what one value is, and what the elements of an array are. */
 const scalars = new Map<number, Numeric>([
-  ...([
-    [2, u8],
-    [3, i16],
-    [4, u16],
-    [5, i32],
-    [6, u32],
-    [7, i64],
-    [8, u64],
-  ] as const),
-  ...([
-    [18, i64],
-    [22, i8],
-    [23, u8],
-    [27, f64],
-  ] as const),
+  [DataType.BYTE, u8],
+  [DataType.INT16, i16],
+  [DataType.UINT16, u16],
+  [DataType.INT32, i32],
+  [DataType.UINT32, u32],
+  [DataType.INT64, i64],
+  [DataType.UINT64, u64],
+  [DataType.HRTIME, i64],
+  [DataType.INT8, i8],
+  [DataType.UINT8, u8],
+  [DataType.DOUBLE, f64],
 ]);
 const arrays = new Map<number, Numeric>([
-  ...([
-    [10, u8],
-    [11, i16],
-    [12, u16],
-    [13, i32],
-    [14, u32],
-    [15, i64],
-    [16, u64],
-    [25, i8],
-    [26, u8],
-  ] as const),
+  [DataType.BYTE_ARRAY, u8],
+  [DataType.INT16_ARRAY, i16],
+  [DataType.UINT16_ARRAY, u16],
+  [DataType.INT32_ARRAY, i32],
+  [DataType.UINT32_ARRAY, u32],
+  [DataType.INT64_ARRAY, i64],
+  [DataType.UINT64_ARRAY, u64],
+  [DataType.INT8_ARRAY, i8],
+  [DataType.UINT8_ARRAY, u8],
 ]);
 
 /**
@@ -129,21 +115,21 @@ class Decoder {
       return Array.from({ length: count }, (_, i) => element.read(this.#view, at + i * element.bytes));
     }
     switch (type) {
-      case typeBoolean:
+      case DataType.BOOLEAN:
         return true;
-      case typeBooleanValue:
+      case DataType.BOOLEAN_VALUE:
         this.#need(at, 4, end);
         return this.#view.getInt32(at, true) !== 0;
-      case typeBooleanArray:
+      case DataType.BOOLEAN_ARRAY:
         this.#need(at, count * 4, end);
         return Array.from({ length: count }, (_, i) => this.#view.getInt32(at + i * 4, true) !== 0);
-      case typeString:
+      case DataType.STRING:
         return this.#string(at, end).text;
-      case typeStringArray:
+      case DataType.STRING_ARRAY:
         return this.#strings(count, at, end);
-      case typeNvlist:
+      case DataType.NVLIST:
         return this.list(depth + 1);
-      case typeNvlistArray:
+      case DataType.NVLIST_ARRAY:
         this.#need(at, count * (pointerBytes + embeddedBytes), end);
         return Array.from({ length: count }, () => this.list(depth + 1));
       default:

@@ -1,5 +1,5 @@
-/** data_type_t, include/sys/nvpair.h. */
-const typeString = 9;
+import { DataType } from './nvlist.ts';
+
 /** Encoding XDR, little-endian host, reserved. */
 const header = Uint8Array.of(1, 1, 0, 0);
 /** Version 0, unique names. */
@@ -13,7 +13,7 @@ const align8 = (length: number) => Math.ceil(length / 8) * 8;
 /** A packed nvlist of strings in XDR encoding, as nvlist_pack() makes it: nvs_xdr() in module/nvpair/nvpair.c. */
 export function packStrings(strings: Readonly<Record<string, string>>): Uint8Array {
   const pairs = Object.entries(strings).map(([name, value]) => {
-    const body = Buffer.concat([xdrString(name), u32(typeString), u32(1), xdrString(value)]);
+    const body = Buffer.concat([xdrString(name), u32(DataType.STRING), u32(1), xdrString(value)]);
     // The size that the pair has in memory (NVP_SIZE_CALC).
     const decoded = align8(nvpairBytes + Buffer.byteLength(name) + 1) + align8(Buffer.byteLength(value) + 1);
     return Buffer.concat([u32(body.length + 8), u32(decoded), body]);

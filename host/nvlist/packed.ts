@@ -1,4 +1,4 @@
-import { NvlistError } from './nvlist.ts';
+import { DataType, NvlistError } from './nvlist.ts';
 
 /** Packed nvlists in native encoding, little-endian, put together without being taken apart (nvs_native, nvpair.c). */
 
@@ -6,13 +6,6 @@ import { NvlistError } from './nvlist.ts';
 const head = Buffer.from([0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
 const end = Buffer.alloc(4);
 const pairBytes = 16;
-const typeInt32 = 5;
-const typeUint32 = 6;
-const typeInt64 = 7;
-const typeUint64 = 8;
-const typeString = 9;
-const typeNvlist = 19;
-const typeNvlistArray = 20;
 
 /** A pair of the outermost list, by offsets. */
 interface PackedPair {
@@ -40,7 +33,7 @@ export function onlyPair(packed: Uint8Array, name: string): Buffer | undefined {
 
 /** Where the value of the uint64 `name` of the outermost list stands. @throws NvlistError when there is none. */
 export function findUint64(packed: Uint8Array, name: string): number {
-  const pair = pairsOf(packed).find((candidate) => candidate.type === typeUint64 && candidate.name === name);
+  const pair = pairsOf(packed).find((candidate) => candidate.type === DataType.UINT64 && candidate.name === name);
   if (pair === undefined) throw new NvlistError(`no ${name}`);
   return pair.value;
 }
@@ -65,7 +58,7 @@ function walk(view: DataView, start: number, visit: (pair: PackedPair) => void):
     const value = at + ((pairBytes + nameBytes + 7) & ~7);
     const embedded = at + size;
     let after = embedded;
-    const lists = type === typeNvlist ? 1 : type === typeNvlistArray ? count : 0;
+    const lists = type === DataType.NVLIST ? 1 : type === DataType.NVLIST_ARRAY ? count : 0;
     for (let i = 0; i < lists; i++) after = walk(view, after, () => undefined);
     visit({ name, type, start: at, value, embedded, end: after });
     at = after;
@@ -91,15 +84,15 @@ export function sumEmbedded(lists: readonly Uint8Array[], name: string): Uint8Ar
 }
 
 function add(sum: Buffer, { type, value }: PackedPair, other: Buffer, at: number): void {
-  if (type === typeUint64 || type === typeInt64) {
+  if (type === DataType.UINT64 || type === DataType.INT64) {
     sum.writeBigUInt64LE(BigInt.asUintN(64, sum.readBigUInt64LE(value) + other.readBigUInt64LE(at)), value);
-  } else if (type === typeUint32 || type === typeInt32) {
+  } else if (type === DataType.UINT32 || type === DataType.INT32) {
     sum.writeUInt32LE((sum.readUInt32LE(value) + other.readUInt32LE(at)) >>> 0, value);
   }
 }
 
 function embeddedOf(packed: Uint8Array, name: string): PackedPair[] {
-  const outer = pairsOf(packed).find((pair) => pair.type === typeNvlist && pair.name === name);
+  const outer = pairsOf(packed).find((pair) => pair.type === DataType.NVLIST && pair.name === name);
   if (outer === undefined) return [];
   const pairs: PackedPair[] = [];
   const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
@@ -109,7 +102,7 @@ function embeddedOf(packed: Uint8Array, name: string): PackedPair[] {
 
 /** The string `name` of the outermost list. */
 export function stringOf(packed: Uint8Array, name: string): string | undefined {
-  const pair = pairsOf(packed).find((candidate) => candidate.type === typeString && candidate.name === name);
+  const pair = pairsOf(packed).find((candidate) => candidate.type === DataType.STRING && candidate.name === name);
   if (pair === undefined) return undefined;
   const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength);
   return bytes.toString('utf8', pair.value, bytes.indexOf(0, pair.value));
@@ -126,7 +119,7 @@ export function withString(packed: Uint8Array, name: string, text: string): Uint
   pair.writeInt32LE(pair.length, 0);
   pair.writeInt16LE(nameBytes, 4);
   pair.writeInt32LE(1, 8);
-  pair.writeInt32LE(typeString, 12);
+  pair.writeInt32LE(DataType.STRING, 12);
   pair.write(name, pairBytes);
   pair.write(text, value);
   return Buffer.concat([head, ...kept, pair, end]);

@@ -1,13 +1,4 @@
-import { depthMax, NvList, NvlistError, type NvPair, type NvValue } from './nvlist.ts';
-
-/** data_type_t, include/sys/nvpair.h. */
-const Type = {
-  BOOLEAN: 1,
-  UINT64: 8,
-  STRING: 9,
-  NVLIST: 19,
-  NVLIST_ARRAY: 20,
-} as const;
+import { DataType, depthMax, NvList, NvlistError, type NvPair, type NvValue } from './nvlist.ts';
 
 const ENCODING_XDR = 1;
 const VERSION = 0;
@@ -72,20 +63,20 @@ class Decoder {
     const at = name.end + 8;
     const add = (value: NvValue) => into.set(name.value, { name: name.value, type, value });
     switch (type) {
-      case Type.BOOLEAN:
+      case DataType.BOOLEAN:
         add(true);
         return;
-      case Type.UINT64:
+      case DataType.UINT64:
         if (at + 8 > limit) throw new NvlistError('ends too early');
         add(this.#view.getBigUint64(at));
         return;
-      case Type.STRING:
+      case DataType.STRING:
         add(this.#string(at, limit).value);
         return;
-      case Type.NVLIST:
+      case DataType.NVLIST:
         add(this.list(at, limit, depth + 1).value);
         return;
-      case Type.NVLIST_ARRAY: {
+      case DataType.NVLIST_ARRAY: {
         if (count > PAIRS_MAX) throw new NvlistError('too many elements');
         const lists: NvList[] = [];
         let next = at;

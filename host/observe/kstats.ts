@@ -2,7 +2,7 @@ import type { Inspector } from '../core/dev-zfs.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { matchesGlob } from '../glob.ts';
 import { decodeNativeNvlist } from '../nvlist/native.ts';
-import { exactNumber, type Json, NvList, NvlistError, type NvPair, nvToJson } from '../nvlist/nvlist.ts';
+import { DataType, exactNumber, type Json, NvList, NvlistError, type NvPair, nvToJson } from '../nvlist/nvlist.ts';
 import { InspectError } from './inspect-error.ts';
 
 /** A statistic: its name, its value, and the number that a kernel shows as its type (KSTAT_DATA_*). */
@@ -56,12 +56,12 @@ const types = ['raw', 'named', 'intr', 'io', 'timer'] as const;
 const flagNoHeaders = 0x80;
 
 /** KSTAT_DATA_* by data_type_t. */
-const dataTypes = new Map([
-  [5, 1],
-  [6, 2],
-  [7, 3],
-  [8, 4],
-  [9, 9],
+const dataTypes = new Map<number, number>([
+  [DataType.INT32, 1],
+  [DataType.UINT32, 2],
+  [DataType.INT64, 3],
+  [DataType.UINT64, 4],
+  [DataType.STRING, 9],
 ]);
 
 /** What a pattern selects: `zfs/arcstats`, `zfs/tank`, `zfs/*\/io*`, `zfs/arcstats:*hits`. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { StreamChannel } from '../../host/core/dev-zfs.ts';
+import { DataType } from '../../host/nvlist/nvlist.ts';
 import type { Call, CmdFields } from '../host/core/fixture.ts';
 import { type NvPairs, type NvValue, packNvlist, Typed } from '../host/nvlist/pack.ts';
 import { type IoctlEntry, type IoctlKey, readIoctlTable } from './ioctl-table.ts';
@@ -302,7 +303,7 @@ class Generator {
       case 6:
         return BigUint64Array.from({ length: dice.roll(6) }, () => this.integer());
       case 7:
-        return new Typed(21, dice.roll(2));
+        return new Typed(DataType.BOOLEAN_VALUE, dice.roll(2));
       case 8:
         return Array.from({ length: dice.roll(4) }, () => this.text());
       case 9:
@@ -380,7 +381,7 @@ class Generator {
       case 'snapname':
         return this.snapshot();
       case 'begin_record':
-        return new Typed(10, this.beginRecord());
+        return new Typed(DataType.BYTE_ARRAY, this.beginRecord());
       case 'wait_activity':
         return dice.roll(12);
       case 'vdevprops_get_vdev':
@@ -395,7 +396,7 @@ class Generator {
       case 'BOOLEAN':
         return true;
       case 'BOOLEAN_VALUE':
-        return new Typed(21, dice.roll(2));
+        return new Typed(DataType.BOOLEAN_VALUE, dice.roll(2));
       case 'INT32':
         return dice.chance(70) ? dice.roll(8) : Number(BigInt.asIntN(32, this.integer()));
       case 'UINT64':
@@ -405,7 +406,7 @@ class Generator {
       case 'STRING_ARRAY':
         return Array.from({ length: dice.roll(4) }, () => dice.pick(poolProps));
       case 'BYTE_ARRAY':
-        return new Typed(10, dice.bytes(dice.roll(400)));
+        return new Typed(DataType.BYTE_ARRAY, dice.bytes(dice.roll(400)));
       case 'NVLIST':
         return this.list(2);
       default:
@@ -787,7 +788,11 @@ function receive(dice: Dice, generator: Generator, stream: Buffer): Input {
   const name = target.split('@')[0]!;
   const streams = new Streams(rest);
   if (dice.chance(50)) {
-    const src: Record<string, NvValue> = { snapname: target, begin_record: new Typed(10, begin), input_fd: 0 };
+    const src: Record<string, NvValue> = {
+      snapname: target,
+      begin_record: new Typed(DataType.BYTE_ARRAY, begin),
+      input_fd: 0,
+    };
     if (dice.chance(50)) src.force = true;
     if (dice.chance(50)) src.resumable = true;
     if (dice.chance(10)) src.heal = true;

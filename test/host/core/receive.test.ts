@@ -1,6 +1,7 @@
 import test from 'ava';
 import type { StreamChannel } from '../../../host/core/dev-zfs.ts';
 import { Errno, ErrnoError } from '../../../host/errno.ts';
+import { DataType } from '../../../host/nvlist/nvlist.ts';
 import { Typed } from '../nvlist/pack.ts';
 import { TestCore, type TestSession } from './fixture.ts';
 
@@ -250,7 +251,11 @@ for (const [what, ...records] of bad) {
     t.is(await receive(session, ...records), echksum);
     // And the next one is received as ever, up to where it ends.
     t.not(await receive(session, object(7), object(8)), echksum);
-    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
+    await session.must('POOL_SYNC', {
+      cmd: { name: 'tank' },
+      src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) },
+      dstRoom: 4096,
+    });
     await core.core.close();
   });
 }
@@ -269,7 +274,11 @@ test('a block that is none of its object is not written', async (t) => {
     512,
   );
   t.not(await receive(session, object(7, [[16, 4, 131072]]), small, object(8), object(9)), 0);
-  await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
+  await session.must('POOL_SYNC', {
+    cmd: { name: 'tank' },
+    src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) },
+    dstRoom: 4096,
+  });
   await core.core.close();
 });
 

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { Errno } from '../../../host/errno.ts';
+import { DataType } from '../../../host/nvlist/nvlist.ts';
 import { type NvPairs, Typed } from '../nvlist/pack.ts';
 import { TestCore, type TestSession } from './fixture.ts';
 
@@ -72,7 +73,7 @@ test('zinject -I: its time begins with the first write that is ignored, whatever
   for (const duration of [3600, -1000]) {
     const { errno, cmd } = await inject(duration, 1n);
     t.is(errno, 0);
-    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) } });
+    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) } });
     await session.must('CLEAR_FAULT', { cmd: { guid: Buffer.from(cmd).readBigUInt64LE(12592) } });
   }
   await session.must('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 });

@@ -1,3 +1,5 @@
+import { DataType } from '../../../host/nvlist/nvlist.ts';
+
 /**
  * What tests put into nvlists: uint64 as bigint, int32 as number, string, an array of uint8 or uint64, nvlist, arrays of strings
  * or nvlists; `true` for a boolean that is there and has no value.
@@ -6,7 +8,7 @@ export interface NvPairs {
   readonly [name: string]: NvValue;
 }
 
-/** A value of a type that its own does not tell: DATA_TYPE_BOOLEAN_VALUE (21), a byte array (10), or what no list should have. */
+/** A value of a type that its own does not tell: a boolean value, a byte array, or what no list should have. */
 export class Typed {
   readonly type: number;
   readonly value: number | bigint | Uint8Array;
@@ -34,17 +36,6 @@ export type NvValue =
   | readonly string[]
   | readonly NvPairs[]
   | NvPairs;
-
-/** data_type_t, include/sys/nvpair.h. */
-const typeBoolean = 1;
-const typeInt32 = 5;
-const typeUint64 = 8;
-const typeString = 9;
-const typeUint64Array = 16;
-const typeStringArray = 17;
-const typeNvlist = 19;
-const typeNvlistArray = 20;
-const typeUint8Array = 26;
 
 /** Packs an nvlist in XDR encoding: nvs_xdr() in module/nvpair/nvpair.c. */
 export function packNvlist(pairs: NvPairs): Buffer {
@@ -74,24 +65,24 @@ interface Encoded {
 
 function encode(value: NvValue): Encoded {
   if (value instanceof Typed) return encodeTyped(value);
-  if (value === true) return { type: typeBoolean, elements: 0, data: Buffer.alloc(0), decodedBytes: 0 };
-  if (typeof value === 'number') return { type: typeInt32, elements: 1, data: words(value), decodedBytes: 4 };
+  if (value === true) return { type: DataType.BOOLEAN, elements: 0, data: Buffer.alloc(0), decodedBytes: 0 };
+  if (typeof value === 'number') return { type: DataType.INT32, elements: 1, data: words(value), decodedBytes: 4 };
   if (typeof value === 'string')
-    return { type: typeString, elements: 1, data: text(value), decodedBytes: Buffer.byteLength(value) + 1 };
-  if (typeof value === 'bigint') return { type: typeUint64, elements: 1, data: quads(value), decodedBytes: 8 };
+    return { type: DataType.STRING, elements: 1, data: text(value), decodedBytes: Buffer.byteLength(value) + 1 };
+  if (typeof value === 'bigint') return { type: DataType.UINT64, elements: 1, data: quads(value), decodedBytes: 8 };
   // An XDR array: its length, then each element.
   if (value instanceof Uint8Array) {
     const data = Buffer.alloc(4 + 4 * value.length);
     data.writeUInt32BE(value.length, 0);
     for (let i = 0; i < value.length; i++) data[4 + 4 * i + 3] = value[i]!;
-    return { type: typeUint8Array, elements: value.length, data, decodedBytes: value.length };
+    return { type: DataType.UINT8_ARRAY, elements: value.length, data, decodedBytes: value.length };
   }
   if (value instanceof BigUint64Array) {
     const data = Buffer.concat([words(value.length), quads(...value)]);
-    return { type: typeUint64Array, elements: value.length, data, decodedBytes: 8 * value.length };
+    return { type: DataType.UINT64_ARRAY, elements: value.length, data, decodedBytes: 8 * value.length };
   }
   if (Array.isArray(value)) return encodeArray(value as readonly string[] | readonly NvPairs[]);
-  return { type: typeNvlist, elements: 1, data: body(value as NvPairs), decodedBytes: 24 };
+  return { type: DataType.NVLIST, elements: 1, data: body(value as NvPairs), decodedBytes: 24 };
 }
 
 /** Opaque bytes, or a number of the size of its kind. */
@@ -107,10 +98,10 @@ function encodeArray(values: readonly string[] | readonly NvPairs[]): Encoded {
   const elements = values.length;
   if (values.every((value) => typeof value === 'string')) {
     const bytes = values.reduce((sum, value) => sum + 8 + Buffer.byteLength(value) + 1, 0);
-    return { type: typeStringArray, elements, data: Buffer.concat(values.map(text)), decodedBytes: bytes };
+    return { type: DataType.STRING_ARRAY, elements, data: Buffer.concat(values.map(text)), decodedBytes: bytes };
   }
   const data = Buffer.concat((values as readonly NvPairs[]).map(body));
-  return { type: typeNvlistArray, elements, data, decodedBytes: 32 * elements };
+  return { type: DataType.NVLIST_ARRAY, elements, data, decodedBytes: 32 * elements };
 }
 
 function quads(...values: bigint[]): Buffer {
