@@ -37,9 +37,10 @@ lint:				## types, format and style of all TypeScript and C
 crash: wasm native		## explore 2,000 power cuts of each pool layout; L=mirror only of one, N=100 so many, S=7 with this seed
 	@$(NODE) test/crash/explore.ts $(or $(L),all) $(or $(N),2000) $(or $(S),1)
 
-fuzz: wasm				## fuzz the core's ioctls, NBD, the ioctl socket; N=1000000 inputs each, S=7 with this seed, DEBUG=1 where upstream asserts
+fuzz: wasm				## fuzz the core's ioctls, NBD, iSCSI, the ioctl socket; N=1000000 inputs each, S=7 with this seed, DEBUG=1 where upstream asserts
 	@$(if $(DEBUG),ZOW_WASM=build/2.4.3/wasm-debug) $(NODE) test/fuzz/core.ts $(or $(N),100000) $(or $(S),1)
 	@$(NODE) test/fuzz/nbd.ts $(or $(N),100000) $(or $(S),1)
+	@$(NODE) test/fuzz/iscsi.ts $(or $(N),100000) $(or $(S),1)
 	@$(NODE) test/fuzz/ioctl.ts 60 $(or $(S),1)
 
 soak: bundle native		## pools with failing disks, and one that must not notice, for two hours; T=30 minutes, S=7 with this seed, X=stop without

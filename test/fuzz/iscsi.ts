@@ -11,7 +11,6 @@
  *   - what reaches a volume lies within it, and changes none that is read-only;
  *   - every byte of output belongs to a PDU, whose lengths are right.
  */
-import { Errno, ErrnoError } from '../../host/errno.ts';
 import { Connection } from '../../host/iscsi/connection.ts';
 import { BHS_BYTES, Flag, Opcode, RESERVED_TAG, Stage } from '../../host/iscsi/constants.ts';
 import { defaultLimits, type IscsiLimits } from '../../host/iscsi/limits.ts';
@@ -21,7 +20,6 @@ import { padding } from '../../host/iscsi/pdu.ts';
 import { StashBudget } from '../../host/iscsi/stash.ts';
 import { Targets } from '../../host/iscsi/targets.ts';
 import { encodePairs } from '../../host/iscsi/text.ts';
-import type { Wire, WireSink } from '../../host/net/wire.ts';
 import { commands } from '../../host/scsi/commands.ts';
 import { Units } from '../../host/scsi/units.ts';
 import { Shares } from '../../host/volumes/shares.ts';
@@ -30,7 +28,8 @@ import { encodePdu } from '../host/iscsi/client.ts';
 import { MemoryStore } from '../host/iscsi/store.ts';
 import { quiet } from '../host/nbd/fixture.ts';
 import { MemoryProvider } from '../host/volumes/memory.ts';
-import { Random } from './nbd.ts';
+import { mutate, Random } from './random.ts';
+import { FuzzWire, handled, type Manners, nothingLeft, trouble, turn } from './wire.ts';
 
 const VOLUME_BYTES = 1 << 20;
 const POOL_BYTES = 512 << 10;
@@ -147,124 +146,11 @@ function generate(random: Random, isid: number): Buffer {
   return Buffer.concat(parts);
 }
 
-const interesting = [0, 1, 2, 3, 7, 0x7f, 0x80, 0xff];
-
-/** Changes a stream where it stands; returns it, or a piece of it. */
-function mutate(random: Random, bytes: Buffer): Buffer {
-  let out = bytes;
-  // One in four changes the login, so that enough of them get past it.
-  const first = random.once(4) ? 0 : Math.min(400, out.length - 1);
-  for (let n = 1 + random.below(3); n > 0; n--) {
-    const at = Math.min(first, out.length - 1) + random.below(Math.max(1, out.length - first));
-    const kind = random.below(6);
-    if (kind === 0) out[at] = (out[at] ?? 0) ^ (1 << random.below(8));
-    else if (kind === 1) out[at] = random.pick(interesting);
-    else if (kind === 2) out = Buffer.from(out.subarray(0, Math.max(1, at)));
-    else if (kind === 3) {
-      out = Buffer.concat([out.subarray(0, at), Buffer.alloc(random.below(60), random.below(256)), out.subarray(at)]);
-    } else if (kind === 4) out = Buffer.concat([out.subarray(0, at), out.subarray(at + random.below(60))]);
-    else out = Buffer.concat([out.subarray(0, at + random.below(100)), out.subarray(at)]);
-    if (out.length === 0) return Buffer.from([0]);
-  }
-  return out;
-}
+/** One in four changes the login, so that enough of them get past it. */
+const mutated = (random: Random, bytes: Buffer) =>
+  mutate(random, bytes, random.once(4) ? 0 : Math.min(400, bytes.length - 1));
 
 // --- One connection ---
-
-type Manners = 'prompt' | 'slow' | 'deaf';
-
-class FuzzWire implements Wire {
-  readonly peer = 'fuzz';
-  progress = 0;
-  readonly output: Buffer[] = [];
-  closed = false;
-  ending = false;
-  paused = true;
-  readonly #random: Random;
-  readonly #manners: Manners;
-  readonly #sink: () => WireSink;
-  #done: (() => void) | undefined;
-
-  constructor(random: Random, manners: Manners, sink: () => WireSink) {
-    this.#random = random;
-    this.#manners = manners;
-    this.#sink = sink;
-  }
-
-  write(pieces: readonly Uint8Array[], done: () => void): void {
-    if (this.#done !== undefined) throw new Error('two writes at once');
-    if (this.ending) throw new Error('write after end');
-    this.#done = done;
-    if (this.closed) {
-      this.#finish();
-      return;
-    }
-    const finish = () => {
-      if (this.#done !== done) return;
-      for (const piece of pieces) {
-        this.output.push(Buffer.from(piece));
-        this.progress += piece.length;
-      }
-      this.#finish();
-    };
-    if (this.#manners === 'deaf' && this.output.length > 1) return;
-    if (this.#manners === 'prompt') process.nextTick(finish);
-    else later(this.#random.below(4), finish);
-  }
-
-  pause(): void {
-    this.paused = true;
-  }
-
-  resume(): void {
-    this.paused = false;
-  }
-
-  end(): void {
-    if (this.ending) throw new Error('ended twice');
-    this.ending = true;
-    later(1, () => this.destroy());
-  }
-
-  destroy(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.paused = true;
-    this.#finish();
-    later(1, () => this.#sink().closed(undefined));
-  }
-
-  /** Delivers up to `length` bytes as a socket would; how many were taken. */
-  deliver(bytes: Buffer, at: number, length: number): number {
-    const sink = this.#sink();
-    let n = Math.min(length, bytes.length - at);
-    const { bytes: window, of } = sink.window();
-    if (window.length === 0) throw new Error('an empty window');
-    if (this.#random.once(2)) {
-      of?.lend();
-      n = Math.min(n, window.length);
-      window.set(bytes.subarray(at, at + n));
-      if (!sink.received(window as Buffer, n)) this.paused = true;
-      of?.giveBack();
-    } else if (!sink.received(Buffer.from(bytes.subarray(at, at + n)), n)) this.paused = true;
-    this.progress += n;
-    return n;
-  }
-
-  #finish(): void {
-    const done = this.#done;
-    this.#done = undefined;
-    done?.();
-  }
-}
-
-/** After `turns` turns of the event loop. */
-function later(turns: number, action: () => void): void {
-  if (turns === 0) setImmediate(action);
-  else setImmediate(() => later(turns - 1, action));
-}
-
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 export interface FuzzResult {
   inputs: number;
@@ -306,13 +192,7 @@ class Fuzzer {
       revision: 'fuzz',
     });
     this.#targets = new Targets({ provider: this.#provider, prefix: PREFIX_DEFAULT, blockBytes: 512, targets: [] }, {});
-    for (const volume of this.#provider.volumes.values()) {
-      volume.hook = (operation) => {
-        if (this.#random.once(40)) throw new ErrnoError(this.#random.pick([Errno.EIO, Errno.ENOSPC]), operation);
-        if (!this.#random.once(4)) return undefined;
-        return new Promise((resolve) => later(this.#random.below(3), resolve));
-      };
-    }
+    trouble(this.#provider, this.#random);
   }
 
   /** Runs `count` inputs; throws at the first that breaks a promise. */
@@ -365,9 +245,9 @@ class Fuzzer {
   async #session(): Promise<void> {
     const random = new Random(this.#random.below(0x7fff_ffff));
     let input = generate(random, ++this.#isid);
-    if (!random.once(4)) input = mutate(random, input);
+    if (!random.once(4)) input = mutated(random, input);
     let closed = 0;
-    const connection = new Connection({
+    const connection: Connection = new Connection({
       targets: this.#targets,
       units: this.#units,
       shares: this.#shares,
@@ -384,7 +264,8 @@ class Fuzzer {
         closed++;
       },
     });
-    const wire = new FuzzWire(random, random.pick(['prompt', 'prompt', 'slow', 'deaf']), () => connection);
+    const manners = random.pick<Manners>(['prompt', 'prompt', 'slow', 'deaf']);
+    const wire = new FuzzWire(random, manners, 2, () => connection);
     connection.start(wire);
     let at = 0;
     let turns = 0;
@@ -422,14 +303,13 @@ class Fuzzer {
   /** Between rounds nothing is left. */
   #settle(): void {
     const { buffers, handles } = this.#provider;
-    const left = {
+    nothingLeft({
       leases: buffers.leases,
       waiting: buffers.waiting,
       stash: this.#stash.usedBytes,
       handles,
       inFlight: this.#metrics.inFlight,
-    };
-    if (Object.values(left).some((count) => count !== 0)) throw new Error(`left behind: ${JSON.stringify(left)}`);
+    });
   }
 }
 
@@ -437,7 +317,7 @@ class Fuzzer {
 export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
   const fuzzer = new Fuzzer(seed);
   try {
-    await fuzzer.run(inputs);
+    await handled(() => fuzzer.run(inputs));
   } catch (error) {
     throw new Error(
       `seed ${seed}, after ${fuzzer.result.inputs} inputs: ${error instanceof Error ? error.stack : error}`,
@@ -447,9 +327,6 @@ export async function fuzz(inputs: number, seed: number): Promise<FuzzResult> {
 }
 
 if (import.meta.main) {
-  process.on('unhandledRejection', (error) => {
-    throw error;
-  });
   const result = await fuzz(Number(process.argv[2] ?? 1_000_000), Number(process.argv[3] ?? 1));
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }

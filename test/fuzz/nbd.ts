@@ -16,14 +16,11 @@
  *   - no byte of one client reaches what another writes or reads, however and whenever a connection ends: what is written
  *     stands in the client's own input, and what a READ returns is what its volume had put into that buffer.
  */
-import { Errno, ErrnoError } from '../../host/errno.ts';
 import { Connection } from '../../host/nbd/connection.ts';
 import { BASE_ALLOCATION, Cmd, CmdFlag, Magic, Opt, Rep, ReplyType } from '../../host/nbd/constants.ts';
 import { defaultLimits, type NbdLimits } from '../../host/nbd/limits.ts';
 import { newMetrics } from '../../host/nbd/metrics.ts';
 import type { ReplyStyle } from '../../host/nbd/reply.ts';
-import type { Window } from '../../host/net/onread.ts';
-import type { Wire, WireSink } from '../../host/net/wire.ts';
 import { Exports } from '../../host/volumes/exports.ts';
 import { Share } from '../../host/volumes/share.ts';
 import type { IoBuffer, VolumeHandle, VolumeProvider } from '../../host/volumes/volume.ts';
@@ -31,6 +28,8 @@ import { encodeRequest, infoData, metaData, u32 } from '../host/nbd/client.ts';
 import { quiet } from '../host/nbd/fixture.ts';
 import { MemoryProvider } from '../host/volumes/memory.ts';
 import { Coverage } from './coverage.ts';
+import { mutate, Random } from './random.ts';
+import { FuzzWire, handled, later, type Manners, nothingLeft, trouble, turn } from './wire.ts';
 
 const VOLUME_BYTES = 1 << 20;
 const REQUEST_BYTES = 64 << 10;
@@ -49,32 +48,6 @@ const POOL_BYTES = 256 << 10;
 const CORPUS_MAX = 4096;
 /** Turns of the event loop after which a session must be over. */
 const TURNS_MAX = 2000;
-
-/** xorshift32: deterministic, and good enough to choose. */
-export class Random {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = (Math.imul(seed, 2654435761) ^ 0x9e3779b9) | 1;
-  }
-
-  /** 0 to n - 1. */
-  below(n: number): number {
-    this.#state ^= this.#state << 13;
-    this.#state ^= this.#state >>> 17;
-    this.#state ^= this.#state << 5;
-    return (this.#state >>> 0) % n;
-  }
-
-  /** True once in n. */
-  once(n: number): boolean {
-    return this.below(n) === 0;
-  }
-
-  pick<T>(list: readonly T[]): T {
-    return list[this.below(list.length)]!;
-  }
-}
 
 // --- Generation ---
 
@@ -154,165 +127,11 @@ function generate(random: Random): Buffer {
   return Buffer.concat(parts);
 }
 
-const interesting = [0, 1, 2, 3, 7, 0x7f, 0x80, 0xff];
-
-/** Changes a stream where it stands; returns it, or a piece of it. */
-function mutate(random: Random, bytes: Buffer): Buffer {
-  let out = bytes;
-  // One in two leaves the handshake alone, so that enough of them get past it.
-  const first = random.once(2) ? 0 : Math.min(120, out.length - 1);
-  for (let n = 1 + random.below(4); n > 0; n--) {
-    const at = Math.min(first, out.length - 1) + random.below(Math.max(1, out.length - first));
-    switch (random.below(6)) {
-      case 0:
-        out[at] = (out[at] ?? 0) ^ (1 << random.below(8));
-        break;
-      case 1:
-        out[at] = random.pick(interesting);
-        break;
-      case 2:
-        out = Buffer.from(out.subarray(0, Math.max(1, at)));
-        break;
-      case 3:
-        out = Buffer.concat([out.subarray(0, at), Buffer.alloc(random.below(40), random.below(256)), out.subarray(at)]);
-        break;
-      case 4:
-        out = Buffer.concat([out.subarray(0, at), out.subarray(at + random.below(40))]);
-        break;
-      default: {
-        const end = at + random.below(64);
-        out = Buffer.concat([out.subarray(0, end), out.subarray(at)]);
-      }
-    }
-    if (out.length === 0) return Buffer.from([0]);
-  }
-  return out;
-}
+/** One in two leaves the handshake alone, so that enough of them get past it. */
+const mutated = (random: Random, bytes: Buffer) =>
+  mutate(random, bytes, random.once(2) ? 0 : Math.min(120, bytes.length - 1));
 
 // --- One session ---
-
-/** How the client's side of the wire behaves. */
-type Manners = 'prompt' | 'slow' | 'deaf';
-
-class FuzzWire implements Wire {
-  readonly peer = 'fuzz';
-  progress = 0;
-  readonly output: Buffer[] = [];
-  closed = false;
-  readonly #random: Random;
-  readonly #manners: Manners;
-  readonly #sink: () => WireSink;
-  /** As libuv with a buffer of the user's: the address of the next read, whatever happens until then. */
-  #window: Window | undefined;
-  /** As TLS: what is read is in memory of its own. */
-  readonly #copies: boolean;
-  #paused = true;
-  #ending = false;
-  #done: (() => void) | undefined;
-
-  constructor(random: Random, manners: Manners, sink: () => WireSink) {
-    this.#random = random;
-    this.#manners = manners;
-    this.#sink = sink;
-    this.#copies = random.once(4);
-  }
-
-  #choose(next: Window | undefined): void {
-    const last = this.#window;
-    if (next?.bytes.length === 0) throw new Error('an empty window');
-    next?.of?.lend();
-    this.#window = next;
-    last?.of?.giveBack();
-  }
-
-  get ending(): boolean {
-    return this.#ending;
-  }
-
-  get paused(): boolean {
-    return this.#paused;
-  }
-
-  write(pieces: readonly Uint8Array[], done: () => void): void {
-    if (this.#done !== undefined) throw new Error('two writes at once');
-    if (this.#ending) throw new Error('write after end');
-    this.#done = done;
-    if (this.closed) {
-      this.#finishWrite();
-      return;
-    }
-    const finish = () => {
-      if (this.#done !== done) return;
-      for (const piece of pieces) {
-        if (piece.length === 0) throw new Error('an empty piece: a buffer was given back while it was written');
-        this.output.push(Buffer.from(piece));
-        this.progress += piece.length;
-      }
-      this.#finishWrite();
-    };
-    if (this.#manners === 'deaf' && this.output.length > 0) return;
-    if (this.#manners === 'prompt') process.nextTick(finish);
-    else later(this.#random.below(4), finish);
-  }
-
-  pause(): void {
-    this.#paused = true;
-    if (this.#window !== undefined) this.#choose(this.#sink().window());
-  }
-
-  resume(): void {
-    this.#paused = false;
-  }
-
-  /** What the client still sends is read, and dropped. */
-  end(): void {
-    if (this.#ending) throw new Error('ended twice');
-    this.#ending = true;
-    this.#paused = false;
-    later(this.#random.below(6), () => this.destroy());
-  }
-
-  destroy(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.#paused = true;
-    this.#finishWrite();
-    later(1, () => {
-      this.#choose(undefined);
-      this.#sink().closed(undefined);
-    });
-  }
-
-  /** Delivers up to `length` bytes as a socket would; returns how many were taken. */
-  deliver(bytes: Buffer, at: number, length: number): number {
-    const sink = this.#sink();
-    let n = Math.min(length, bytes.length - at);
-    if (this.#copies) {
-      if (!sink.received(Buffer.from(bytes.subarray(at, at + n)), n)) this.#paused = true;
-    } else {
-      if (this.#window === undefined) this.#choose(sink.window());
-      const window = this.#window!.bytes as Buffer;
-      n = Math.min(n, window.length);
-      bytes.copy(window, 0, at, at + n);
-      if (!sink.received(window, n)) this.#paused = true;
-      this.#choose(sink.window());
-    }
-    this.progress += n;
-    return n;
-  }
-
-  #finishWrite(): void {
-    const done = this.#done;
-    this.#done = undefined;
-    done?.();
-  }
-}
-
-/** After `turns` turns of the event loop. */
-function later(turns: number, action: () => void): void {
-  if (turns === 0) setImmediate(action);
-  else setImmediate(() => later(turns - 1, action));
-}
 
 export interface FuzzResult {
   inputs: number;
@@ -347,13 +166,7 @@ class Fuzzer {
     volume.data.fill(7);
     this.#provider.snapshot('tank/vm0@s');
     this.#share = new Share(this.#provider.buffers, POOL_BYTES / 2);
-    for (const each of this.#provider.volumes.values()) {
-      each.hook = (operation) => {
-        if (this.#random.once(40)) throw new ErrnoError(this.#random.pick([Errno.EIO, Errno.ENOSPC]), operation);
-        if (!this.#random.once(4)) return undefined;
-        return new Promise((resolve) => later(this.#random.below(3), resolve));
-      };
-    }
+    trouble(this.#provider, this.#random);
   }
 
   /** Runs `count` inputs; throws at the first that breaks a promise, with what is needed to run it again. */
@@ -419,10 +232,10 @@ class Fuzzer {
   #input(random: Random): Buffer {
     const corpus = this.#coverage?.corpus ?? [];
     let input: Buffer;
-    if (corpus.length > 0 && random.once(2)) input = mutate(random, Buffer.from(random.pick(corpus)));
+    if (corpus.length > 0 && random.once(2)) input = mutated(random, Buffer.from(random.pick(corpus)));
     else {
       input = generate(random);
-      if (!random.once(4)) input = mutate(random, input);
+      if (!random.once(4)) input = mutated(random, input);
     }
     if (this.#coverage !== undefined) this.#round.push(Buffer.from(input));
     return input;
@@ -460,14 +273,14 @@ class Fuzzer {
         closed++;
       },
     });
-    const wire = new FuzzWire(random, manners, () => connection);
+    const wire = new FuzzWire(random, manners, 1, () => connection);
     try {
       connection.start(wire);
       await this.#converse(random, wire, connection, session);
-      for (let turn = 0; closed === 0; turn++) {
-        if (turn === 40) wire.destroy(); // a client that never finished
-        if (turn > TURNS_MAX) throw new Error('the connection does not close');
-        await new Promise((resolve) => setImmediate(resolve));
+      for (let turns = 0; closed === 0; turns++) {
+        if (turns === 40) wire.destroy(); // a client that never finished
+        if (turns > TURNS_MAX) throw new Error('the connection does not close');
+        await turn();
       }
       if (this.#broken !== undefined) throw this.#broken;
       if (closed !== 1) throw new Error(`closed ${closed} times`);
@@ -506,13 +319,13 @@ class Fuzzer {
       if (connection.heldBytes > HELD_BYTES_MAX) throw new Error(`${connection.heldBytes} bytes held`);
       if (wire.paused) {
         if (++idle > 60) break; // it waits for us to read
-        await new Promise((resolve) => setImmediate(resolve));
+        await turn();
         continue;
       }
       idle = 0;
       const length = random.pick([1 + random.below(30), 500, 65_536]);
       at += wire.deliver(input, at, Math.min(length, to - at));
-      if (random.once(3)) await new Promise((resolve) => setImmediate(resolve));
+      if (random.once(3)) await turn();
     }
     return at;
   }
@@ -543,13 +356,12 @@ class Fuzzer {
   /** Nothing may be left between two rounds. */
   #settle(): void {
     const { buffers, allocator, handles } = this.#provider;
-    const left = {
+    nothingLeft({
       leases: buffers.leases,
       waiting: buffers.waiting + this.#share.waiting,
       handles,
       inFlight: this.#metrics.inFlight,
-    };
-    if (Object.values(left).some((count) => count !== 0)) throw new Error(`left behind: ${JSON.stringify(left)}`);
+    });
     buffers.trim();
     if (allocator.live !== 0) throw new Error(`${allocator.live} allocations left`);
   }
@@ -727,20 +539,7 @@ class Judge {
 /** Runs `inputs` inputs from `seed`. Rejects at the first broken promise, unhandled rejections included. */
 export async function fuzz(inputs: number, seed: number, coverage?: Coverage): Promise<FuzzResult> {
   const fuzzer = new Fuzzer(seed, coverage);
-  let broken: unknown;
-  const unhandled = (reason: unknown) => {
-    broken ??= reason;
-  };
-  process.on('unhandledRejection', unhandled);
-  process.on('uncaughtException', unhandled);
-  try {
-    await fuzzer.run(inputs);
-    await new Promise((resolve) => setImmediate(resolve));
-  } finally {
-    process.off('unhandledRejection', unhandled);
-    process.off('uncaughtException', unhandled);
-  }
-  if (broken !== undefined) throw new Error('unhandled', { cause: broken });
+  await handled(() => fuzzer.run(inputs));
   return fuzzer.result;
 }
 
