@@ -92,10 +92,11 @@ typedef struct volume_request {
 	volume_op_t	vr_op;
 	volume_handle_t	*vr_handle;
 	char		*vr_name;	/* VOLUME_OPEN, VOLUME_REVEAL */
-	char		*vr_buf;
+	char		*vr_buf;	/* VOLUME_COMPARE: old, then new */
 	uint64_t	vr_offset;
 	uint64_t	vr_length;
 	int		vr_flags;
+	uint64_t	vr_differs;	/* where from the disk, plus one */
 	list_node_t	vr_commit;	/* in volume_commits */
 	boolean_t	vr_answered;	/* before it is over */
 } volume_request_t;
@@ -444,6 +445,63 @@ zvol_write_locked(zvol_state_t *zv, const char *buf, uint64_t offset,
 	return (error);
 }
 
+#define	ZVOL_MERGE_PIECE	(128 * 1024)
+
+/*
+ * Reads the range, which is locked, piece by piece. The request's bytes are
+ * compared, or, for VOLUME_OR, get the bits that are set on the disk.
+ */
+static int
+zvol_merge_locked(zvol_state_t *zv, volume_request_t *vr)
+{
+	size_t room = MIN(vr->vr_length, ZVOL_MERGE_PIECE);
+	char *piece = vmem_alloc(room, KM_SLEEP);
+	int error = 0;
+
+	ASSERT0(vr->vr_differs);
+	for (uint64_t done = 0; done < vr->vr_length && vr->vr_differs == 0; ) {
+		uint64_t bytes = MIN(vr->vr_length - done, room);
+		char *other = vr->vr_buf + done;
+
+		error = zow_dmu_read(zv->zv_dn, vr->vr_offset + done, bytes,
+		    piece);
+		if (error != 0)
+			break;
+		for (uint64_t i = 0; i < bytes; i++) {
+			if (vr->vr_op == VOLUME_OR) {
+				other[i] |= piece[i];
+			} else if (other[i] != piece[i]) {
+				vr->vr_differs = done + i + 1;
+				break;
+			}
+		}
+		done += bytes;
+	}
+	vmem_free(piece, room);
+	return (error == ECKSUM ? SET_ERROR(EIO) : error);
+}
+
+/* Whether the volume has these bytes. */
+static int
+zvol_verify(zvol_state_t *zv, volume_request_t *vr)
+{
+	zfs_locked_range_t *lr;
+	int error = zvol_enter(zv);
+
+	if (error != 0)
+		return (error);
+	lr = zfs_rangelock_enter(&zv->zv_rangelock, vr->vr_offset,
+	    vr->vr_length, RL_READER);
+	error = zvol_merge_locked(zv, vr);
+	zfs_rangelock_exit(lr);
+	rw_exit(&zv->zv_suspend_lock);
+	return (error);
+}
+
+/*
+ * SCSI's COMPARE AND WRITE and ORWRITE read first: that and the write are one
+ * step for everybody else.
+ */
 static int
 zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
     boolean_t fua, volume_request_t *vr)
@@ -457,92 +515,12 @@ zvol_write(zvol_state_t *zv, const char *buf, uint64_t offset, uint64_t length,
 	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
 	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
 	    RL_WRITER);
-	error = zvol_write_locked(zv, buf, offset, length, sync);
+	if (vr->vr_op == VOLUME_COMPARE || vr->vr_op == VOLUME_OR)
+		error = zvol_merge_locked(zv, vr);
+	if (error == 0 && vr->vr_differs == 0)
+		error = zvol_write_locked(zv, buf, offset, length, sync);
 	zfs_rangelock_exit(lr);
-	if (error == 0 && sync)
-		error = zvol_commit(zv, vr);
-	rw_exit(&zv->zv_suspend_lock);
-	return (error);
-}
-
-#define	ZVOL_MERGE_PIECE	(128 * 1024)
-
-/*
- * Reads the range, which is locked, piece by piece. `other` has as many bytes:
- * they are compared, or, for VOLUME_OR, get the bits that are set on the disk.
- * Where the first byte differs, plus one, goes to `*differs`.
- */
-static int
-zvol_merge_locked(zvol_state_t *zv, volume_op_t op, char *other,
-    uint64_t offset, uint64_t length, uint64_t *differs)
-{
-	size_t room = MIN(length, ZVOL_MERGE_PIECE);
-	char *piece = vmem_alloc(room, KM_SLEEP);
-	int error = 0;
-
-	for (uint64_t done = 0; done < length && *differs == 0; ) {
-		uint64_t bytes = MIN(length - done, room);
-
-		error = zow_dmu_read(zv->zv_dn, offset + done, bytes, piece);
-		if (error != 0)
-			break;
-		for (uint64_t i = 0; i < bytes; i++) {
-			if (op == VOLUME_OR) {
-				other[done + i] |= piece[i];
-			} else if (other[done + i] != piece[i]) {
-				*differs = done + i + 1;
-				break;
-			}
-		}
-		done += bytes;
-	}
-	vmem_free(piece, room);
-	return (error == ECKSUM ? SET_ERROR(EIO) : error);
-}
-
-/* Whether the volume has these bytes. */
-static int
-zvol_verify(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length,
-    uint64_t *differs)
-{
-	zfs_locked_range_t *lr;
-	int error = zvol_enter(zv);
-
-	if (error != 0)
-		return (error);
-	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
-	    RL_READER);
-	error = zvol_merge_locked(zv, VOLUME_VERIFY, buf, offset, length,
-	    differs);
-	zfs_rangelock_exit(lr);
-	rw_exit(&zv->zv_suspend_lock);
-	return (error);
-}
-
-/*
- * SCSI's COMPARE AND WRITE and ORWRITE: what is read and what is written are
- * one step for everybody else. Of VOLUME_COMPARE `buf` has twice the length:
- * what must be there, then what is written.
- */
-static int
-zvol_merge(zvol_state_t *zv, volume_op_t op, char *buf, uint64_t offset,
-    uint64_t length, boolean_t fua, uint64_t *differs, volume_request_t *vr)
-{
-	const char *data = op == VOLUME_COMPARE ? buf + length : buf;
-	zfs_locked_range_t *lr;
-	boolean_t sync;
-	int error = zvol_enter_for_write(zv);
-
-	if (error != 0)
-		return (error);
-	sync = fua || zv->zv_objset->os_sync == ZFS_SYNC_ALWAYS;
-	lr = zfs_rangelock_enter(&zv->zv_rangelock, offset, length,
-	    RL_WRITER);
-	error = zvol_merge_locked(zv, op, buf, offset, length, differs);
-	if (error == 0 && *differs == 0)
-		error = zvol_write_locked(zv, data, offset, length, sync);
-	zfs_rangelock_exit(lr);
-	if (error == 0 && *differs == 0 && sync)
+	if (error == 0 && vr->vr_differs == 0 && sync)
 		error = zvol_commit(zv, vr);
 	rw_exit(&zv->zv_suspend_lock);
 	return (error);
@@ -856,21 +834,26 @@ zvol_acquire(zvol_state_t *zv, const char *name, boolean_t read_only)
 	return (error);
 }
 
+/* Leaves the state lock meanwhile: the minor is being changed. */
 static void
 zvol_give_back(zvol_state_t *zv)
 {
 	struct zvol_state_os *zso = zv->zv_zso;
 
+	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
+	ASSERT(zso->zso_changes);
+	mutex_exit(&zv->zv_state_lock);
 	if (zso->zso_lost) {
 		dsl_dataset_disown(zso->zso_suspended, DS_HOLD_FLAG_DECRYPT,
 		    zv);
 		zso->zso_suspended = NULL;
 		zso->zso_lost = B_FALSE;
-		return;
+	} else {
+		zvol_settle(zv);
+		dmu_objset_disown(zv->zv_objset, B_TRUE, zv);
+		zv->zv_objset = NULL;
 	}
-	zvol_settle(zv);
-	dmu_objset_disown(zv->zv_objset, B_TRUE, zv);
-	zv->zv_objset = NULL;
+	mutex_enter(&zv->zv_state_lock);
 }
 
 static int
@@ -903,11 +886,8 @@ zvol_open_minor(const char *name, boolean_t read_only, zvol_state_t **zvp,
 			zv->zv_open_count++;
 		if (error == 0)
 			*spap = dmu_objset_spa(zv->zv_objset);
-		if (zv->zv_open_count == 0 && is_open) {
-			mutex_exit(&zv->zv_state_lock);
+		if (zv->zv_open_count == 0 && is_open)
 			zvol_give_back(zv);
-			mutex_enter(&zv->zv_state_lock);
-		}
 	}
 	zvol_change_end(zv);
 	mutex_exit(&zv->zv_state_lock);
@@ -970,9 +950,7 @@ zvol_release(volume_handle_t *vh)
 	ASSERT3U(zv->zv_open_count, >, 0);
 	if (zv->zv_open_count == 1) {
 		zv->zv_zso->zso_closes = B_TRUE;
-		mutex_exit(&zv->zv_state_lock);
 		zvol_give_back(zv);
-		mutex_enter(&zv->zv_state_lock);
 		zv->zv_zso->zso_closes = B_FALSE;
 	}
 	zv->zv_open_count--;
@@ -1149,7 +1127,7 @@ __wrap_zvol_set_volsize(const char *name, uint64_t volsize)
 }
 
 static int
-volume_request_do(volume_request_t *vr, uint64_t *differs)
+volume_request_do(volume_request_t *vr)
 {
 	volume_handle_t *vh = vr->vr_handle;
 	zvol_state_t *zv = vh->vh_zv;
@@ -1172,23 +1150,23 @@ volume_request_do(volume_request_t *vr, uint64_t *differs)
 		return (zvol_status(zv, vr->vr_offset, vr->vr_length,
 		    (double *)vr->vr_buf, vr->vr_flags));
 	if (vr->vr_op == VOLUME_VERIFY)
-		return (zvol_verify(zv, vr->vr_buf, vr->vr_offset,
-		    vr->vr_length, differs));
+		return (zvol_verify(zv, vr));
 	if (vh->vh_read_only || (zv->zv_flags & ZVOL_RDONLY))
 		return (SET_ERROR(EROFS));
 	switch (vr->vr_op) {
 	case VOLUME_WRITE:
+	case VOLUME_OR:
 		return (zvol_write(zv, vr->vr_buf, vr->vr_offset,
 		    vr->vr_length, fua, vr));
+	case VOLUME_COMPARE:
+		/* Behind what must be there. */
+		return (zvol_write(zv, vr->vr_buf + vr->vr_length,
+		    vr->vr_offset, vr->vr_length, fua, vr));
 	case VOLUME_TRIM:
 		return (zvol_trim(zv, vr->vr_offset, vr->vr_length, fua, vr));
 	case VOLUME_ZERO:
 		return (zvol_zero(zv, vr->vr_offset, vr->vr_length,
 		    vr->vr_flags, vr));
-	case VOLUME_COMPARE:
-	case VOLUME_OR:
-		return (zvol_merge(zv, vr->vr_op, vr->vr_buf, vr->vr_offset,
-		    vr->vr_length, fua, differs, vr));
 	default:
 		return (SET_ERROR(EOPNOTSUPP));
 	}
@@ -1196,16 +1174,14 @@ volume_request_do(volume_request_t *vr, uint64_t *differs)
 
 /* What a dropped pool says is not so: it goes nowhere. */
 static int
-volume_request_run(volume_request_t *vr, uint64_t *differs)
+volume_request_run(volume_request_t *vr)
 {
 	volume_handle_t *vh = vr->vr_handle;
 	int error;
 
-	if (vr->vr_op == VOLUME_CLOSE)
-		return (zvol_release(vh));
 	if (pool_is_dropped(vh->vh_spa))
 		return (SET_ERROR(EIO));
-	error = volume_request_do(vr, differs);
+	error = volume_request_do(vr);
 	return (pool_is_dropped(vh->vh_spa) ? SET_ERROR(EIO) : error);
 }
 
@@ -1216,7 +1192,6 @@ volume_work(void *arg)
 {
 	volume_request_t *vr = arg;
 	volume_handle_t *vh = vr->vr_handle;
-	uint64_t differs = 0;
 	void *result;
 	int error;
 
@@ -1232,10 +1207,11 @@ volume_work(void *arg)
 	} else {
 		VERIFY3P(vh->vh_self, ==, vh);
 		VERIFY3U(vh->vh_requests, >, 0);
-		error = volume_request_run(vr, &differs);
+		error = volume_request_run(vr);
 		vh->vh_requests--;
 	}
-	result = vr->vr_op == VOLUME_OPEN ? vh : (void *)(uintptr_t)differs;
+	result = vr->vr_op == VOLUME_OPEN ? vh :
+	    (void *)(uintptr_t)vr->vr_differs;
 	if (vr->vr_answered) {
 		zow_work_unpark(vh->vh_queue);
 		mutex_enter(&volume_over_lock);
