@@ -1,12 +1,24 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
 import { Client } from '../host/nbd/client.ts';
 import { dice, execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 import { errorsOf, load } from './load.ts';
 
 /** Volumes: made and changed with zfs, read and written over NBD, by our own client and by those of others. */
+
+/** A volume that a client has open, on a disk whose flushes take a second each while the file `slow` is there. */
+async function slowDisk(t: ExecutionContext): Promise<{ lab: Lab; slow: string; client: Client }> {
+  const lab = await Lab.open(t);
+  const disk = lab.disk('a');
+  const slow = join(lab.directory, 'slow');
+  await lab.start({ vars: { ZOW_FAULTS: `disks/a:delay(op=flush,ms=1000,while=${slow})` } });
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  const client = await lab.open('tank/v');
+  return { lab, slow, client };
+}
 
 test('snapshots, clones, promote, rollback: each is an export with the right content', async (t) => {
   const lab = await Lab.withPool(t, 512 * MiB, '-o', 'ashift=12');
@@ -107,13 +119,7 @@ test('an export that something else than a client keeps from ending leaves the v
 });
 
 test('a volume whose client leaves in the middle of an export does not outlive the pool', async (t) => {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a');
-  const slow = join(lab.directory, 'slow');
-  await lab.start({ vars: { ZOW_FAULTS: `disks/a:delay(op=flush,ms=1000,while=${slow})` } });
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
-  await lab.zfs('create', '-V', '16M', 'tank/v');
-  const client = await lab.open('tank/v');
+  const { lab, slow, client } = await slowDisk(t);
   writeFileSync(slow, '');
   // The export waits a second for clients, and then for a transaction group, before it looks whether the pool is in use.
   const exporting = lab.run('zpool', ['export', 'tank']);
@@ -128,13 +134,7 @@ test('a volume whose client leaves in the middle of an export does not outlive t
 });
 
 test('an export waits for the close of a client that has left, however long that takes', async (t) => {
-  const lab = await Lab.open(t);
-  const disk = lab.disk('a');
-  const slow = join(lab.directory, 'slow');
-  await lab.start({ vars: { ZOW_FAULTS: `disks/a:delay(op=flush,ms=1000,while=${slow})` } });
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
-  await lab.zfs('create', '-V', '16M', 'tank/v');
-  const client = await lab.open('tank/v');
+  const { lab, slow, client } = await slowDisk(t);
   const data = noise(MiB, 7);
   writeFileSync(slow, '');
   await client.writeAt(0, data);
