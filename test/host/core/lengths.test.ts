@@ -1,10 +1,12 @@
 import test from 'ava';
 import { Errno } from '../../../host/errno.ts';
 import { decodeNativeNvlist } from '../../../host/nvlist/native.ts';
-import type { NvPairs } from '../nvlist/pack.ts';
+import { type NvPairs, Typed } from '../nvlist/pack.ts';
 import { TestCore } from './fixture.ts';
 
 /** What a client says of its buffers, and what it sent. */
+
+const ECHRNG = 44;
 
 const huge = [0xf000_0000n, 0x1_0000_0000n, 0x1_0000_0010n, 0xffff_ffff_ffff_fff0n, 0x8000_0000_0000_0010n];
 
@@ -69,29 +71,54 @@ function nested(levels: number): NvPairs {
   return list;
 }
 
-test('lists in lists go as deep as in a kernel, 20 levels, into a channel program and back', async (t) => {
+test('lists in lists go into a channel program and back, and into the history, or are refused', async (t) => {
   const core = await TestCore.load();
   const session = await core.open();
   await core.createPool(session);
-  const run = async (levels: number) => {
-    const src = {
-      program: 'arg = ...; return arg',
-      arg: nested(levels),
-      instrlimit: 10_000_000n,
-      memlimit: 10_485_760n,
-    };
+  const run = async (program: string, levels: number) => {
+    const src = { program, arg: nested(levels), instrlimit: 10_000_000n, memlimit: 10_485_760n };
     return session.ioctl('CHANNEL_PROGRAM', { cmd: { name: 'tank' }, src, dstRoom: 1 << 20 });
   };
-  const { errno, dst } = await run(15);
-  t.is(errno, 0);
-  t.deepEqual(
-    decodeNativeNvlist(Buffer.from(dst)).pairs.map(({ name }) => name),
-    ['return'],
-  );
-  for (const levels of [20, 21, 30, 50, 80, 98, 99, 100, 1000]) {
-    const result = await run(levels);
+  const names = (dst: Uint8Array) => decodeNativeNvlist(Buffer.from(dst)).pairs.map(({ name }) => name);
+  const synced = () =>
+    session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
+  const [SAME, DEEPER] = ['arg = ...; return arg', 'arg = ...; return {output = arg}'];
+  // The list of arguments, and of results, is one more; and the history's is one around that.
+  for (let levels = 1; levels <= 18; levels++) {
+    const { errno, dst } = await run(SAME, levels);
+    t.deepEqual([errno, names(dst)], [0, ['return']], `${levels} levels`);
+    const deeper = await run(DEEPER, levels);
+    const outcome = levels < 18 ? [0, ['return']] : [ECHRNG, ['error']];
+    t.deepEqual([deeper.errno, names(deeper.dst)], outcome, `${levels} levels, and one more`);
+    await synced();
+  }
+  for (const levels of [19, 20, 21, 30, 50, 80, 98, 99, 100, 1000]) {
+    const result = await run(SAME, levels);
     t.not(result.errno, 0, `${levels} levels`);
-    t.is((await run(10)).errno, 0);
+    t.is((await run(SAME, 10)).errno, 0);
+  }
+  for (const levels of [16, 17, 18, 19, 20, 21, 22, 200]) {
+    const made = `local t = {} for i = 1, ${levels} do t = {t} end return t`;
+    t.is((await run(made, 1)).errno, levels <= 18 ? 0 : ECHRNG, `${levels} levels that a program made`);
+    t.is((await run(`error(${JSON.stringify(made)})`, 1)).errno, ECHRNG);
+    await synced();
+  }
+  await core.core.close();
+});
+
+test('lists in lists of other ioctls, as deep as one may be packed, go into the history or are refused', async (t) => {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  for (let levels = 15; levels <= 21; levels++) {
+    const snaps = { [`tank@${levels}`]: nested(levels) };
+    const { errno } = await session.ioctl('SNAPSHOT', { cmd: { name: 'tank' }, src: { snaps }, dstRoom: 4096 });
+    const refused = levels < 19 ? Errno.EINVAL : Errno.EFAULT; // by upstream itself, from there on
+    t.is(errno, levels < 18 ? 0 : refused, `${levels} levels`);
+    const env = { version: 1n, env: nested(levels) };
+    await session.ioctl('SET_BOOTENV', { cmd: { name: 'tank' }, src: env, dstRoom: 4096 });
+    await session.ioctl('GET_BOOTENV', { cmd: { name: 'tank' }, dstRoom: 65536 });
+    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(21, 1) }, dstRoom: 4096 });
   }
   await core.core.close();
 });

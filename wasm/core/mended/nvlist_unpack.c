@@ -12,7 +12,6 @@
  * CDDL HEADER END
  */
 
-
 /*
  * Packed nvlists in XDR: of labels, of streams, of clients.
  *
@@ -21,15 +20,22 @@
  * need (a parenthesis in nvs_xdr_nvp_op()): an array of eight million lists is
  * written into a pair of 64 bytes. So a list is walked through first. What is
  * wrong in other ways is left to upstream.
+ *
+ * And lists in lists, of ioctls: what a client sends and is answered goes into
+ * the pool's history, within another list, which then is too deep to be packed;
+ * upstream finds that out in syncing context, and panics.
  */
 
-#include <sys/types.h>
+#include <sys/zfs_context.h>
 #include <sys/nvpair.h>
 #include <sys/nvpair_impl.h>
 #include <sys/byteorder.h>
 #include <sys/debug.h>
 #include <errno.h>
 #include <string.h>
+
+#include "nvlist.h"
+#include "session.h"
 
 #define	XDR_UNIT	4
 #define	HEADER_BYTES	4	/* nvs_header_t */
@@ -221,12 +227,37 @@ walk_list(walk_t *w)
 	return (good);
 }
 
+int
+nvlist_levels(nvlist_t *nvl)
+{
+	int deepest = -1;
+
+	for (nvpair_t *pair = nvlist_next_nvpair(nvl, NULL); pair != NULL;
+	    pair = nvlist_next_nvpair(nvl, pair)) {
+		nvlist_t *one, **lists = &one;
+		uint_t count = 0;
+
+		if (nvpair_type(pair) == DATA_TYPE_NVLIST) {
+			one = fnvpair_value_nvlist(pair);
+			count = 1;
+		} else if (nvpair_type(pair) == DATA_TYPE_NVLIST_ARRAY) {
+			VERIFY0(nvpair_value_nvlist_array(pair, &lists,
+			    &count));
+		}
+		for (uint_t i = 0; i < count; i++)
+			deepest = MAX(deepest, nvlist_levels(lists[i]));
+	}
+	return (deepest + 1);
+}
+
 extern int __real_nvlist_unpack(char *, size_t, nvlist_t **, int);
 extern int __wrap_nvlist_unpack(char *, size_t, nvlist_t **, int);
 
 int
 __wrap_nvlist_unpack(char *buf, size_t buflen, nvlist_t **nvlp, int kmflag)
 {
+	int error;
+
 	if (buf != NULL && buflen >= HEADER_BYTES && *buf == NV_ENCODE_XDR) {
 		walk_t w = {
 			.w_at = (const uint8_t *)buf + HEADER_BYTES,
@@ -236,5 +267,12 @@ __wrap_nvlist_unpack(char *buf, size_t buflen, nvlist_t **nvlp, int kmflag)
 		if (!walk_list(&w))
 			return (EFAULT);
 	}
-	return (__real_nvlist_unpack(buf, buflen, nvlp, kmflag));
+	error = __real_nvlist_unpack(buf, buflen, nvlp, kmflag);
+	if (error == 0 && ioctl_current() != NULL &&
+	    nvlist_levels(*nvlp) > NVLIST_LEVELS_MAX) {
+		nvlist_free(*nvlp);
+		*nvlp = NULL;
+		error = EINVAL;
+	}
+	return (error);
 }

@@ -15,6 +15,9 @@
 /*
  * Memory of channel programs. Upstream's allocator for Lua believes in its
  * limit, 100 MiB or what `zfs program -m` says, and cannot fail within it.
+ *
+ * And tables in tables that they return: upstream lets through as many as a
+ * list can be packed with, and puts them into lists of its own, which cannot.
  */
 
 #include <sys/zfs_context.h>
@@ -23,12 +26,29 @@
 
 #include "admission.h"
 #include "malloc.h"
+#include "nvlist.h"
 #include "session.h"
 
 extern int __real_zcp_eval(const char *, const char *, boolean_t, uint64_t,
     uint64_t, nvpair_t *, nvlist_t *);
 extern int __wrap_zcp_eval(const char *, const char *, boolean_t, uint64_t,
     uint64_t, nvpair_t *, nvlist_t *);
+
+/* As upstream's own limit, which says 20. */
+static int
+result_check(nvlist_t *out, int error)
+{
+	char text[80];
+
+	if (nvlist_levels(out) <= NVLIST_LEVELS_MAX)
+		return (error);
+	(void) snprintf(text, sizeof (text),
+	    "Maximum table depth (%d) exceeded for table", NVLIST_LEVELS_MAX);
+	(void) nvlist_remove_all(out, ZCP_RET_RETURN);
+	(void) nvlist_remove_all(out, ZCP_RET_ERROR);
+	fnvlist_add_string(out, ZCP_RET_ERROR, text);
+	return (error != 0 ? error : SET_ERROR(ECHRNG));
+}
 
 int
 __wrap_zcp_eval(const char *pool, const char *program, boolean_t sync,
@@ -47,5 +67,5 @@ __wrap_zcp_eval(const char *pool, const char *program, boolean_t sync,
 	error = __real_zcp_eval(pool, program, sync, instructions, memory,
 	    arg, out);
 	admission_leave(bytes);
-	return (error);
+	return (result_check(out, error));
 }
