@@ -307,6 +307,7 @@ fiber_yield(void)
 		 * The host decides whether the event loop has a turn: what
 		 * the caller polls for may be a timer's or a completion's.
 		 */
+		guard_check(self);
 		switch_to(self, self);
 		self->f_state = FIBER_RUNNING;
 	}

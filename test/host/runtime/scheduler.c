@@ -181,6 +181,22 @@ overflowing(void *arg)
 	return ((void *)(intptr_t)deep((int)(intptr_t)arg));
 }
 
+/* As overflow, with nobody else who could run. */
+static void *
+overflowing_alone(void *arg)
+{
+	(void) deep((int)(intptr_t)arg);
+	say("it went on");
+	return (NULL);
+}
+
+static void
+overflow_alone(int levels)
+{
+	(void) fiber_join(fiber_create("lonely", overflowing_alone,
+	    (void *)(intptr_t)levels, 16384, 0));
+}
+
 static void
 overflow(int levels)
 {
@@ -414,6 +430,7 @@ const scenario_t scenarios[] = {
 	{ "many", many },
 	{ "limit", limit },
 	{ "overflow", overflow },
+	{ "overflow-alone", overflow_alone },
 	{ "leaves", leaves },
 	{ "trap", trap },
 	{ "completions", completions },

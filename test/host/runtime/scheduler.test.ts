@@ -39,6 +39,14 @@ test.serial('a stack that overflows is a panic that names the fiber', async (t) 
   t.deepEqual(await ended, { panic: 'stack overflow (16384 bytes) [fiber hungry]' });
 });
 
+test.serial('a stack that overflows is one at the next switch, also when nobody else can run', async (t) => {
+  t.deepEqual(await run(file, 'overflow-alone', '8'), ['it went on']);
+  const { module, lines, ended } = load(file, ['overflow-alone', '16']);
+  module.start();
+  t.deepEqual(await ended, { panic: 'stack overflow (16384 bytes) [fiber lonely]' });
+  t.deepEqual(lines, []);
+});
+
 test.serial('a fiber ends itself from any depth', async (t) => {
   t.deepEqual(await run(file, 'leaves'), []);
 });
