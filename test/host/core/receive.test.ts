@@ -48,6 +48,22 @@ function begin(features = 4n, type = 2): Buffer {
   return bytes;
 }
 
+/** The record behind these, which ends their stream with their checksum: fletcher_4. */
+function end(...records: Buffer[]): Buffer {
+  const words = Buffer.concat([Buffer.alloc(8), begin(), ...records]);
+  let [a, b, c, d] = [0n, 0n, 0n, 0n];
+  for (let at = 0; at < words.length; at += 4) {
+    a = BigInt.asUintN(64, a + BigInt(words.readUInt32LE(at)));
+    b = BigInt.asUintN(64, b + a);
+    c = BigInt.asUintN(64, c + b);
+    d = BigInt.asUintN(64, d + c);
+  }
+  return record(
+    5,
+    [a, b, c, d].map((sum, i): Field => [8 * i, 8, sum]),
+  );
+}
+
 /** A descriptor with these bytes. */
 function channel(...records: Buffer[]): StreamChannel {
   const bytes = Buffer.concat(records);
@@ -264,21 +280,20 @@ test('a block that is none of its object is not written', async (t) => {
   const core = await TestCore.load();
   const session = await core.open();
   await core.createPool(session);
-  const small = record(
-    3,
-    [
+  for (const [offset, outcome] of [
+    [512, Errno.EINVAL],
+    [1024, 0],
+  ] as const) {
+    const fields: Field[] = [
       [0, 8, 7],
       [8, 4, 19],
-      [24, 8, 512],
-    ],
-    512,
-  );
-  t.not(await receive(session, object(7, [[16, 4, 131072]]), small, object(8), object(9)), 0);
-  await session.must('POOL_SYNC', {
-    cmd: { name: 'tank' },
-    src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) },
-    dstRoom: 4096,
-  });
+      [16, 8, offset],
+      [24, 8, 1024],
+    ];
+    const records = [object(7, [[16, 4, 1024]]), record(3, fields, 1024)];
+    t.is(await receive(session, ...records, end(...records)), outcome, `at ${offset}`);
+    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) }, dstRoom: 4096 });
+  }
   await core.core.close();
 });
 
