@@ -40,7 +40,7 @@ function notOpened(name: string, error: unknown): unknown {
     case Errno.EINVAL:
       return because(Errno.ENOENT, `${name} is not a volume`);
     case Errno.EACCES:
-      return because(Errno.EACCES, `${name} is encrypted, and its key is not loaded`);
+      return because(Errno.EACCES, `${name} is encrypted, and its key is not loaded, or does not fit`);
     case Errno.EROFS:
       return because(Errno.EROFS, `${name} is read-only`);
     case Errno.EBUSY:

@@ -44,7 +44,7 @@ test('a volume is ciphertext on disk, and unavailable without its key', async (t
   await lab.zpool('export', 'tank');
   await lab.zpool('import', '-d', lab.disks, 'tank');
   t.is(await lab.get('tank/secret', 'keystatus'), 'unavailable');
-  const locked = { message: /tank\/secret is encrypted, and its key is not loaded: EACCES/ };
+  const locked = { message: /tank\/secret is encrypted, and its key is not loaded, or does not fit: EACCES/ };
   await t.throwsAsync(lab.open('tank/secret'), locked, 'no export without a key');
   keyFile(lab, 'raw', randomBytes(32));
   t.regex(await lab.fails('zfs', 'load-key', 'tank/secret'), /Incorrect key provided/);
@@ -170,6 +170,8 @@ test('a key below that does not fit its root: change-key is refused, and the hos
     zfs send -w -i @1 tank/e/v@2 | zfs receive backup/e/v`;
   const received = await lab.shell(script);
   t.is(received.code, 0, received.stderr);
+  t.is(await lab.get('backup/e/v', 'keystatus'), 'available', "its root's");
+  await t.throwsAsync(lab.open('backup/e/v'), { message: /its key is not loaded, or does not fit: EACCES/ });
 
   const change = ['-o', 'keyformat=passphrase', '-o', `keylocation=${a}`];
   t.regex(await lab.fails('zfs', 'change-key', ...change, 'backup/e'), /Key change error/);
