@@ -1,6 +1,7 @@
-import { statSync, truncateSync } from 'node:fs';
+import { rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
-import { Lab, MiB, must, noise, root, until } from './host.ts';
+import { Lab, MiB, must, noise, root, sleep, until } from './host.ts';
 
 /** What pools can be made of, and made into: every kind of device, each with data that has to be there afterwards. */
 
@@ -55,6 +56,36 @@ test('a raidz grows by a disk while it is written to, and still does without any
   await lab.zpool('scrub', '-w', 'tank');
   t.regex(await lab.zpool('status', 'tank'), /repaired 0B .* with 0 errors/);
   await lab.finish('tank');
+});
+
+test('a raidz has the space of its new disk after a crash right behind its expansion', async (t) => {
+  const lab = await Lab.open(t);
+  const slow = join(lab.directory, 'slow');
+  const rules = [0, 1, 2, 3].map((i) => `disks/d${i}:delay(ms=30,op=write,while=${slow})`);
+  const vars = { ZOW_FAULTS: rules.join(';') };
+  const size = async () => Number((await lab.zpool('list', '-Hpo', 'size', 'tank')).trim());
+  for (const afterMs of [200, 600]) {
+    const [a, b, c, d] = lab.manyDisks(4) as [string, string, string, string];
+    await lab.start({ config: { zed: false }, vars });
+    await create(lab, 'tank', 'raidz1', a, b, c);
+    const before = await size();
+    writeFileSync(slow, '');
+    const attaching = lab.run('zpool', ['attach', 'tank', 'raidz1-0', d]);
+    const isExpanded = async () => /expanded raidz1-0/.test(await lab.zpool('status', 'tank'));
+    await until('it is expanded', isExpanded, 60_000);
+    await sleep(afterMs);
+    await lab.kill();
+    await attaching;
+    rmSync(slow);
+    await lab.start({ config: { zed: false } });
+    await lab.zpool('import', '-f', '-d', lab.disks, 'tank');
+    await until('it is larger', async () => (await size()) > before);
+    t.is((await lab.zpool('list', '-Ho', 'expandsize', 'tank')).trim(), '-');
+    await lab.zpool('scrub', '-w', 'tank');
+    await lab.zpool('export', 'tank');
+    await lab.zdb('tank');
+    await lab.stop();
+  }
 });
 
 test('a distributed spare is rebuilt in sequence, and is free again when the disk is replaced', async (t) => {
