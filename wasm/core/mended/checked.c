@@ -20,7 +20,11 @@
  */
 
 #include <sys/zfs_context.h>
+#include <sys/dmu_objset.h>
+#include <sys/dnode.h>
+#include <sys/dsl_dataset.h>
 #include <sys/dsl_deleg.h>
+#include <sys/dsl_pool.h>
 #include <sys/dsl_prop.h>
 #include <sys/dsl_userhold.h>
 #include <sys/lua/lua.h>
@@ -280,6 +284,53 @@ __wrap_dsl_prop_unset_hasrecvd(const char *dsname)
 }
 
 /*
+ * From bytes to blocks, as upstream's zio_calculate_range().  That gives the
+ * pool's configuration back before it opens the objset, and the data set
+ * before it reads the dnode: a destroy may come between.
+ */
+static int
+calculate_range(const char *pool, zinject_record_t *record)
+{
+	dsl_pool_t *dp;
+	dsl_dataset_t *ds;
+	objset_t *os;
+	dnode_t *dn = NULL;
+	int error = dsl_pool_hold(pool, FTAG, &dp);
+
+	if (error != 0)
+		return (error);
+	error = dsl_dataset_hold_obj(dp, record->zi_objset, FTAG, &ds);
+	if (error != 0) {
+		dsl_pool_rele(dp, FTAG);
+		return (error);
+	}
+	error = dmu_objset_from_ds(ds, &os);
+	if (error == 0)
+		error = dnode_hold(os, record->zi_object, FTAG, &dn);
+	if (error == 0) {
+		if (record->zi_start != 0 || record->zi_end != -1ULL) {
+			record->zi_start >>= dn->dn_datablkshift;
+			record->zi_end >>= dn->dn_datablkshift;
+		}
+		if (record->zi_level >= dn->dn_nlevels && record->zi_level > 0)
+			error = SET_ERROR(EDOM);
+		else if (record->zi_start != 0 || record->zi_end != 0) {
+			int shift = record->zi_level *
+			    (dn->dn_indblkshift - SPA_BLKPTRSHIFT);
+
+			record->zi_start = shift < 64 ?
+			    record->zi_start >> shift : 0;
+			record->zi_end = shift < 64 ?
+			    record->zi_end >> shift : 0;
+		}
+		dnode_rele(dn, FTAG);
+	}
+	dsl_dataset_rele(ds, FTAG);
+	dsl_pool_rele(dp, FTAG);
+	return (error);
+}
+
+/*
  * `zinject -I` stops the pool, in time, by a panic. When that time begins is
  * the kernel's to say.
  */
@@ -287,12 +338,22 @@ int
 __wrap_zio_inject_fault(char *name, int flags, int *id,
     zinject_record_t *record)
 {
+	int error = 0;
+
 	if (record->zi_cmd == ZINJECT_IGNORED_WRITES) {
 		if (record->zi_duration == 0)
 			return (SET_ERROR(EINVAL));
 		record->zi_timer = 0;
 	}
-	return (__real_zio_inject_fault(name, flags, id, record));
+	if (flags & ZINJECT_CALC_RANGE) {
+		if (flags & ZINJECT_UNLOAD_SPA)
+			error = spa_reset(name);
+		if (error == 0)
+			error = calculate_range(name, record);
+		flags &= ~(ZINJECT_CALC_RANGE | ZINJECT_UNLOAD_SPA);
+	}
+	return (error != 0 ? error : __real_zio_inject_fault(name, flags, id,
+	    record));
 }
 
 /* Of a version that upstream does not know it frees a buffer that is lent. */
