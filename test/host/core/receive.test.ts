@@ -98,6 +98,7 @@ function embedded(compression: number, logical: number, physical: number): Buffe
 const huge = (1n << 32n) + 512n;
 const bad: readonly (readonly [what: string, ...records: Buffer[]])[] = [
   ['a bonus that has no room in its dnode', object(7, [[20, 4, 4096]], 4096)],
+  ['a bonus of a raw stream, in one that is not', object(7, [[28, 4, 77]], 77)],
   [
     'a bonus of no type',
     object(

@@ -70,3 +70,17 @@ test('an nvlist is written into no more memory than its pairs have', async (t) =
   t.is((await session.ioctl('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 })).errno, 0);
   await core.core.close();
 });
+
+test('an nvlist whose flags no nvlist has is none', async (t) => {
+  const core = await TestCore.load();
+  t.teardown(() => core.core.close());
+  const session = await core.open();
+  await core.createPool(session);
+  const strange = Buffer.concat([u32(0, 0x80), pair('n', 32, Type.uint64, 1, u32(0, 1)), u32(0, 0)]);
+  const call = { cmd: { name: 'tank' }, dstRoom: 65536 };
+  for (const conf of [
+    Buffer.concat([Buffer.from([1, 1, 0, 0]), strange]),
+    packed(pair('in', 48, Type.nvlist, 1, strange)),
+  ])
+    t.is((await session.ioctl('POOL_TRYIMPORT', { ...call, conf })).errno, Errno.EFAULT);
+});

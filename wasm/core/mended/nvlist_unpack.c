@@ -217,12 +217,14 @@ static boolean_t
 walk_list(walk_t *w)
 {
 	boolean_t good;
+	uint32_t version, flags;
 
 	if (w->w_depth >= DEPTH_MAX)
 		return (B_FALSE);
 	w->w_depth++;
-	/* Its version, and its flags. */
-	good = walk_over(w, 8) && walk_pairs(w);
+	good = walk_int(w, &version) && walk_int(w, &flags) &&
+	    (flags & ~(NV_UNIQUE_NAME | NV_UNIQUE_NAME_TYPE)) == 0 &&
+	    walk_pairs(w);
 	w->w_depth--;
 	return (good);
 }

@@ -27,9 +27,13 @@
 #include <sys/dmu_recv.h>
 #include <sys/dmu_tx.h>
 #include <sys/dnode.h>
+#include <sys/dsl_dataset.h>
+#include <sys/dsl_dir.h>
+#include <sys/dsl_pool.h>
 #include <sys/arc.h>
 #include <sys/blkptr.h>
 #include <sys/objlist.h>
+#include <sys/zap.h>
 #include <sys/zio_compress.h>
 
 #include "../../../cli/src/zow_client.h"
@@ -60,8 +64,9 @@ object_is_good(const struct drr_object *drro, boolean_t swap, boolean_t raw)
 	    bonuslen > DN_SLOTS_TO_BONUSLEN(slots) ||
 	    (U32(drro->drr_bonustype) == DMU_OT_NONE && bonuslen != 0))
 		return (B_FALSE);
+	/* It would be the length of the payload. */
 	if (!raw)
-		return (B_TRUE);
+		return (drro->drr_raw_bonuslen == 0);
 	if (U32(drro->drr_raw_bonuslen) > DN_SLOTS_TO_BONUSLEN(slots) ||
 	    drro->drr_indblkshift < DN_MIN_INDBLKSHIFT ||
 	    drro->drr_indblkshift > DN_MAX_INDBLKSHIFT ||
@@ -225,6 +230,37 @@ extern int __wrap_dmu_recv_begin(const char *, const char *,
     nvlist_t *, const char *, dmu_recv_cookie_t *, zfs_file_t *, offset_t *);
 
 /*
+ * Upstream receives a raw stream as a clone of a snapshot that is not
+ * encrypted, of which the clone then says that it is.  It also goes on with a
+ * raw stream where one that was not began, and the other way around.
+ */
+static boolean_t
+raw_fits(dsl_pool_t *dp, const char *tofs, boolean_t raw, boolean_t resuming,
+    const char *origin)
+{
+	char clone[ZFS_MAX_DATASET_NAME_LEN + 6];
+	dsl_dataset_t *ds;
+	boolean_t fits = B_TRUE;
+
+	if (raw && origin != NULL &&
+	    dsl_dataset_hold(dp, origin, FTAG, &ds) == 0) {
+		fits = ds->ds_dir->dd_crypto_obj != 0;
+		dsl_dataset_rele(ds, FTAG);
+	}
+	if (!resuming)
+		return (fits);
+	(void) snprintf(clone, sizeof (clone), "%s/%s", tofs, recv_clone_name);
+	if (dsl_dataset_hold(dp, clone, FTAG, &ds) != 0 &&
+	    dsl_dataset_hold(dp, tofs, FTAG, &ds) != 0)
+		return (fits);
+	if (dsl_dataset_is_zapified(ds))
+		fits = fits && raw == (zap_contains(dp->dp_meta_objset,
+		    ds->ds_object, DS_FIELD_RESUME_RAWOK) == 0);
+	dsl_dataset_rele(ds, FTAG);
+	return (fits);
+}
+
+/*
  * The nvlist of a stream's first record is no larger than a block, and what it
  * is of is a file system or a volume.
  */
@@ -238,9 +274,11 @@ __wrap_dmu_recv_begin(const char *tofs, const char *tosnap,
 	    BSWAP_64(DMU_BACKUP_MAGIC);
 	uint32_t size = U32(drr->drr_payloadlen);
 	uint32_t type = U32(drr->drr_u.drr_begin.drr_type);
-	boolean_t raw = (DMU_GET_FEATUREFLAGS(U64(
-	    drr->drr_u.drr_begin.drr_versioninfo)) &
-	    DMU_BACKUP_FEATURE_RAW) != 0;
+	uint64_t features = DMU_GET_FEATUREFLAGS(U64(
+	    drr->drr_u.drr_begin.drr_versioninfo));
+	boolean_t raw = (features & DMU_BACKUP_FEATURE_RAW) != 0;
+	boolean_t fits = B_TRUE;
+	dsl_pool_t *dp;
 
 	drr->drr_u.drr_begin.drr_toname[
 	    sizeof (drr->drr_u.drr_begin.drr_toname) - 1] = '\0';
@@ -249,6 +287,13 @@ __wrap_dmu_recv_begin(const char *tofs, const char *tosnap,
 		return (SET_ERROR(EINVAL));
 	if (size > SPA_MAXBLOCKSIZE || (!raw && P2PHASE(size, 8) != 0))
 		return (SET_ERROR(E2BIG));
+	if (dsl_pool_hold(tofs, FTAG, &dp) == 0) {
+		fits = raw_fits(dp, tofs, raw,
+		    (features & DMU_BACKUP_FEATURE_RESUMING) != 0, origin);
+		dsl_pool_rele(dp, FTAG);
+	}
+	if (!fits)
+		return (SET_ERROR(EINVAL));
 	return (__real_dmu_recv_begin(tofs, tosnap, drr, force, heal, resumable,
 	    props, hidden, origin, drc, fp, voffp));
 }
