@@ -6,6 +6,9 @@ NODE = node_modules/node-*/bin/node
 RELEASE ?=
 DEBUG ?=
 BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
+# What BUILD has built, for a program of the host.
+BUILT = $(if $(RELEASE),ZOW_RELEASE=$(RELEASE)) $(if $(DEBUG),ZOW_WASM=build/$(or $(RELEASE),$(DEFAULT))/wasm-debug)
+DEFAULT = $(shell sed -n 's/.*"default": "\(.*\)".*/\1/p' zfs-src/releases.json)
 
 .PHONY: all wasm bundle native run test test-ready lint crash fuzz soak bench clean distclean help
 
@@ -38,10 +41,10 @@ crash: wasm native		## explore 2,000 power cuts of each pool layout; L=mirror on
 	@$(NODE) test/crash/explore.ts $(or $(L),all) $(or $(N),2000) $(or $(S),1)
 
 fuzz: wasm				## fuzz the core's ioctls, NBD, iSCSI, the ioctl socket; N=1000000 inputs each, S=7 with this seed, DEBUG=1 where upstream asserts
-	@$(if $(DEBUG),ZOW_WASM=build/2.4.3/wasm-debug) $(NODE) test/fuzz/core.ts $(or $(N),100000) $(or $(S),1)
-	@$(NODE) test/fuzz/nbd.ts $(or $(N),100000) $(or $(S),1)
-	@$(NODE) test/fuzz/iscsi.ts $(or $(N),100000) $(or $(S),1)
-	@$(NODE) test/fuzz/ioctl.ts 60 $(or $(S),1)
+	@$(BUILT) $(NODE) test/fuzz/core.ts $(or $(N),100000) $(or $(S),1)
+	@$(BUILT) $(NODE) test/fuzz/nbd.ts $(or $(N),100000) $(or $(S),1)
+	@$(BUILT) $(NODE) test/fuzz/iscsi.ts $(or $(N),100000) $(or $(S),1)
+	@$(BUILT) $(NODE) test/fuzz/ioctl.ts 60 $(or $(S),1)
 
 soak: bundle native		## pools with failing disks, and one that must not notice, for two hours; T=30 minutes, S=7 with this seed, X=stop without
 	@$(BUILD) wasm --debug

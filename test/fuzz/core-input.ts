@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { release } from '../../host/assets.ts';
 import type { StreamChannel } from '../../host/core/dev-zfs.ts';
 import { DataType } from '../../host/nvlist/nvlist.ts';
 import type { Call, CmdFields } from '../host/core/fixture.ts';
@@ -7,7 +8,7 @@ import { type IoctlEntry, type IoctlKey, readIoctlTable } from './ioctl-table.ts
 
 /** What core.ts asks of the core: each input is that of a seed and a number, whatever was before it. */
 
-export const tree = join(import.meta.dirname, '../../zfs-src/upstream/2.4.3');
+export const tree = join(import.meta.dirname, '../../zfs-src/upstream', release);
 export const table = readIoctlTable(tree);
 const MiB = 1024 ** 2;
 

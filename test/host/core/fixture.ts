@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { release } from '../../../host/assets.ts';
 import type { Core, TunableSetting } from '../../../host/core/api.ts';
 import type { IoctlResult, IoctlSession, StreamChannel } from '../../../host/core/dev-zfs.ts';
 import { loadCore } from '../../../host/core/load.ts';
@@ -15,7 +16,7 @@ const MiB = 1024 ** 2;
 
 /** ZFS_IOC_ names without that, to numbers. */
 export const ioctlNumbers: ReadonlyMap<string, number> = new Map(
-  readIoctls(join(import.meta.dirname, '../../../zfs-src/upstream/2.4.3')).flatMap(({ name, aliases, request }) =>
+  readIoctls(join(import.meta.dirname, '../../../zfs-src/upstream', release)).flatMap(({ name, aliases, request }) =>
     [name, ...aliases].map((each): [string, number] => [each.replace('ZFS_IOC_', ''), request]),
   ),
 );
