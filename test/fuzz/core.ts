@@ -125,7 +125,7 @@ class Life {
     const closed = Promise.all([...this.#lanes.map(({ session }) => session.close()), ...this.#left]);
     await Promise.race([closed.catch(() => undefined), sleep(20_000, undefined, { ref: false })]);
     if (this.#lost === undefined && (await within(pool.stats(), hangMs / 2)) === undefined)
-      this.#end('it does not answer any more');
+      this.#end(`it does not answer any more; ${await pool.state()}`);
   }
 
   #end(how: string): void {
@@ -253,6 +253,16 @@ class Pool {
 
   stats(): Promise<IoctlResult> {
     return this.#session.ioctl('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 1 << 17 });
+  }
+
+  /** What the pool is, as asked without any lock of it. */
+  async state(): Promise<string> {
+    try {
+      const kstat = await within(this.#core.core.inspector.kstat('zfs/tank/state'), 5000);
+      return `tank is ${kstat === undefined ? 'silent' : /[A-Z]{4,}/.exec(Buffer.from(kstat).toString('latin1'))}`;
+    } catch {
+      return 'there is no tank';
+    }
   }
 
   /** False: the pool is suspended, and stays so (a disk's path may be another's). */

@@ -98,6 +98,7 @@ function embedded(compression: number, logical: number, physical: number): Buffe
 const huge = (1n << 32n) + 512n;
 const bad: readonly (readonly [what: string, ...records: Buffer[]])[] = [
   ['a bonus that has no room in its dnode', object(7, [[20, 4, 4096]], 4096)],
+  ['an object behind a later one', object(8), object(7)],
   ['a bonus of a raw stream, in one that is not', object(7, [[28, 4, 77]], 77)],
   [
     'a bonus of no type',
@@ -293,7 +294,11 @@ test('a block that is none of its object is not written', async (t) => {
     ];
     const records = [object(7, [[16, 4, 1024]]), record(3, fields, 1024)];
     t.is(await receive(session, ...records, end(...records)), outcome, `at ${offset}`);
-    await session.must('POOL_SYNC', { cmd: { name: 'tank' }, src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) }, dstRoom: 4096 });
+    await session.must('POOL_SYNC', {
+      cmd: { name: 'tank' },
+      src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) },
+      dstRoom: 4096,
+    });
   }
   await core.core.close();
 });

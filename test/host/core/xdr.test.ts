@@ -76,11 +76,22 @@ test('an nvlist whose flags no nvlist has is none', async (t) => {
   t.teardown(() => core.core.close());
   const session = await core.open();
   await core.createPool(session);
-  const strange = Buffer.concat([u32(0, 0x80), pair('n', 32, Type.uint64, 1, u32(0, 1)), u32(0, 0)]);
+  const strange = Buffer.concat([u32(0, 0x80), pair('n', 32, DataType.UINT64, 1, u32(0, 1)), u32(0, 0)]);
   const call = { cmd: { name: 'tank' }, dstRoom: 65536 };
   for (const conf of [
     Buffer.concat([Buffer.from([1, 1, 0, 0]), strange]),
-    packed(pair('in', 48, Type.nvlist, 1, strange)),
+    packed(pair('in', 48, DataType.NVLIST, 1, strange)),
   ])
     t.is((await session.ioctl('POOL_TRYIMPORT', { ...call, conf })).errno, Errno.EFAULT);
+});
+
+test('names are looked for in an nvlist that does not say that they are unique', async (t) => {
+  const core = await TestCore.load();
+  t.teardown(() => core.core.close());
+  const session = await core.open();
+  await core.createPool(session);
+  const holds = Buffer.concat([u32(0, 0), u32(0, 0)]);
+  const pairs = [pair('holds', 48, DataType.NVLIST, 1, holds), u32(0, 0)];
+  const src = Buffer.concat([Buffer.from([1, 1, 0, 0]), u32(0, 0), ...pairs]);
+  t.is((await session.ioctl('HOLD', { cmd: { name: 'tank' }, src, dstRoom: 65536 })).errno, 0);
 });

@@ -35,6 +35,7 @@
 #include <sys/zfs_bootenv.h>
 #include <sys/zap.h>
 #include <sys/zfs_ioctl.h>
+#include <zfs_namecheck.h>
 #include <zfs_prop.h>
 
 #include "vdev_tree.h"
@@ -68,6 +69,15 @@ typedef struct inherit_arg {
 
 extern int __real_zio_inject_fault(char *, int, int *, zinject_record_t *);
 extern int __wrap_zio_inject_fault(char *, int, int *, zinject_record_t *);
+
+extern int __real_dsl_dir_rename(const char *, const char *);
+extern int __wrap_dsl_dir_rename(const char *, const char *);
+
+extern int __real_dsl_dataset_rename_snapshot_check(void *, dmu_tx_t *);
+extern int __wrap_dsl_dataset_rename_snapshot_check(void *, dmu_tx_t *);
+
+extern int __real_dsl_dataset_snapshot_check(void *, dmu_tx_t *);
+extern int __wrap_dsl_dataset_snapshot_check(void *, dmu_tx_t *);
 
 extern int __real_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
 extern int __wrap_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
@@ -354,6 +364,42 @@ __wrap_zio_inject_fault(char *name, int flags, int *id,
 	}
 	return (error != 0 ? error : __real_zio_inject_fault(name, flags, id,
 	    record));
+}
+
+/*
+ * Who is no snapshot does not become one: upstream makes a child of that name
+ * below the data set, `tank/fs/@snap`, and panics when it is there already.
+ */
+int
+__wrap_dsl_dir_rename(const char *oldname, const char *newname)
+{
+	if (strpbrk(newname, "@#") != NULL)
+		return (SET_ERROR(EINVAL));
+	return (__real_dsl_dir_rename(oldname, newname));
+}
+
+/* zfs.sync.snapshot() and rename_snapshot(): nobody reads the name. */
+int
+__wrap_dsl_dataset_snapshot_check(void *arg, dmu_tx_t *tx)
+{
+	dsl_dataset_snapshot_arg_t *ddsa = arg;
+	nvpair_t *pair = NULL;
+
+	while ((pair = nvlist_next_nvpair(ddsa->ddsa_snaps, pair)) != NULL) {
+		if (dataset_namecheck(nvpair_name(pair), NULL, NULL) != 0)
+			return (SET_ERROR(EINVAL));
+	}
+	return (__real_dsl_dataset_snapshot_check(arg, tx));
+}
+
+int
+__wrap_dsl_dataset_rename_snapshot_check(void *arg, dmu_tx_t *tx)
+{
+	dsl_dataset_rename_snapshot_arg_t *ddrsa = arg;
+
+	if (zfs_component_namecheck(ddrsa->ddrsa_newsnapname, NULL, NULL) != 0)
+		return (SET_ERROR(EINVAL));
+	return (__real_dsl_dataset_rename_snapshot_check(arg, tx));
 }
 
 /* Of a version that upstream does not know it frees a buffer that is lent. */

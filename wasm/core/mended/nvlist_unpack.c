@@ -252,6 +252,29 @@ nvlist_levels(nvlist_t *nvl)
 	return (deepest + 1);
 }
 
+/*
+ * Who looks for a name in a list that does not say that names are unique gets
+ * ENOTSUP, which fnvlist_lookup_nvlist() and its kind do not expect.
+ */
+static void
+make_unique(nvlist_t *nvl)
+{
+	nvpair_t *pair = NULL;
+	nvlist_t *inner, **array;
+	uint_t n;
+
+	if ((nvl->nvl_nvflag & (NV_UNIQUE_NAME | NV_UNIQUE_NAME_TYPE)) == 0)
+		nvl->nvl_nvflag |= NV_UNIQUE_NAME;
+	while ((pair = nvlist_next_nvpair(nvl, pair)) != NULL) {
+		if (nvpair_value_nvlist(pair, &inner) == 0) {
+			make_unique(inner);
+		} else if (nvpair_value_nvlist_array(pair, &array, &n) == 0) {
+			for (uint_t i = 0; i < n; i++)
+				make_unique(array[i]);
+		}
+	}
+}
+
 extern int __real_nvlist_unpack(char *, size_t, nvlist_t **, int);
 extern int __wrap_nvlist_unpack(char *, size_t, nvlist_t **, int);
 
@@ -276,5 +299,7 @@ __wrap_nvlist_unpack(char *buf, size_t buflen, nvlist_t **nvlp, int kmflag)
 		*nvlp = NULL;
 		error = EINVAL;
 	}
+	if (error == 0)
+		make_unique(*nvlp);
 	return (error);
 }

@@ -26,6 +26,9 @@ typedef struct receive_check {
 	enum zio_compress rc_compression;
 	uint32_t	rc_lsize;
 	uint32_t	rc_psize;
+	/* Where the last record was. */
+	uint64_t	rc_object;
+	uint64_t	rc_offset;
 } receive_check_t;
 
 /*

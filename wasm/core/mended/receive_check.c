@@ -192,6 +192,39 @@ embedded_is_good(const receive_check_t *rc, const void *payload)
 	return (error == 0);
 }
 
+/*
+ * Objects come in order, and what is written to one: an interrupted receive
+ * remembers how far it was.
+ */
+static boolean_t
+order_is_good(receive_check_t *rc, const dmu_replay_record_t *drr)
+{
+	boolean_t swap = rc->rc_swap;
+	uint64_t object, offset = 0;
+
+	switch (U32(drr->drr_type)) {
+	case DRR_OBJECT:
+		object = U64(drr->drr_u.drr_object.drr_object);
+		break;
+	case DRR_WRITE:
+		object = U64(drr->drr_u.drr_write.drr_object);
+		offset = U64(drr->drr_u.drr_write.drr_offset);
+		break;
+	case DRR_WRITE_EMBEDDED:
+		object = U64(drr->drr_u.drr_write_embedded.drr_object);
+		offset = U64(drr->drr_u.drr_write_embedded.drr_offset);
+		break;
+	default:
+		return (B_TRUE);
+	}
+	if (object < rc->rc_object ||
+	    (object == rc->rc_object && offset < rc->rc_offset))
+		return (B_FALSE);
+	rc->rc_object = object;
+	rc->rc_offset = offset;
+	return (B_TRUE);
+}
+
 int
 receive_check(void *check, const void *read, size_t len)
 {
@@ -207,7 +240,8 @@ receive_check(void *check, const void *read, size_t len)
 		return (SET_ERROR(ECKSUM));
 	}
 	if (len != sizeof (dmu_replay_record_t) ||
-	    !record_is_good(read, rc->rc_swap, rc->rc_raw))
+	    !record_is_good(read, rc->rc_swap, rc->rc_raw) ||
+	    !order_is_good(rc, read))
 		return (SET_ERROR(ECKSUM));
 	rc->rc_left = record_payload(read, rc->rc_swap);
 	rc->rc_psize = 0;
