@@ -1,0 +1,42 @@
+/**
+ * Ends of a core that are not mended, and why: what an injected fault does where OpenZFS panics too, and assertions of a debug
+ * build behind which the code does what it should. Each that is found is counted and printed.
+ */
+export interface Known {
+  /** In the message with which a core ended, or in the stack behind it. */
+  readonly match: RegExp;
+  /** Only where zinject had been at work. */
+  readonly isInjected: boolean;
+  readonly reason: string;
+}
+
+const metadata =
+  'EIO of a block of the pool’s own, which zinject makes: upstream takes any error but ENOENT for impossible';
+
+export const known: readonly Known[] = [
+  { match: /\bmodule\/zfs\/dsl_dataset\.c.*\bload_zfeature\b/, isInjected: true, reason: metadata },
+  {
+    match: /\bmodule\/zfs\/dsl_dataset\.c.*\bdsl_dataset_get_remap_deadlist_object\b/,
+    isInjected: true,
+    reason: metadata,
+  },
+  { match: /\bmodule\/zfs\/spa_log_spacemap\.c.*\bspa_generate_syncing_log_sm\b/, isInjected: true, reason: metadata },
+  { match: /\bmodule\/zfs\/space_map\.c.*\bspace_map_free_obj\b/, isInjected: true, reason: metadata },
+  {
+    match: /^it does not answer any more; tank is SUSPENDED/,
+    isInjected: true,
+    reason:
+      'the pool was suspended while a request waited for SCL_CONFIG as its writer: who asks for pools then waits for that ' +
+      'one with the namespace, and so does zpool clear (docs/limits.md)',
+  },
+  {
+    match: /\bspa_errata\b.*\bdsl_crypto_populate_key_nvlist\b/,
+    isInjected: false,
+    reason: 'an assertion only: zfs send -w of a data set that is no snapshot has no to_ivset_guid to send',
+  },
+  {
+    match: /\bdrrw->drr_logical_size, >, dn->dn_datablksz\b/,
+    isInjected: false,
+    reason: 'an assertion only: a record that is smaller than its object’s block is written as a part of it',
+  },
+];
