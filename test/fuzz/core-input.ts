@@ -197,6 +197,9 @@ const habits: ReadonlyMap<string, readonly string[]> = new Map([
   ['SEND_NEW', ['tank/fs@two', 'tank/vol@one', 'tank/secret@two']],
   ['SPACE_SNAPS', ['tank/fs@two', 'tank/vol@two', 'tank/secret@two']],
   ['REDACT', ['tank/fs@one']],
+  ['RENAME', ['tank/fs/a', 'tank/new', 'tank/new/b', 'tank/fs@three', 'tank/fs/c']],
+  ['OBJ_TO_PATH', ['tank/fs', 'tank/fs/a']],
+  ['OBJ_TO_STATS', ['tank/fs', 'tank/fs/a']],
 ]);
 
 class Generator {
@@ -326,17 +329,25 @@ class Generator {
     return pairs;
   }
 
+  #snapshots(): NvPairs {
+    return this.#names(
+      () => this.snapshot(),
+      () => true,
+    );
+  }
+
+  /** A number of something in the pool. */
+  device(): bigint {
+    return this.known.guids.length > 0 ? this.dice.pick(this.known.guids) : this.integer();
+  }
+
   /** What a key of upstream's table may hold. */
   value({ name, type }: IoctlKey): NvValue {
     const { dice } = this;
     if (dice.chance(4)) return this.any(3);
     switch (name) {
       case 'snaps':
-      case 'snapnv':
-        return this.#names(
-          () => this.snapshot(),
-          () => true,
-        );
+        return this.#snapshots();
       case 'holds':
         return this.#names(
           () => this.snapshot(),
@@ -357,13 +368,20 @@ class Generator {
           'sit_out',
         ]);
       case 'hidden_args':
+        // That of tank/secret, most often.
+        if (dice.chance(60)) return { wkeydata: new Uint8Array(32) };
         return dice.chance(70) ? { wkeydata: dice.bytes(dice.pick([0, 31, 32, 32, 32, 33])) } : this.list(1);
       case 'initialize_vdevs':
       case 'trim_vdevs':
         return this.#names(
           () => dice.pick(['a', 'b']),
-          () => this.integer(),
+          () => (dice.chance(70) ? this.device() : this.integer()),
         );
+      case 'initialize_command':
+      case 'trim_command':
+        return BigInt(dice.roll(4));
+      case 'snapnv':
+        return dice.chance(70) ? { 'tank/clone@two': true } : this.#snapshots();
       case 'program':
         return dice.pick(programs);
       case 'cleanup_fd':
@@ -387,7 +405,7 @@ class Generator {
         return dice.roll(12);
       case 'vdevprops_get_vdev':
       case 'vdevprops_set_vdev':
-        return this.known.guids.length > 0 ? dice.pick(this.known.guids) : this.integer();
+        return this.device();
       case 'scan_type':
       case 'scan_command':
       case 'crypt_cmd':
@@ -418,6 +436,15 @@ class Generator {
   input(name: string, keys: readonly IoctlKey[]): NvPairs {
     const { dice } = this;
     if (name === 'CREATE' && dice.chance(60)) return this.creation();
+    // As libzfs asks.
+    if (name === 'BOOKMARK' && dice.chance(60))
+      return { 'tank/fs#other': 'tank/fs@two', 'tank/vol#other': 'tank/vol@two' };
+    if (name === 'CHANGE_KEY' && dice.chance(60))
+      return {
+        crypt_cmd: BigInt(dice.roll(6)),
+        props: { keyformat: 1n },
+        hidden_args: { wkeydata: new Uint8Array(32) },
+      };
     const pairs: Record<string, NvValue> = {};
     for (const key of keys) {
       if (key.isOptional ? dice.chance(55) : dice.chance(3)) continue;
@@ -444,6 +471,12 @@ class Generator {
     if (dice.chance(70)) return { type: 2, props: zpl };
     const key = { encryption: BigInt(3 + dice.roll(6)), keyformat: 1n, keylocation: 'prompt' };
     return { type: 2, props: { ...zpl, ...key }, hidden_args: { wkeydata: new Uint8Array(32) } };
+  }
+
+  /** A disk more. */
+  attached(): NvPairs {
+    const disk = { type: 'file', path: `/disks/${this.dice.pick(['a', 'b', 'c'])}`, is_log: 0n };
+    return { type: 'root', children: [disk] };
   }
 
   /** A configuration of devices. */
@@ -526,8 +559,14 @@ class Generator {
     ]) {
       if (dice.chance(40)) fields[field] = dice.chance(60) ? BigInt(dice.roll(6)) : this.integer();
     }
-    if (name.startsWith('VDEV') && dice.chance(80) && this.known.guids.length > 0)
-      fields.guid = dice.pick(this.known.guids);
+    if (name.startsWith('VDEV') && dice.chance(80)) fields.guid = this.device();
+    // States to go to, whether to replace, versions, flags.
+    if (name === 'VDEV_SET_STATE') fields.cookie = BigInt(dice.roll(8));
+    if (name === 'VDEV_ATTACH' || name === 'POOL_IMPORT') fields.cookie = BigInt(dice.pick([0, 0, 0, 1, 2]));
+    if (name === 'VDEV_SETPATH') fields.value = '/disks/tank';
+    if (name === 'POOL_UPGRADE') fields.cookie = dice.pick([5000n, 28n, this.integer()]);
+    if (name === 'RENAME' && dice.chance(50))
+      fields.value = dice.pick(['tank/new', 'tank/new/b', 'tank/fs/c', 'tank/fs@three']);
     if (dice.chance(60))
       fields.value = dice.chance(60)
         ? this.name()
@@ -546,7 +585,7 @@ class Generator {
     if ((name === 'SEND' || name === 'DSOBJ_TO_DSNAME') && this.known.ids.length > 0)
       Object.assign(fields, { sendobj: dice.pick(this.known.ids), obj: dice.pick(this.known.ids) });
     if (name === 'OBJ_TO_PATH' || name === 'OBJ_TO_STATS' || name === 'NEXT_OBJ')
-      fields.obj = dice.chance(70) ? BigInt(dice.roll(200)) : this.integer();
+      fields.obj = dice.chance(30) ? 34n : dice.chance(70) ? BigInt(dice.roll(200)) : this.integer();
     if (name === 'INJECT_FAULT') {
       // By design it panics (5, and 4 after its time), or keeps I/O for as long as is asked for (6, 8 and up).
       const record = Buffer.alloc(368);
@@ -661,11 +700,13 @@ function payloadBytes(record: Buffer): number {
   return size <= 16 * MiB ? size : -1;
 }
 
-/** A stream without checksums, some of its records' fields wrong; its first record apart. */
+/** A stream as it is, or without checksums and some of its records' fields wrong; its first record apart. */
 function damage(dice: Dice, generator: Generator, stream: Buffer): { begin: Buffer; rest: Buffer } {
   const bytes = Buffer.from(stream);
   let at = 0;
-  const edits = dice.chance(25) ? 0 : 1 + dice.roll(3);
+  // Its last record has a checksum of all the others, which is looked at.
+  if (dice.chance(25)) return { begin: bytes.subarray(0, 312), rest: bytes.subarray(312) };
+  const edits = dice.chance(10) ? 0 : 1 + dice.roll(3);
   const starts: number[] = [];
   while (at + 312 <= bytes.length) {
     starts.push(at);
@@ -752,7 +793,9 @@ function make(dice: Dice, generator: Generator, { streams, configs }: Found): In
   if (keys === undefined) {
     cmd = { ...generator.fields(name), ...cmd };
     if (dice.chance(70)) src = generator.props(name.startsWith('POOL') ? poolProps : datasetProps);
+    if (name === 'SET_FSACL' && dice.chance(60)) src = { [dice.pick(['el$', 'ed$', 'c$'])]: { mount: true } };
     if (dice.chance(needsConfig.has(name) ? 95 : 20)) conf = generator.config();
+    if (name === 'VDEV_ATTACH' && dice.chance(60)) conf = generator.attached();
     if (name.endsWith('IMPORT') && configs.length > 0 && dice.chance(80)) {
       const known = dice.pick(configs);
       conf = dice.chance(50) ? known.bytes : generator.mutate(known.bytes);

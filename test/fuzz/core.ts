@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { IoctlResult } from '../../host/core/dev-zfs.ts';
+import { decodeNativeNvlist } from '../../host/nvlist/native.ts';
+import { NvList } from '../../host/nvlist/nvlist.ts';
 import { type Call, cmdFields, TestCore, type TestSession } from '../host/core/fixture.ts';
 import { describe, type Input, Inputs, Streams, table, tree } from './core-input.ts';
 import { type Known, known } from './known.ts';
@@ -115,7 +117,7 @@ class Life {
     const pool = new Pool(this.core, this.#witness);
     await pool.populate();
     this.#inputs.streams.push(...(await pool.streams()));
-    this.#inputs.guids.push(...guids((await pool.stats()).dst));
+    await this.#look(pool);
     this.#inputs.configs.push(...(await pool.configs()));
     this.#inputs.ids.push(...(await pool.ids()));
     if (storm > 0) await this.core.core.inspector.setTunable('zow_memory_storm', String(storm));
@@ -127,6 +129,12 @@ class Life {
     await Promise.race([closed.catch(() => undefined), sleep(20_000, undefined, { ref: false })]);
     if (this.#lost === undefined && (await within(pool.stats(), hangMs / 2)) === undefined)
       this.#end(`it does not answer any more; ${await pool.state()}`);
+  }
+
+  /** What devices there are now. */
+  async #look(pool: Pool): Promise<void> {
+    const { errno, dst } = await pool.stats();
+    if (errno === 0) this.#inputs.guids.splice(0, Infinity, ...guids(dst));
   }
 
   #end(how: string): void {
@@ -212,7 +220,10 @@ class Life {
   /** What the inputs took from the pool comes again; one lane does it, while the others go on. */
   #mend(pool: Pool, anew: boolean): Promise<void> {
     this.#mending ??= within(
-      pool.mend(anew).catch(() => true),
+      pool.mend(anew).then(
+        (isGood) => this.#look(pool).then(() => isGood),
+        () => true,
+      ),
       60_000,
     ).then((isGood) => {
       this.#retired ||= isGood !== true;
@@ -309,6 +320,8 @@ class Pool {
           await this.#quiet('SNAPSHOT', { cmd: { name: 'tank' }, src: { snaps: { [`${name}@${tag}`]: true } } });
     if ((await this.#quiet('OBJSET_STATS', { cmd: { name: 'tank/clone' } })) !== 0)
       await this.#quiet('CLONE', { cmd: { name: 'tank/clone' }, src: { origin: 'tank/fs@one' } });
+    if ((await this.#quiet('OBJSET_STATS', { cmd: { name: 'tank/clone@two' } })) !== 0)
+      await this.#quiet('SNAPSHOT', { cmd: { name: 'tank' }, src: { snaps: { 'tank/clone@two': true } } });
     await this.#quiet('BOOKMARK', {
       cmd: { name: 'tank' },
       src: { 'tank/fs#mark': 'tank/fs@one', 'tank/vol#mark': 'tank/vol@one' },
@@ -388,14 +401,13 @@ class Pool {
 }
 
 /** Numbers of the pool and its disks, of a list in native encoding. */
-function guids(list: Uint8Array): bigint[] {
-  const bytes = Buffer.from(list);
-  const found: bigint[] = [];
-  for (let at = bytes.indexOf('guid\0'); at > 0 && found.length < 8; at = bytes.indexOf('guid\0', at + 8)) {
-    const value = (at + 5 + 7) & ~7;
-    if (value + 8 <= bytes.length) found.push(bytes.readBigUInt64LE(value));
-  }
-  return found;
+function guids(packed: Uint8Array): bigint[] {
+  const inside = (list: NvList): bigint[] =>
+    list.pairs.flatMap(({ name, value }) => {
+      if (name === 'pool_guid' || name === 'guid') return [value as bigint];
+      return [value].flat().flatMap((each) => (each instanceof NvList ? inside(each) : []));
+    });
+  return packed.length === 0 ? [] : [...new Set(inside(decodeNativeNvlist(packed)))].slice(0, 16);
 }
 
 /** One core's life. */
