@@ -160,7 +160,7 @@ async function recordIn(
         broken = now;
       },
     };
-    const promises = await workload(host, layout.parent, seed, work, () => recorder.now(), fault);
+    const { end, ...promises } = await workload(host, layout.parent, seed, work, () => recorder.now(), fault);
     const config = await admin.config('tank');
     made = { ...promises, config };
     // A pool that is suspended has no other end: once its disk is back, it can be cleared and exported.
@@ -168,6 +168,7 @@ async function recordIn(
       broken = false;
       if (!silently) await run(host, 'zpool', 'clear', 'tank');
     }
+    await end();
   } finally {
     await host.close();
   }

@@ -31,7 +31,10 @@ const kinds: readonly Kind[] = [
 ];
 const writersPerVolume = 3;
 
-/** Runs the writers and the administrator to their end; what they were promised, and between which moments. */
+/**
+ * Runs the writers and the administrator to their end; what they were promised, and between which moments. Of a pool that is
+ * left as the fault made it they end when it works again: `end` waits for that, and closes what they have open.
+ */
 export async function workload(
   host: ZowHost,
   parent: string,
@@ -39,7 +42,7 @@ export async function workload(
   work: Work,
   now: () => number,
   fault?: Fault,
-): Promise<{ promises: Promises; from: number; to: number }> {
+): Promise<{ promises: Promises; from: number; to: number; end: () => Promise<void> }> {
   const promises: Promises = { volumes: [], datasets: [], syncs: [], goneBack: [] };
   const tasks: (() => Promise<void>)[] = [];
   const opened: Subject[] = [];
@@ -57,10 +60,10 @@ export async function workload(
   const from = now();
   const administration = seededRandom(seed);
   tasks.push(() => tolerantly(() => administrator(host, parent, promises, administration, work.changes, now)));
+  const round = Promise.all(tasks.map((task) => task()));
   if (fault === undefined) {
-    await Promise.all(tasks.map((task) => task()));
+    await round;
   } else {
-    const round = Promise.all(tasks.map((task) => task()));
     await breakFlushes(host, fault, promises, now, round);
     // And once more, on what the pool has become.
     if (fault.cleared) {
@@ -68,11 +71,12 @@ export async function workload(
       await Promise.all(tasks.map((task) => task()));
     }
   }
-  const to = now();
-  // Of a pool that is left suspended they end with the host.
-  if (fault?.cleared === false) return { promises, from, to };
-  for (const subject of opened) await subject.close().catch(() => undefined);
-  return { promises, from, to };
+  return { promises, from, to: now(), end };
+
+  async function end(): Promise<void> {
+    await round;
+    for (const subject of opened) await subject.close().catch(() => undefined);
+  }
 
   /** Who meets a failed flush ends. */
   async function tolerantly(task: () => Promise<void>): Promise<void> {
