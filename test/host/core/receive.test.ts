@@ -278,6 +278,24 @@ for (const [what, ...records] of bad) {
   });
 }
 
+test('the objects of a whole block of dnodes come before what is in them, as from senders before 2.0', async (t) => {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  const write = (number: number) => {
+    const fields: Field[] = [
+      [0, 8, number],
+      [8, 4, 19],
+      [24, 8, 1024],
+    ];
+    return record(3, fields, 1024);
+  };
+  const sized = (number: number) => object(number, [[16, 4, 1024]]);
+  const records = [sized(7), sized(8), sized(9), write(7), write(8), sized(10), write(10)];
+  t.is(await receive(session, ...records, end(...records)), 0);
+  await core.core.close();
+});
+
 test('a block that is none of its object is not written', async (t) => {
   const core = await TestCore.load();
   const session = await core.open();

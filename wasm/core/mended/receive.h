@@ -26,9 +26,10 @@ typedef struct receive_check {
 	enum zio_compress rc_compression;
 	uint32_t	rc_lsize;
 	uint32_t	rc_psize;
-	/* Where the last record was. */
+	/* The last object, and where the last block was. */
 	uint64_t	rc_object;
-	uint64_t	rc_offset;
+	uint64_t	rc_block_object;
+	uint64_t	rc_block_offset;
 } receive_check_t;
 
 /*

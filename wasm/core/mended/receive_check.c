@@ -193,19 +193,23 @@ embedded_is_good(const receive_check_t *rc, const void *payload)
 }
 
 /*
- * Objects come in order, and what is written to one: an interrupted receive
- * remembers how far it was.
+ * Blocks come in order, which receive_write() alone looks at, and so do
+ * objects: an interrupted receive remembers how far it was.  Senders before 2.0
+ * send the objects of a whole block of dnodes, and then what is in them.
  */
 static boolean_t
 order_is_good(receive_check_t *rc, const dmu_replay_record_t *drr)
 {
 	boolean_t swap = rc->rc_swap;
-	uint64_t object, offset = 0;
+	uint64_t object, offset;
 
 	switch (U32(drr->drr_type)) {
 	case DRR_OBJECT:
 		object = U64(drr->drr_u.drr_object.drr_object);
-		break;
+		if (object < rc->rc_object)
+			return (B_FALSE);
+		rc->rc_object = object;
+		return (B_TRUE);
 	case DRR_WRITE:
 		object = U64(drr->drr_u.drr_write.drr_object);
 		offset = U64(drr->drr_u.drr_write.drr_offset);
@@ -217,11 +221,11 @@ order_is_good(receive_check_t *rc, const dmu_replay_record_t *drr)
 	default:
 		return (B_TRUE);
 	}
-	if (object < rc->rc_object ||
-	    (object == rc->rc_object && offset < rc->rc_offset))
+	if (object < rc->rc_block_object ||
+	    (object == rc->rc_block_object && offset < rc->rc_block_offset))
 		return (B_FALSE);
-	rc->rc_object = object;
-	rc->rc_offset = offset;
+	rc->rc_block_object = object;
+	rc->rc_block_offset = offset;
 	return (B_TRUE);
 }
 
