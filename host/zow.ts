@@ -351,6 +351,8 @@ export class ZowHost implements AsyncDisposable {
     }
     await this.#private.close();
     await this.core.close();
+    const { ms = 0, fiber } = this.core.longestTurn ?? {};
+    if (fiber !== undefined) this.#log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');
   }
 
   async #exportPools(): Promise<void> {

@@ -93,12 +93,13 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
               inspector: inspection!,
               refusedTunables: inspection!.refusedOptions.map(({ index, errno }) => ({ ...tunables[index]!, errno })),
               lost: lost.promise,
+              get longestTurn() {
+                return module.scheduler.longestTurn;
+              },
               open: (client) => sessions!.open(client),
               close: async () => {
                 if (!ended) stop(new ErrnoError(Errno.ESHUTDOWN, 'the core is closed'));
                 await devices!.closeAll();
-                const { ms, fiber } = module.scheduler.longestTurn;
-                log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');
               },
             });
           },

@@ -173,7 +173,9 @@ test('a disk that answers ENXIO is removed, not faulted; all of them suspend the
   const lab = await Lab.open(t);
   const [a, b] = lab.manyDisks(2) as [string, string];
   const [first, second] = ['first', 'second'].map((name) => join(lab.directory, name)) as [string, string];
-  const vars = { ZOW_FAULTS: `d0:error(errno=ENXIO,while=${first});d1:error(errno=ENXIO,while=${second})` };
+  const vars = {
+    ZOW_FAULTS: `d0:error(op=read|write,errno=ENXIO,while=${first});d1:error(op=read|write,errno=ENXIO,while=${second})`,
+  };
   await lab.start({ vars });
   const load = await mirror(lab, 'mirror', a, b);
   await load.goesOn();
