@@ -170,7 +170,8 @@ async function recordIn(
     }
     await end();
   } finally {
-    await host.close();
+    // One that cannot end keeps its process.
+    await host.close().finally(() => host.core.close());
   }
   const events = eventsOf(recorder);
   for (const disk of disksOf(layout)) {
