@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { dice, Lab, MiB, noise, sleep, until } from './host.ts';
@@ -121,6 +121,48 @@ test('a receive that is interrupted goes on from its token', async (t) => {
   await receiving;
   await lab.finish('tank', 'back');
 });
+
+/** Types of a send stream's records (dmu_replay_record_t). */
+const [BEGIN, WRITE, END] = [0, 3, 5];
+
+/** A volume's stream as a sender before 2.0 makes it, up to its `count`th block: all objects, then what is in them. */
+function objectsFirst(stream: Buffer, count: number): Buffer {
+  const [objects, blocks]: [Buffer[], Buffer[]] = [[], []];
+  for (let at = 0, type = BEGIN; type !== END; type = stream.readUInt32LE(at)) {
+    // A block is neither compressed nor raw here: its length is the payload's.
+    const payload = type === BEGIN ? stream.readUInt32LE(at + 4) : type === WRITE ? stream.readUInt32LE(at + 32) : 0;
+    const record = Buffer.from(stream.subarray(at, at + 312 + payload));
+    // A checksum of 0 is not looked at.
+    if (type !== BEGIN) record.fill(0, 280, 312);
+    (type === WRITE ? blocks : objects).push(record);
+    at += record.length;
+  }
+  return Buffer.concat([...objects, ...blocks.slice(0, count)]);
+}
+
+for (const [where, blocks] of [
+  ['behind the objects', 0],
+  ['in the blocks of the first', 200],
+] as const) {
+  test(`a receive of a stream as from a sender before 2.0 is interrupted ${where}, and goes on`, async (t) => {
+    const lab = await twoPools(t);
+    await lab.zfs('create', '-V', '16M', 'tank/v');
+    const data = noise(8 * MiB, 14);
+    await write(lab, 'tank/v', 0, data);
+    await lab.zfs('snapshot', 'tank/v@s');
+    await pipe(lab, 'zfs send tank/v@s > stream');
+    const path = join(lab.directory, 'stream');
+    writeFileSync(path, objectsFirst(readFileSync(path), blocks));
+    const { stderr } = await lab.shell('zfs receive -s back/v < stream');
+    t.regex(stderr, /resuming stream/);
+    const token = (await lab.get('back/v', 'receive_resume_token')).trim();
+    await pipe(lab, `zfs send -t ${token} | zfs receive -s back/v`);
+    const client = await lab.open('back/v@s');
+    t.true((await client.readAt(0, data.length)).equals(data));
+    client.destroy();
+    await lab.finish('tank', 'back');
+  });
+}
 
 test('raw streams of an encrypted volume; broken and foreign streams are refused', async (t) => {
   const lab = await twoPools(t);

@@ -1,10 +1,9 @@
-import { inflateSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import type { StreamChannel } from '../../../host/core/dev-zfs.ts';
 import { Errno } from '../../../host/errno.ts';
-import { decodeNativeNvlist } from '../../../host/nvlist/native.ts';
 import { type NvPairs, Typed } from '../nvlist/pack.ts';
 import { TestCore, type TestSession } from './fixture.ts';
+import { resumePlace } from './resume.ts';
 
 /** Raw streams, and what they may be received onto. */
 
@@ -99,15 +98,6 @@ test('a raw stream is no clone of what is not encrypted', async (t) => {
   t.is(await clone('tank/good', 'tank/secret@s'), 0);
 });
 
-/** Where the receive that was interrupted goes on, of its `receive_resume_token` (zfs-send(8), -t). */
-async function rest(session: TestSession, name: string): Promise<NvPairs> {
-  const { dst } = await session.must('OBJSET_STATS', { cmd: { name }, dstRoom: 65536 });
-  const [, token = ''] = /\b1-[0-9a-f]+-[0-9a-f]+-([0-9a-f]+)/.exec(Buffer.from(dst).toString('latin1'))!;
-  const { pairs } = decodeNativeNvlist(inflateSync(Buffer.from(token, 'hex')));
-  const value = (key: string) => pairs.find((pair) => pair.name === key)!.value as bigint;
-  return { resume_object: value('object'), resume_offset: value('offset') };
-}
-
 test('what a raw stream began no other ends, and the other way around', async (t) => {
   const session = await load(t);
   for (const [name, begun, other] of [
@@ -116,7 +106,8 @@ test('what a raw stream began no other ends, and the other way around', async (t
   ] as const) {
     const whole = await send(session, begun);
     t.not(await receive(session, whole.cut(), name, { resumable: true }), 0);
-    const where = await rest(session, name);
+    const { object, offset } = await resumePlace(session, name);
+    const where = { resume_object: object, resume_offset: offset };
     t.is(await receive(session, await send(session, { ...other, ...where }), name), Errno.EINVAL, name);
     t.is(await receive(session, await send(session, { ...begun, ...where }), name), 0, name);
   }

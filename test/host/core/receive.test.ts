@@ -4,6 +4,7 @@ import { Errno, ErrnoError } from '../../../host/errno.ts';
 import { DataType } from '../../../host/nvlist/nvlist.ts';
 import { Typed } from '../nvlist/pack.ts';
 import { TestCore, type TestSession } from './fixture.ts';
+import { resumePlace } from './resume.ts';
 
 /** Send streams that no sender makes: records whose lengths do not fit each other. */
 
@@ -278,23 +279,60 @@ for (const [what, ...records] of bad) {
   });
 }
 
+/** An object of blocks of 1 KiB, and one of them. */
+const sized = (number: number) => object(number, [[16, 4, 1024]]);
+function write(number: number, offset = 0): Buffer {
+  const fields: Field[] = [
+    [0, 8, number],
+    [8, 4, 19],
+    [16, 8, offset],
+    [24, 8, 1024],
+  ];
+  return record(3, fields, 1024);
+}
+
 test('the objects of a whole block of dnodes come before what is in them, as from senders before 2.0', async (t) => {
   const core = await TestCore.load();
   const session = await core.open();
   await core.createPool(session);
-  const write = (number: number) => {
-    const fields: Field[] = [
-      [0, 8, number],
-      [8, 4, 19],
-      [24, 8, 1024],
-    ];
-    return record(3, fields, 1024);
-  };
-  const sized = (number: number) => object(number, [[16, 4, 1024]]);
   const records = [sized(7), sized(8), sized(9), write(7), write(8), sized(10), write(10)];
   t.is(await receive(session, ...records, end(...records)), 0);
   await core.core.close();
 });
+
+/** What has come when a receive is interrupted, and from where it goes on: nothing may be missing before that. */
+const interrupted: readonly (readonly [what: string, records: Buffer[], object: bigint, offset: bigint])[] = [
+  ['objects, whose blocks come later or are none', [sized(7), sized(8), sized(9)], 7n, 0n],
+  ['objects, and blocks of the first', [sized(7), sized(8), write(7), write(7, 1024)], 7n, 1024n],
+  ['objects, and blocks of the second', [sized(7), sized(8), sized(9), write(7), write(8)], 8n, 0n],
+  ['each object with its block', [sized(7), write(7), sized(8), write(8)], 8n, 0n],
+  ['an object with its block, and the next', [sized(7), write(7, 1024), sized(8)], 7n, 1024n],
+  ['the first object of another block of dnodes', [sized(7), sized(8), write(7), sized(40)], 40n, 0n],
+  ['more of them', [sized(7), sized(8), sized(40), sized(41), sized(42)], 40n, 0n],
+];
+
+for (const [what, records, ...place] of interrupted) {
+  test(`a receive is interrupted behind ${what}`, async (t) => {
+    const core = await TestCore.load();
+    const session = await core.open();
+    const disk = { type: 'file', path: core.disk('tank'), ashift: 12n, is_log: 0n };
+    await session.must('POOL_CREATE', {
+      cmd: { name: 'tank' },
+      src: { 'feature@extensible_dataset': 0n },
+      conf: { type: 'root', children: [disk] },
+      dstRoom: 65536,
+    });
+    const header = new Uint8Array(312);
+    header.set(begin(), 8);
+    const src = { snapname: 'tank/r@s', begin_record: new Typed(10, header), input_fd: 0, resumable: true } as const;
+    // The last record is not taken before the header behind it is there: one that frees no object.
+    const streams = channel(...records, record(2, []));
+    t.not((await session.ioctl('RECV_NEW', { cmd: { name: 'tank/r' }, src, dstRoom: 65536, streams })).errno, 0);
+    const { object, offset } = await resumePlace(session, 'tank/r');
+    t.deepEqual([object, offset], place);
+    await core.core.close();
+  });
+}
 
 test('a block that is none of its object is not written', async (t) => {
   const core = await TestCore.load();

@@ -16,6 +16,7 @@
 #define	_ZOW_RECEIVE_H
 
 #include <sys/zfs_context.h>
+#include <sys/dmu.h>
 
 /* receive_check.c: what is known of a stream that is received. */
 typedef struct receive_check {
@@ -37,5 +38,18 @@ typedef struct receive_check {
  * `check` is a receive_check_t.
  */
 int receive_check(void *check, const void *read, size_t len);
+
+/* receive_resume.c: from where a receive goes on when it is interrupted now. */
+typedef struct receive_place {
+	const objset_t	*rp_os;		/* what is received */
+	struct receive_place *rp_next;
+	uint64_t	rp_receiving;	/* the object under way; 0: none */
+	uint64_t	rp_first;	/* of the last block of dnodes */
+	uint64_t	rp_object;	/* the place; 0: none yet */
+	uint64_t	rp_offset;
+} receive_place_t;
+
+void receive_place_begin(receive_place_t *, objset_t *);
+void receive_place_end(receive_place_t *);
 
 #endif	/* _ZOW_RECEIVE_H */

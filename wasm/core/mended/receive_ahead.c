@@ -178,6 +178,7 @@ __wrap_dmu_recv_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
 	receive_check_t rc = { .rc_swap = drc->drc_byteswap,
 	    .rc_raw = (drc->drc_featureflags & DMU_BACKUP_FEATURE_RAW) != 0 };
 	dmu_replay_record_t *drr = (dmu_replay_record_t *)drc->drc_next_rrd;
+	receive_place_t place;
 	int error;
 
 	/* dmu_recv_begin() has read this one, and put it into our order. */
@@ -190,8 +191,10 @@ __wrap_dmu_recv_stream(dmu_recv_cookie_t *drc, offset_t *voffp)
 		first.rc_swap = rc.rc_swap;
 		rc = first;
 	}
+	receive_place_begin(&place, drc->drc_os);
 	zfs_file_check_with(drc->drc_fp, receive_check, &rc);
 	error = receive_stream(drc, voffp);
 	zfs_file_check_with(drc->drc_fp, NULL, NULL);
+	receive_place_end(&place);
 	return (error);
 }
