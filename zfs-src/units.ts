@@ -146,10 +146,7 @@ export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
   // From where it is resumed: receive_resume.c.
-  'module/zfs/dmu_recv.c': [
-    '-Ddmu_object_set_compress=receive_set_compress',
-    '-Ddmu_tx_commit=receive_tx_commit',
-  ],
+  'module/zfs/dmu_recv.c': ['-Ddmu_object_set_compress=receive_set_compress', '-Ddmu_tx_commit=receive_tx_commit'],
   'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/mended/preempt.h'],
   'module/lua/lstrlib.c': [...LUA64, '-DLUA_USE_LONGLONG', '-DZOW_LUA_POSITIONS'],
   'module/lua/': LUA64,

@@ -42,9 +42,10 @@ void leaf_flush_begin(leaf_flush_t *lf);
 void leaf_flush_written(leaf_flush_t *lf, zio_t *zio);
 /* A write has failed. */
 void leaf_flush_missed(leaf_flush_t *lf, zio_t *zio);
-void leaf_flush_end(leaf_flush_t *lf, zio_t *zio);
+/* `removal`: the device is gone, and is taken out of its pool for that. */
+void leaf_flush_end(leaf_flush_t *lf, zio_t *zio, boolean_t removal);
 /* The device is gone, with its cache. */
-void leaf_flush_gone(leaf_flush_t *lf, vdev_t *vd);
+void leaf_flush_gone(leaf_flush_t *lf, vdev_t *vd, boolean_t removal);
 
 /* Of the open device of a leaf; NULL: it is closed (vdev_zow.c). */
 leaf_flush_t *vdev_zow_flush(const vdev_t *vd);

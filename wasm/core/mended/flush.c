@@ -333,7 +333,7 @@ pool_lose(vdev_t *vd)
 }
 
 static void
-leaf_fail(leaf_flush_t *lf, vdev_t *vd)
+leaf_fail(leaf_flush_t *lf, vdev_t *vd, boolean_t removal)
 {
 	spa_t *spa = vd->vdev_spa;
 	uint64_t from = MIN(lf->lf_since, lf->lf_covered);
@@ -351,6 +351,9 @@ leaf_fail(leaf_flush_t *lf, vdev_t *vd)
 	}
 	if (from != NEVER)
 		leaf_forgets(vd, from);
+	/* FAULTED first, it would be closed, and never REMOVED. */
+	if (removal)
+		return;
 	cmn_err(CE_WARN, "Pool '%s': the flush of %s failed. It is not used "
 	    "until it is brought back by 'zpool clear %s'; what it may have "
 	    "lost is then resilvered.", spa_name(spa), vd->vdev_path,
@@ -360,21 +363,21 @@ leaf_fail(leaf_flush_t *lf, vdev_t *vd)
 }
 
 void
-leaf_flush_end(leaf_flush_t *lf, zio_t *zio)
+leaf_flush_end(leaf_flush_t *lf, zio_t *zio, boolean_t removal)
 {
 	ASSERT3S(lf->lf_running, >, 0);
 	if (--lf->lf_running == 0 && zio->io_error == 0 && !lf->lf_failed)
 		lf->lf_covered = NEVER;
 	/* One that has no cache says ENOTSUP. */
 	if (zio->io_error != 0 && zio->io_error != ENOTSUP)
-		leaf_fail(lf, zio->io_vd);
+		leaf_fail(lf, zio->io_vd, removal);
 }
 
 void
-leaf_flush_gone(leaf_flush_t *lf, vdev_t *vd)
+leaf_flush_gone(leaf_flush_t *lf, vdev_t *vd, boolean_t removal)
 {
 	if (MIN(lf->lf_since, lf->lf_covered) != NEVER)
-		leaf_fail(lf, vd);
+		leaf_fail(lf, vd, removal);
 }
 
 /*

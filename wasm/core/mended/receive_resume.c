@@ -24,7 +24,7 @@
  *
  * dmu_recv.c is compiled with receive_set_compress() and receive_tx_commit() in
  * the place of what they call (zfs-src/units.ts): the one is called for every
- * object that is received, the other behind what upstream has taken for a place.
+ * object that is received, the other when upstream has taken it for a place.
  */
 
 #include <sys/zfs_context.h>
@@ -45,7 +45,9 @@ static receive_place_t *places;
 void
 receive_place_begin(receive_place_t *rp, objset_t *os)
 {
-	*rp = (receive_place_t) { .rp_os = os, .rp_next = places };
+	memset(rp, 0, sizeof (*rp));
+	rp->rp_os = os;
+	rp->rp_next = places;
 	places = rp;
 }
 

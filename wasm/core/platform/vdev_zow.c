@@ -472,12 +472,15 @@ vdev_zow_io_done(zio_t *zio)
 {
 	vdev_t *vd = zio->io_vd;
 	vdev_zow_t *vz = vd->vdev_tsd;
+	boolean_t removal;
 
 	if (vz == NULL)
 		return;
+	removal = vz->vz_gone && spa_writeable(zio->io_spa) &&
+	    spa_load_state(zio->io_spa) == SPA_LOAD_NONE;
 	if (zio->io_type == ZIO_TYPE_FLUSH) {
 		if (zio->io_private == &vz->vz_flush)
-			leaf_flush_end(&vz->vz_flush, zio);
+			leaf_flush_end(&vz->vz_flush, zio, removal);
 	} else if (zio->io_type == ZIO_TYPE_WRITE && zio->io_error == 0) {
 		/* It was under way when a flush failed: no other covers it. */
 		if (vz->vz_flush.lf_failed)
@@ -488,11 +491,9 @@ vdev_zow_io_done(zio_t *zio)
 		leaf_flush_missed(&vz->vz_flush, zio);
 	}
 	if (vz->vz_gone)
-		leaf_flush_gone(&vz->vz_flush, vd);
+		leaf_flush_gone(&vz->vz_flush, vd, removal);
 
-	if (zio->io_error == 0 || !vz->vz_gone || vd->vdev_remove_wanted ||
-	    !spa_writeable(zio->io_spa) ||
-	    spa_load_state(zio->io_spa) != SPA_LOAD_NONE)
+	if (zio->io_error == 0 || !removal || vd->vdev_remove_wanted)
 		return;
 	vd->vdev_remove_wanted = B_TRUE;
 	vdev_zow_request_removal(vz);
