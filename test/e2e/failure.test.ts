@@ -254,13 +254,8 @@ test('a suspended pool is not exported or destroyed, and says why at once', asyn
   await lab.finish('tank', 'calm');
 });
 
-test('a client that leaves a suspended pool, or comes to it, keeps nobody else waiting', async (t) => {
-  const [lab, broken] = await fragile(t, 'wait');
-  const { client } = await suspended(lab, broken);
-  client.destroy();
-  // It waits until the pool is back, or is turned away; what counts are the others.
-  const late = lab.open('tank/v').catch(() => undefined);
-  await sleep(500);
+/** While one pool waits a volume of another is made, written, flushed and destroyed, and pools are listed. */
+async function calmIsServed(t: ExecutionContext<unknown>, lab: Lab): Promise<void> {
   await lab.zfs('create', '-V', '8M', 'calm/new');
   const calm = await lab.open('calm/new');
   t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
@@ -268,6 +263,16 @@ test('a client that leaves a suspended pool, or comes to it, keeps nobody else w
   calm.destroy();
   await until('it can be destroyed', async () => (await lab.run('zfs', ['destroy', 'calm/new'])).code === 0);
   await lab.zpool('list');
+}
+
+test('a client that leaves a suspended pool, or comes to it, keeps nobody else waiting', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const { client } = await suspended(lab, broken);
+  client.destroy();
+  // It waits until the pool is back, or is turned away; what counts are the others.
+  const late = lab.open('tank/v').catch(() => undefined);
+  await sleep(500);
+  await calmIsServed(t, lab);
   rmSync(broken);
   await lab.zpool('clear', 'tank');
   (await late)?.destroy();
@@ -288,11 +293,7 @@ test('a client whose last close waits for a suspended pool keeps nobody else wai
   await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
   const late = lab.open('tank/v').catch(() => undefined);
   await sleep(1000);
-  await lab.zfs('create', '-V', '8M', 'calm/new');
-  const calm = await lab.open('calm/new');
-  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
-  calm.destroy();
-  await lab.zpool('list');
+  await calmIsServed(t, lab);
   rmSync(broken);
   await lab.zpool('clear', 'tank');
   (await late)?.destroy();
@@ -313,10 +314,7 @@ test('a rollback that meets a suspension, under a client, keeps nobody else wait
   await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
   const late = lab.open('tank/v').catch(() => undefined);
   await sleep(1000);
-  await lab.zfs('create', '-V', '8M', 'calm/new');
-  const calm = await lab.open('calm/new');
-  t.is((await calm.writeAt(0, noise(MiB))).errno, 0);
-  calm.destroy();
+  await calmIsServed(t, lab);
   rmSync(broken);
   await lab.zpool('clear', 'tank');
   t.is((await rollback).code, 0);
