@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import releases from '../../zfs-src/releases.json' with { type: 'json' };
-import { execute, type Result, until } from '../e2e/process.ts';
+import { execute, type Result, sleep, until } from '../e2e/process.ts';
 
 export const root = join(import.meta.dirname, '../..');
 const native = join(root, 'cli/native/bin');
@@ -24,6 +24,8 @@ export class SoakHost {
   readonly nbdSocket: string;
   readonly probeFile: string;
   readonly isDebug = existsSync(join(debugCore, 'zow.wasm'));
+  /** Channel programs under way, by pool. */
+  readonly channelPrograms = new Map<string, number>();
   log = '';
   #process: ChildProcess | undefined;
   #ended: Promise<number | null> | undefined;
@@ -80,6 +82,14 @@ export class SoakHost {
     });
     await until('the host is ready', () => this.isDead || this.log.includes('"msg":"ready"'), 120_000);
     if (this.isDead) throw new Error(`the host ended with ${this.code}\n${this.log.slice(-4000)}`);
+  }
+
+  /** Each fiber of the core: its name, since when it waits, and where. */
+  async fibers(): Promise<string> {
+    process.kill(this.pid, 'SIGUSR2');
+    await sleep(1000);
+    const file = `${this.probeFile}.fibers`;
+    return existsSync(file) ? readFileSync(file, 'utf8') : '';
   }
 
   /** SIGTERM; its exit code, or undefined when it has none after two minutes and was killed. */

@@ -166,17 +166,20 @@ export class ProgramWorker {
   async #program(): Promise<void> {
     const home = await this.#fresh();
     const { pool } = this.#options;
-    const count = 100 + this.#roll(this.#roll(4) === 0 ? 50_000 : 3000);
+    const turns = 100 + this.#roll(this.#roll(4) === 0 ? 50_000 : 3000);
     const scripts = [
-      `for i = 1, ${count}, 1 do zfs.check.snapshot("${home}@s"); zfs.check.destroy("${pool}") end return "done"`,
-      `for i = 1, ${Math.ceil(count / 100)}, 1 do zfs.sync.snapshot("${home}@s" .. i) end
+      `for i = 1, ${turns}, 1 do zfs.check.snapshot("${home}@s"); zfs.check.destroy("${pool}") end return "done"`,
+      `for i = 1, ${Math.ceil(turns / 100)}, 1 do zfs.sync.snapshot("${home}@s" .. i) end
        for s in zfs.list.snapshots("${home}") do zfs.sync.destroy(s) end return "done"`,
-      `local n = 0; for i = 1, ${count}, 1 do n = n + zfs.get_prop("${pool}/seed", "used") end return n`,
-      `local t = {}; for i = 1, ${count}, 1 do t[i] = string.rep("x", 100) end return #t`,
+      `local n = 0; for i = 1, ${turns}, 1 do n = n + zfs.get_prop("${pool}/seed", "used") end return n`,
+      `local t = {}; for i = 1, ${turns}, 1 do t[i] = string.rep("x", 100) end return #t`,
     ];
     const args = ['program', '-t', '100000000', pool, this.#script(scripts[this.#roll(scripts.length)]!)];
     const interrupt = this.#roll(3) === 0 ? { interruptMs: 50 + this.#roll(1000) } : {};
-    await this.#run('zfs', args, interrupt);
+    const { channelPrograms } = this.#options.host;
+    const count = (more: number) => channelPrograms.set(pool, (channelPrograms.get(pool) ?? 0) + more);
+    count(1);
+    await this.#run('zfs', args, interrupt).finally(() => count(-1));
   }
 
   /** Results as deep as they can be, and deeper: refused, and nothing worse. */

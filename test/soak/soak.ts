@@ -393,10 +393,7 @@ class Soak {
     const { keep, seed } = this.#options;
     if (keep === undefined) return;
     mkdirSync(keep, { recursive: true });
-    process.kill(this.#host.pid, 'SIGUSR2');
-    await sleep(1000);
-    const fibers = `${this.#host.probeFile}.fibers`;
-    if (existsSync(fibers)) writeFileSync(join(keep, `${seed}.fibers`), readFileSync(fibers));
+    writeFileSync(join(keep, `${seed}.fibers`), await this.#host.fibers());
     const { stdout } = await this.#host.run('zow', ['kstat', 'zfs/dbgmsg']);
     const { stdout: events } = await this.#host.run('zow', ['events']);
     const { stdout: status } = await this.#host.run('zpool', ['status', '-v']);
