@@ -79,6 +79,8 @@ export const CORE = {
     'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
     'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
     'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
+    // From where a receive that is interrupted goes on: receive_resume.c.
+    'module/zfs/dmu_recv.c': ['dmu_object_set_compress', 'dmu_tx_commit'],
     // What its blocks wait for is made in flush.c; suspensions are waited for (zil_wait.c).
     'module/zfs/zil.c': ['zio_root', 'txg_wait_synced_flags'],
     // Its format has Linux's %px.
@@ -145,8 +147,6 @@ export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed_conf.c': ['-Dfdatasync=zow_no_sync'],
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
-  // From where it is resumed: receive_resume.c.
-  'module/zfs/dmu_recv.c': ['-Ddmu_object_set_compress=receive_set_compress', '-Ddmu_tx_commit=receive_tx_commit'],
   'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/mended/preempt.h'],
   'module/lua/lstrlib.c': [...LUA64, '-DLUA_USE_LONGLONG', '-DZOW_LUA_POSITIONS'],
   'module/lua/': LUA64,

@@ -30,6 +30,11 @@ export const known: readonly Known[] = [
       'one with the namespace, and so does zpool clear (docs/limits.md)',
   },
   {
+    match: /\bmca->mca_reserved\b/,
+    isInjected: true,
+    reason: 'zinject -I: what was reserved for a write that is ignored is not given back',
+  },
+  {
     match: /\bspa_errata\b.*\bdsl_crypto_populate_key_nvlist\b/,
     isInjected: false,
     reason: 'an assertion only: zfs send -w of a data set that is no snapshot has no to_ivset_guid to send',

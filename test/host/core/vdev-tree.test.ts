@@ -65,6 +65,26 @@ test('a pool is not imported by a configuration with a sector that no disk has',
   t.is(await ask('POOL_IMPORT', 12n), 0);
 });
 
+test('a pool is not imported by a configuration whose root is another pool’s', async (t) => {
+  const { core, session } = await withPool();
+  t.teardown(() => core.core.close());
+  const { dst } = await session.must('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 });
+  const guid = decodeNativeNvlist(Buffer.from(dst)).get('pool_guid') as bigint;
+  await session.must('POOL_EXPORT', { cmd: { name: 'tank' } });
+  const conf = Buffer.from(dst);
+  // It is there twice: of the pool, and of the root of its devices.
+  const value = Buffer.alloc(8);
+  value.writeBigUInt64LE(guid);
+  const at = conf.lastIndexOf(value);
+  t.not(at, conf.indexOf(value));
+  conf.writeBigUInt64LE(guid ^ 1n, at);
+  for (const ioctl of ['POOL_TRYIMPORT', 'POOL_IMPORT']) {
+    const { errno } = await session.ioctl(ioctl, { cmd: { name: 'tank', guid }, conf, dstRoom: 1 << 17 });
+    t.is(errno, Errno.EINVAL, ioctl);
+  }
+  t.is((await session.ioctl('POOL_IMPORT', { cmd: { name: 'tank', guid }, conf: dst, dstRoom: 1 << 17 })).errno, 0);
+});
+
 test('zinject -I: its time begins with the first write that is ignored, whatever a client says', async (t) => {
   const { core, session } = await withPool();
   /** ZINJECT_IGNORED_WRITES; zinject_record_t: 324 duration, 328 timer, 344 what. */

@@ -22,9 +22,9 @@
  * looks the same: so the first object of a block of dnodes is a place, which
  * both kinds of senders send behind all of the block before.
  *
- * dmu_recv.c is compiled with receive_set_compress() and receive_tx_commit() in
- * the place of what they call (zfs-src/units.ts): the one is called for every
- * object that is received, the other when upstream has taken it for a place.
+ * dmu_recv.c is compiled with dmu_object_set_compress() and dmu_tx_commit()
+ * under the names they have here (zfs-src/units.ts): the one is called for
+ * every object that comes, the other when upstream has taken it for a place.
  */
 
 #include <sys/zfs_context.h>
@@ -71,12 +71,13 @@ receive_place_of(const objset_t *os)
 	return (rp);
 }
 
-extern void receive_set_compress(objset_t *, uint64_t, uint8_t, dmu_tx_t *);
-extern void receive_tx_commit(dmu_tx_t *);
+extern void libzpool_dmu_object_set_compress(objset_t *, uint64_t, uint8_t,
+    dmu_tx_t *);
+extern void libzpool_dmu_tx_commit(dmu_tx_t *);
 
 void
-receive_set_compress(objset_t *os, uint64_t object, uint8_t compress,
-    dmu_tx_t *tx)
+libzpool_dmu_object_set_compress(objset_t *os, uint64_t object,
+    uint8_t compress, dmu_tx_t *tx)
 {
 	receive_place_t *rp = receive_place_of(os);
 
@@ -86,7 +87,7 @@ receive_set_compress(objset_t *os, uint64_t object, uint8_t compress,
 }
 
 void
-receive_tx_commit(dmu_tx_t *tx)
+libzpool_dmu_tx_commit(dmu_tx_t *tx)
 {
 	receive_place_t *rp = receive_place_of(tx->tx_objset);
 	dsl_dataset_t *ds = tx->tx_objset->os_dsl_dataset;

@@ -143,8 +143,14 @@ int
 vdev_config_check(nvlist_t *config)
 {
 	nvlist_t *tree;
+	uint64_t pool, root;
 
 	if (nvlist_lookup_nvlist(config, ZPOOL_CONFIG_VDEV_TREE, &tree) != 0)
+		return (SET_ERROR(EINVAL));
+	/* The root's is the pool's, which upstream asserts. */
+	if (nvlist_lookup_uint64(config, ZPOOL_CONFIG_POOL_GUID, &pool) == 0 &&
+	    nvlist_lookup_uint64(tree, ZPOOL_CONFIG_GUID, &root) == 0 &&
+	    pool != root)
 		return (SET_ERROR(EINVAL));
 	return (config_check(tree, 0));
 }
@@ -199,4 +205,15 @@ __wrap_vdev_free(vdev_t *vd)
 		}
 	}
 	__real_vdev_free(vd);
+}
+
+extern void __real_vdev_state_dirty(vdev_t *);
+extern void __wrap_vdev_state_dirty(vdev_t *);
+
+/* A pool that is imported read-only has no labels to write when a disk goes. */
+void
+__wrap_vdev_state_dirty(vdev_t *vd)
+{
+	if (spa_writeable(vd->vdev_spa))
+		__real_vdev_state_dirty(vd);
 }
