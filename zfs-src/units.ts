@@ -79,6 +79,8 @@ export const CORE = {
     'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
     'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
     'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
+    // Who removes a minor waits for it with no lock held: zvol_os.c.
+    'module/zfs/zvol.c': ['rw_enter', 'rw_exit'],
     // From where a receive that is interrupted goes on: receive_resume.c.
     'module/zfs/dmu_recv.c': ['dmu_object_set_compress', 'dmu_tx_commit'],
     // What its blocks wait for is made in flush.c; suspensions are waited for (zil_wait.c).

@@ -122,6 +122,28 @@ test('a receive that is interrupted goes on from its token', async (t) => {
   await lab.finish('tank', 'back');
 });
 
+test('a volume is hidden and shown while receives onto it end: nobody waits for good, of no pool', async (t) => {
+  const lab = await twoPools(t);
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  await write(lab, 'tank/v', 0, noise(MiB, 21));
+  await lab.zfs('snapshot', 'tank/v@0');
+  await pipe(lab, 'zfs send tank/v@0 | zfs receive back/v');
+  const rounds = 12;
+  for (let i = 1; i <= rounds; i++) await lab.zfs('snapshot', `tank/v@${i}`);
+  await pipe(lab, `for i in $(seq ${rounds}); do zfs send -i @$((i - 1)) tank/v@$i > inc$i; done`);
+  let receives = true;
+  const hiding = (async () => {
+    while (receives) for (const mode of ['none', 'dev']) await lab.zfs('set', `volmode=${mode}`, 'back/v');
+  })();
+  await pipe(lab, `for i in $(seq ${rounds}); do zfs receive -F back/v < inc$i; done`);
+  receives = false;
+  await hiding;
+  (await lab.open('tank/v')).destroy();
+  await until('it is there', async () => (await content(lab, `back/v@${rounds}`, MiB).catch(() => [])).length > 0);
+  t.true((await content(lab, `back/v@${rounds}`, MiB)).equals(noise(MiB, 21)));
+  await lab.finish('tank', 'back');
+});
+
 /** Types of a send stream's records (dmu_replay_record_t). */
 const [BEGIN, WRITE, END] = [0, 3, 5];
 

@@ -63,6 +63,11 @@ struct zvol_state_os {
 	boolean_t	zso_closes;
 	/* What is open, while it is suspended. */
 	dsl_dataset_t	*zso_suspended;
+	/* Who has it suspended, and of what it makes minors afterwards. */
+	kthread_t	*zso_suspender;
+	char		*zso_creates;
+	/* Who marks it as being removed without its lock. */
+	kthread_t	*zso_marker;
 	/* It could not be opened again after that. */
 	boolean_t	zso_lost;
 };
@@ -978,6 +983,7 @@ zvol_suspend_minor(const char *name, zvol_state_t **zvp)
 		zv->zv_zso->zso_suspended = dmu_objset_ds(zv->zv_objset);
 		zvol_settle(zv);
 	}
+	zv->zv_zso->zso_suspender = curthread;
 	*zvp = zv;
 	return (0);
 }
@@ -1010,9 +1016,12 @@ int
 __wrap_zvol_resume(zvol_state_t *zv)
 {
 	struct zvol_state_os *zso = zv->zv_zso;
+	char *creates = zso->zso_creates;
 	int error = 0;
 
 	ASSERT(RW_WRITE_HELD(&zv->zv_suspend_lock));
+	zso->zso_suspender = NULL;
+	zso->zso_creates = NULL;
 	if (zv->zv_open_count > 0 && !zso->zso_lost) {
 		dsl_dataset_t *ds = zso->zso_suspended;
 		dsl_pool_t *dp = ds->ds_dir->dd_pool;
@@ -1037,7 +1046,77 @@ __wrap_zvol_resume(zvol_state_t *zv)
 	zvol_change_end(zv);
 	mutex_exit(&zv->zv_state_lock);
 	zvol_leave(zv);
+	if (creates != NULL) {
+		zvol_create_minors(creates);
+		kmem_strfree(creates);
+	}
 	return (error);
+}
+
+extern void __real_zvol_create_minors(const char *);
+extern void __wrap_zvol_create_minors(const char *);
+
+/*
+ * Upstream's receive waits here for the one task of its pool that makes and
+ * removes minors, with the volume suspended: that task may be removing it, and
+ * wait for it. The minor of the snapshot is made when it is resumed.
+ */
+void
+__wrap_zvol_create_minors(const char *name)
+{
+	char volume[ZFS_MAX_DATASET_NAME_LEN];
+	zvol_state_t *zv;
+	boolean_t later;
+
+	(void) strlcpy(volume, name, sizeof (volume));
+	volume[strcspn(volume, "@")] = '\0';
+	rw_enter(&zvol_state_lock, RW_READER);
+	zv = zvol_lookup(volume);
+	later = zv != NULL && zv->zv_zso->zso_suspender == curthread;
+	if (later) {
+		ASSERT0P(zv->zv_zso->zso_creates);
+		zv->zv_zso->zso_creates = kmem_strdup(name);
+	}
+	rw_exit(&zvol_state_lock);
+	if (!later)
+		__real_zvol_create_minors(name);
+}
+
+/*
+ * zvol.c is compiled with rw_enter() and rw_exit() under these names. Where it
+ * marks minors as being removed it waits for the lock of each with that of the
+ * list: for a request that its pool, suspended, does not answer, and so does
+ * whoever looks for a volume then, of any pool. The mark needs no lock here: a
+ * minor is not removed before it is closed and resumed.
+ */
+extern void libzpool_rw_enter(krwlock_t *, krw_t);
+extern void libzpool_rw_exit(krwlock_t *);
+
+static zvol_state_t *
+zvol_of_lock(krwlock_t *rwl)
+{
+	return ((zvol_state_t *)((char *)rwl -
+	    offsetof(zvol_state_t, zv_suspend_lock)));
+}
+
+void
+libzpool_rw_enter(krwlock_t *rwl, krw_t rw)
+{
+	if (rwl == &zvol_state_lock || rw != RW_WRITER ||
+	    !RW_READ_HELD(&zvol_state_lock))
+		rw_enter(rwl, rw);
+	else if (!rw_tryenter(rwl, rw))
+		zvol_of_lock(rwl)->zv_zso->zso_marker = curthread;
+}
+
+void
+libzpool_rw_exit(krwlock_t *rwl)
+{
+	if (rwl == &zvol_state_lock ||
+	    zvol_of_lock(rwl)->zv_zso->zso_marker != curthread)
+		rw_exit(rwl);
+	else
+		zvol_of_lock(rwl)->zv_zso->zso_marker = NULL;
 }
 
 /*
