@@ -265,7 +265,8 @@ test('from one host to another, each killed in the middle: what was kept goes on
     await victim.start();
     await victim.zpool('import', '-d', victim.disks, pool);
     if (await arrived()) break;
-    t.regex(stdout, /^(1|141) 1\n$/, `both programs notice\n${stderr}`);
+    // A sender whose last bytes are on their way when the receiver's host goes has nothing to notice.
+    t.regex(stdout, victim === to ? /^(0|1|141) 1\n$/ : /^(1|141) 1\n$/, `both programs notice\n${stderr}`);
   }
   await to.zinject('-c', 'all');
   if (!(await arrived())) t.is((await stream()).stdout, '0 0\n');
