@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { programArgs } from './assets.ts';
-import type { Config, IscsiListenerConfig, NbdListenerConfig } from './config/config.ts';
+import type { Config, HttpConfig, IscsiListenerConfig, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
@@ -13,6 +13,8 @@ import { makeThreads } from './devices/threads.ts';
 import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
 import { makeFolders } from './folder.ts';
+import { healthRoutes } from './http/routes.ts';
+import { HttpServer } from './http/server.ts';
 import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
@@ -21,8 +23,10 @@ import { loadChap } from './iscsi/chap-file.ts';
 import { DatasetStore } from './iscsi/dataset-store.ts';
 import { type IscsiListenerOptions, IscsiServer } from './iscsi/server.ts';
 import { type Logger, log as rootLog } from './log.ts';
+import { Health, type Patient } from './metrics/health.ts';
+import { vitalsOf } from './metrics/vitals.ts';
 import { NbdServer } from './nbd/server.ts';
-import type { ListenerAddress } from './net/listener.ts';
+import type { ListenerAddress, ListenerOptions } from './net/listener.ts';
 import { type EventOptions, type PoolEvent, poolEvents } from './observe/events.ts';
 import { clearKstats, decodeKstat, type Kstat, packedKstats } from './observe/kstats.ts';
 import { decodeTunables, findTunable, setTunable, type Tunable } from './observe/tunables.ts';
@@ -98,6 +102,9 @@ export class ZowHost implements AsyncDisposable {
   #nbd: NbdServer | undefined;
   #recovery: Recovery | undefined;
   #iscsi: { readonly server: IscsiServer; readonly store: DatasetStore } | undefined;
+  #http: HttpServer | undefined;
+  #isReady = false;
+  #panic: CorePanic | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(config: Config, core: Core, entrance: PrivateSocket, run: RunProgram, log: Logger) {
@@ -168,9 +175,12 @@ export class ZowHost implements AsyncDisposable {
         const served = host;
         core.inspector.status = async () => JSON.stringify(await served.status());
       }
+      // Early: who asks whether it is ready is to be told that it is not.
+      await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));
       await host.#unlessLost(host.#listen());
       if (config.zed && options.programs === undefined) await host.#startZed();
+      host.#isReady = true;
       return host;
     } catch (error) {
       await (host?.close() ?? core.close()).catch((cause: unknown) =>
@@ -193,6 +203,11 @@ export class ZowHost implements AsyncDisposable {
   /** Where iSCSI initiators connect to, in the order of the configuration. */
   get iscsiAddresses(): readonly ListenerAddress[] {
     return this.#iscsi?.server.addresses() ?? [];
+  }
+
+  /** Where metrics and health are asked for; undefined where the configuration has no `http`. */
+  get httpAddress(): ListenerAddress | undefined {
+    return this.#http?.address;
   }
 
   /**
@@ -297,6 +312,47 @@ export class ZowHost implements AsyncDisposable {
     });
   }
 
+  async #listenHttp(): Promise<void> {
+    const { http } = this.config;
+    if (http === undefined) return;
+    const health = new Health(this.#patient());
+    const hosts = http.kind === 'tcp' ? http.hosts : [];
+    const routes = new Map(healthRoutes(health));
+    try {
+      if (http.kind === 'unix') makeFolders(dirname(http.path), 0o700);
+      this.#http = new HttpServer({ listener: httpListener(http), hosts, routes, log: this.#log });
+      await this.#http.start();
+    } catch (error) {
+      throw new StartError([`http: ${reasonOf(error)}`], { cause: error });
+    }
+  }
+
+  #patient(): Patient {
+    const host = this;
+    const { core } = this;
+    const supervisor = core instanceof Supervisor ? core : undefined;
+    return {
+      get notServing() {
+        if (host.#closing !== undefined) return 'the host is shutting down';
+        return host.#isReady ? undefined : 'the host is starting';
+      },
+      get lost() {
+        return host.#panic === undefined ? undefined : describePanic(host.#panic);
+      },
+      get engines() {
+        if (supervisor === undefined) return [{ pools: [], vitals: () => vitalsOf(core.inspector) }];
+        return supervisor.members.map((member) => ({
+          pools: [...member.pools.keys()],
+          vitals: () => vitalsOf(member.core.inspector),
+        }));
+      },
+      get lostPools() {
+        return new Map([...(supervisor?.lostPools ?? [])].map(([pool, { panic }]) => [pool, panic.message]));
+      },
+      wanted: this.config.pools.map(({ name }) => name),
+    };
+  }
+
   async #listenIscsi(shares: Shares): Promise<void> {
     const { iscsi, targets } = this.config;
     const store = new DatasetStore(this.core, this.#log);
@@ -347,10 +403,12 @@ export class ZowHost implements AsyncDisposable {
       if (panic === undefined) await this.#exportPools();
     } catch (error) {
       this.#private.abandon('the host is shutting down');
+      await this.#http?.close();
       throw error;
     }
     await this.#private.close();
     await this.core.close();
+    await this.#http?.close();
     const { ms = 0, fiber } = this.core.longestTurn ?? {};
     if (fiber !== undefined) this.#log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');
   }
@@ -415,6 +473,7 @@ export class ZowHost implements AsyncDisposable {
   /** Every client learns that the core is gone; nobody waits. */
   #abandon(panic: CorePanic): void {
     const reason = describePanic(panic);
+    this.#panic = panic;
     this.#log.fatal({ panic }, reason);
     this.#public?.abandon(reason);
     void this.#nbd?.close();
@@ -475,6 +534,11 @@ async function iscsiListener(listener: IscsiListenerConfig): Promise<IscsiListen
   const { address, allowRemote, chap, prefix, policy } = listener;
   const secrets = chap === undefined ? undefined : await loadChap(chap);
   return { listen: address, allowRemote, chap: secrets, prefix, ...policy };
+}
+
+function httpListener(http: HttpConfig): ListenerOptions {
+  if (http.kind === 'unix') return { unix: http.path };
+  return { tcp: http.address, allowPlaintextFromNetwork: http.allowRemote };
 }
 
 function programsOf(socket: string): RunProgram {

@@ -34,6 +34,9 @@ export async function check(config: Config): Promise<CheckResult> {
     lines.push(`iscsi   ${address}`);
     if (chap !== undefined) await loadChap(chap).catch((error: Error) => errors.push(`iscsi: ${error.message}`));
   }
+  if (config.http !== undefined) {
+    lines.push(`http    ${config.http.kind === 'unix' ? config.http.path : config.http.address}`);
+  }
   for (const { name, luns } of config.targets) {
     lines.push(`target  ${name}: ${[...luns].map(([lun, { volume }]) => `${lun} ${volume}`).join(', ')}`);
   }

@@ -53,6 +53,7 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
       pools: host.config.pools.map(({ name }) => name),
       nbd: host.nbdAddresses.map(({ unix, tcp }) => unix ?? tcp),
       ...(host.iscsiAddresses.length > 0 && { iscsi: host.iscsiAddresses.map(({ tcp }) => tcp) }),
+      ...(host.httpAddress !== undefined && { http: host.httpAddress.unix ?? host.httpAddress.tcp }),
       release: host.core.release,
       startMs: Math.round(performance.now() - started),
     },

@@ -2,7 +2,7 @@ import { BlockList, isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { isName, PREFIX_DEFAULT, prepareName } from '../iscsi/names.ts';
 import type { AllowRule, LunConfig, TargetConfig } from '../iscsi/targets.ts';
-import { isLoopback } from '../net/listener.ts';
+import { readTcpAddress, type TakeAddress } from './address.ts';
 import type { IscsiListenerConfig } from './config.ts';
 import type { SemanticContext } from './context.ts';
 import { type KeyPath, quote } from './problem.ts';
@@ -11,8 +11,8 @@ type Mapping = Readonly<Record<string, unknown>>;
 
 const BLOCK_BYTES_DEFAULT = 512;
 
-/** Notes an address as used, or reports that it is used twice. */
-export type TakeAddress = (id: string, what: string, key: KeyPath) => void;
+const WITHOUT_CHAP =
+  'iSCSI without chap asks nobody for a password; use 127.0.0.1, add chap, or add allow_remote: true';
 
 /** All listeners of the section `iscsi`. */
 export function readIscsiListeners(value: unknown, context: SemanticContext, take: TakeAddress): IscsiListenerConfig[] {
@@ -38,22 +38,17 @@ function readListener(
   context: SemanticContext,
   take: TakeAddress,
 ): IscsiListenerConfig | undefined {
-  const { listen, prefix, exports, read_only: readOnly, block_size: blockBytes } = listener;
-  if (typeof listen !== 'string' || !/^(\[[0-9a-f:.]+\]|[^:[\]]+):\d{1,5}$/i.test(listen)) return undefined;
+  const { prefix, exports, read_only: readOnly, block_size: blockBytes } = listener;
   const chap = readChap(mapping(listener.chap), context);
   const allowRemote = listener.allow_remote === true;
-  checkAddress(
-    listen.toLowerCase(),
-    [...path, 'listen'],
-    { isOpen: chap === undefined && !allowRemote },
-    context,
-    take,
-  );
+  const exposed = chap === undefined && !allowRemote ? WITHOUT_CHAP : undefined;
+  const address = readTcpAddress(listener.listen, [...path, 'listen'], exposed, context, take);
+  if (address === undefined) return undefined;
   const allow = Array.isArray(listener.allow)
     ? listener.allow.map((rule, index) => readAllow(mapping(rule), [...path, 'allow', index], context))
     : undefined;
   return {
-    address: listen.toLowerCase(),
+    address,
     allowRemote,
     chap,
     prefix: typeof prefix === 'string' ? prefix : PREFIX_DEFAULT,
@@ -68,25 +63,6 @@ function readListener(
 
 function strings(values: readonly unknown[]): string[] {
   return values.filter((value) => typeof value === 'string');
-}
-
-function checkAddress(
-  address: string,
-  key: KeyPath,
-  { isOpen }: { readonly isOpen: boolean },
-  context: SemanticContext,
-  take: TakeAddress,
-): void {
-  const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
-  const port = Number(address.slice(address.lastIndexOf(':') + 1));
-  if (port > 65535) context.report(key, 'value', `a port is at most 65535, not ${port}`);
-  if ((address.startsWith('[') && isIP(host) !== 6) || (/^[\d.]+$/.test(host) && isIP(host) !== 4)) {
-    context.report(key, 'value', `${quote(host)} is no IP address`);
-  } else if (isOpen && !isLoopback(host)) {
-    const reason = 'other machines can reach it, and iSCSI without chap asks nobody for a password';
-    context.report(key, 'value', `${quote(address)}: ${reason}; use 127.0.0.1, add chap, or add allow_remote: true`);
-  }
-  if (port !== 0) take(`tcp:${host}:${port}`, `the listener ${quote(address)}`, key);
 }
 
 function readChap({ users, mutual }: Mapping, context: SemanticContext): IscsiListenerConfig['chap'] {

@@ -17,6 +17,7 @@ interface SchemaNode {
   readonly type?: string | readonly string[];
   readonly enum?: readonly unknown[];
   readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly oneOf?: readonly { readonly required?: readonly string[] }[];
 }
 
 /** Far more than anyone reads, and a bound on what a hostile file makes us say. */
@@ -61,7 +62,10 @@ function explain(error: ErrorObject, root: unknown): SchemaProblem {
     const allowed = phrase(resolve(node.properties?.[key]));
     return { path, at: 'key', message: `the key '${key}' is missing${allowed === undefined ? '' : `: ${allowed}`}` };
   }
-  if (error.keyword === 'oneOf') return { path, at: 'value', message: 'needs exactly one of unix and tcp' };
+  if (error.keyword === 'oneOf') {
+    const alternatives = (node.oneOf ?? []).flatMap(({ required }) => required ?? []);
+    return { path, at: 'value', message: `needs exactly one of ${alternatives.join(' and ')}` };
+  }
   const allowed = phrase(node) ?? error.message ?? 'something else';
   const meant =
     typeof error.data === 'string' && node.enum !== undefined ? suggest(error.data, node.enum.map(String)) : undefined;

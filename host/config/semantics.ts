@@ -1,6 +1,5 @@
-import { isIP } from 'node:net';
 import { resolve } from 'node:path';
-import { isLoopback } from '../net/listener.ts';
+import { readTcpAddress, type TakeAddress } from './address.ts';
 import {
   type Config,
   DEVICE_BYTES_MIN,
@@ -18,6 +17,7 @@ import {
   type VolumeConfig,
 } from './config.ts';
 import type { SemanticContext } from './context.ts';
+import { readHttp } from './http.ts';
 import { readIscsiListeners, readTargets } from './iscsi.ts';
 import { datasetNameProblem, poolNameProblem } from './names.ts';
 import { readNbdPolicy } from './nbd.ts';
@@ -26,6 +26,8 @@ import { formatSize, parseSize } from './size.ts';
 import { parseVdevs, type VdevSpec } from './vdevs.ts';
 
 const WASM_PAGE_BYTES = 64 * 1024;
+const WITHOUT_TLS =
+  'NBD without TLS has neither passwords nor encryption; use 127.0.0.1 or a unix socket, require tls, or add allow_remote: true';
 
 type Mapping = Readonly<Record<string, unknown>>;
 
@@ -47,7 +49,8 @@ export function interpret(value: unknown, context: SemanticContext): Config {
   const nbd = listeners
     .map((listener, index) => readNbdListener(mapping(listener), ['nbd', index], context, taken))
     .filter((listener) => listener !== undefined);
-  const iscsi = readIscsiListeners(root.iscsi, context, (id, what, key) => checkTaken(id, what, key, context, taken));
+  const take: TakeAddress = (id, what, key) => checkTaken(id, what, key, context, taken);
+  const iscsi = readIscsiListeners(root.iscsi, context, take);
   const level = mapping(root.log).level;
   return {
     file: undefined,
@@ -60,6 +63,7 @@ export function interpret(value: unknown, context: SemanticContext): Config {
     nbd,
     iscsi,
     targets: readTargets(root.targets, iscsi.length > 0, context),
+    http: readHttp(root.http, context, take, (path, key) => checkSocketPath(path, key, context, taken)),
   };
 }
 
@@ -259,25 +263,9 @@ function readNbdListener(
     if (allowRemote !== undefined) context.report([...path, 'allow_remote'], 'key', 'is only for tcp');
     return { kind: 'unix', path: socket, ...more };
   }
-  if (typeof tcp !== 'string' || !/^(\[[0-9a-f:.]+\]|[^:[\]]+):\d{1,5}$/i.test(tcp)) return undefined;
-  const host = tcp
-    .slice(0, tcp.lastIndexOf(':'))
-    .replace(/^\[|\]$/g, '')
-    .toLowerCase();
-  const port = Number(tcp.slice(tcp.lastIndexOf(':') + 1));
-  const key = [...path, 'tcp'];
-  if (port > 65535) context.report(key, 'value', `a port is at most 65535, not ${port}`);
-  const looksNumeric = /^[\d.]+$/.test(host);
-  if ((tcp.startsWith('[') && isIP(host) !== 6) || (looksNumeric && isIP(host) !== 4)) {
-    context.report(key, 'value', `${quote(host)} is no IP address`);
-  } else if (!isLoopback(host) && allowRemote !== true && policy?.tls?.mode !== 'required') {
-    const reason = 'other machines can reach it, and NBD without TLS has neither passwords nor encryption';
-    context.report(
-      key,
-      'value',
-      `${quote(tcp)}: ${reason}; use 127.0.0.1 or a unix socket, require tls, or add allow_remote: true`,
-    );
-  }
-  if (port !== 0) checkTaken(`tcp:${host}:${port}`, `the listener ${quote(tcp)}`, key, context, taken);
-  return { kind: 'tcp', address: tcp.toLowerCase(), allowRemote: allowRemote === true, ...more };
+  const isOpen = allowRemote !== true && policy?.tls?.mode !== 'required';
+  const take: TakeAddress = (id, what, key) => checkTaken(id, what, key, context, taken);
+  const address = readTcpAddress(tcp, [...path, 'tcp'], isOpen ? WITHOUT_TLS : undefined, context, take);
+  if (address === undefined) return undefined;
+  return { kind: 'tcp', address, allowRemote: allowRemote === true, ...more };
 }

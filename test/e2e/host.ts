@@ -333,6 +333,13 @@ export class Lab {
     return address;
   }
 
+  /** Where the host's state is asked for over HTTP: a port of 127.0.0.1. */
+  get httpAddress(): string {
+    const address = /"http":"([^"]+)"/.exec(this.#hostLog)?.[1];
+    if (address === undefined) throw new Error(`no HTTP listener\n${this.#hostLog}`);
+    return address;
+  }
+
   get address(): ListenerAddress {
     return { unix: this.nbdSocket } as ListenerAddress;
   }

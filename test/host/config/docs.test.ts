@@ -6,7 +6,7 @@ import schema from '../../../host/config/schema.json' with { type: 'json' };
 const docs = readFileSync(new URL('../../../docs/config.md', import.meta.url), 'utf8');
 
 test('docs/config.md names every key of the schema', (t) => {
-  const { pool, poolProperties, volume, nbdListener, nbdTls } = schema.definitions;
+  const { pool, poolProperties, volume, nbdListener, nbdTls, http } = schema.definitions;
   const { iscsiListener, iscsiChap, iscsiAllow, iscsiTarget } = schema.definitions;
   const nodes = [
     schema,
@@ -15,6 +15,7 @@ test('docs/config.md names every key of the schema', (t) => {
     volume,
     nbdListener,
     nbdTls,
+    http,
     iscsiListener,
     iscsiChap,
     iscsiAllow,

@@ -79,6 +79,7 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
     ],
     iscsi: [],
     targets: [],
+    http: undefined,
   });
 });
 
@@ -114,6 +115,28 @@ nbd:
       },
     },
   ]);
+});
+
+test('HTTP: an address, its names, or a socket', (t) => {
+  t.deepEqual(parse('socket: s\nhttp: { listen: 127.0.0.1:9134 }\n').http, {
+    kind: 'tcp',
+    address: '127.0.0.1:9134',
+    allowRemote: false,
+    hosts: [],
+  });
+  t.deepEqual(
+    parse('socket: s\nhttp: { listen: "0.0.0.0:0", allow_remote: true, hosts: [Store1, a.example] }\n').http,
+    {
+      kind: 'tcp',
+      address: '0.0.0.0:0',
+      allowRemote: true,
+      hosts: ['store1', 'a.example'],
+    },
+  );
+  t.deepEqual(parse('socket: s\nhttp: { unix: run/http.sock }\n').http, {
+    kind: 'unix',
+    path: '/srv/zow/run/http.sock',
+  });
 });
 
 test('iSCSI: listeners, who may log in, and targets', (t) => {
@@ -200,17 +223,17 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
   [
     'a list',
     '- a\n',
-    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, not a list',
+    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, http, not a list',
   ],
   [
     'a text',
     'hello',
-    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, not 'hello'`,
+    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, http, not 'hello'`,
   ],
   [
     'an unknown key',
     'pool:\n  tank: { vdevs: [a] }\n',
-    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd, iscsi, targets`,
+    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, http`,
   ],
   [
     'an unknown key without a likeness',
@@ -399,6 +422,24 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
     '6:40: iscsi[3].block_size: must be 512 or 4096, not 1024',
     `7:47: iscsi[4].allow[0].address: must be an IP address, or a network such as 10.0.0.0/8, not '10.0.0.0/33'`,
     "8:5: iscsi[5]: the key 'listen' is missing: an address with a port, such as 127.0.0.1:3260 or [::1]:3260",
+  ],
+  [
+    'an HTTP listener',
+    'socket: s\nnbd: [{ tcp: 127.0.0.1:9134 }]\nhttp: { listen: 127.0.0.1:9134, hosts: [a b] }\n',
+    `3:17: http.listen: the listener '127.0.0.1:9134' is used twice, first in line 2`,
+    `3:41: http.hosts[0]: must be a host name without a port, not 'a b'`,
+  ],
+  [
+    'an HTTP listener that others reach',
+    'socket: s\nhttp: { listen: 0.0.0.0:9134 }\n',
+    `2:17: http.listen: '0.0.0.0:9134': other machines can reach it, and whoever reaches the port sees the names and the use of all pools and volumes; use 127.0.0.1 or a unix socket, or add allow_remote: true`,
+  ],
+  [
+    'an HTTP listener at two places, and options of the other kind',
+    'socket: s\nhttp: { listen: 127.0.0.1:9134, unix: s, allow_remote: true }\n',
+    '2:7: http: needs exactly one of listen and unix',
+    `2:39: http.unix: the socket '/srv/zow/s' is used twice, first in line 1`,
+    '2:42: http.allow_remote: is only for listen',
   ],
   [
     'iSCSI targets',
