@@ -13,7 +13,7 @@ import { makeThreads } from './devices/threads.ts';
 import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
 import { makeFolders } from './folder.ts';
-import { healthRoutes } from './http/routes.ts';
+import { healthRoutes, metricsRoute } from './http/routes.ts';
 import { HttpServer } from './http/server.ts';
 import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
@@ -24,6 +24,8 @@ import { DatasetStore } from './iscsi/dataset-store.ts';
 import { type IscsiListenerOptions, IscsiServer } from './iscsi/server.ts';
 import { type Logger, log as rootLog } from './log.ts';
 import { Health, type Patient } from './metrics/health.ts';
+import type { HostSource } from './metrics/host-sample.ts';
+import { ProcessMeter, Sampler } from './metrics/sampler.ts';
 import { vitalsOf } from './metrics/vitals.ts';
 import { NbdServer } from './nbd/server.ts';
 import type { ListenerAddress, ListenerOptions } from './net/listener.ts';
@@ -103,6 +105,8 @@ export class ZowHost implements AsyncDisposable {
   #recovery: Recovery | undefined;
   #iscsi: { readonly server: IscsiServer; readonly store: DatasetStore } | undefined;
   #http: HttpServer | undefined;
+  #endMeters: (() => Promise<void>) | undefined;
+  #shares: Shares | undefined;
   #isReady = false;
   #panic: CorePanic | undefined;
   #closing: Promise<void> | undefined;
@@ -295,6 +299,7 @@ export class ZowHost implements AsyncDisposable {
     const provider = this.core.volumes;
     // A pool's volumes have one share of the buffers, whatever reaches them.
     const shares = new Shares(provider);
+    this.#shares = shares;
     if (nbd.length > 0) {
       const server = new NbdServer({ provider, listeners: nbd.map(nbdListener), shares, log: this.#log });
       try {
@@ -317,7 +322,7 @@ export class ZowHost implements AsyncDisposable {
     if (http === undefined) return;
     const health = new Health(this.#patient());
     const hosts = http.kind === 'tcp' ? http.hosts : [];
-    const routes = new Map(healthRoutes(health));
+    const routes = new Map([...healthRoutes(health), metricsRoute(this.#measured())]);
     try {
       if (http.kind === 'unix') makeFolders(dirname(http.path), 0o700);
       this.#http = new HttpServer({ listener: httpListener(http), hosts, routes, log: this.#log });
@@ -350,6 +355,51 @@ export class ZowHost implements AsyncDisposable {
         return new Map([...(supervisor?.lostPools ?? [])].map(([pool, { panic }]) => [pool, panic.message]));
       },
       wanted: this.config.pools.map(({ name }) => name),
+    };
+  }
+
+  /** What is measured. A core in this process is asked here, others where they are. */
+  #measured(): HostSource {
+    const host = this;
+    const { core } = this;
+    const { release } = core;
+    if (!(core instanceof Supervisor)) {
+      const sampler = new Sampler(core, () => ({
+        nbd: this.#nbd?.metrics,
+        iscsi: this.#iscsi?.server.metrics,
+        waiting: this.#shares?.waiting ?? 0,
+      }));
+      this.#endMeters = () => sampler.close();
+      return {
+        ...{ release, engines: [{ index: 0, pools: [], sample: sampler.sample }], lostPools: [], engineLosses: 0 },
+        get http() {
+          return host.#http!.metrics;
+        },
+      };
+    }
+    const meter = new ProcessMeter();
+    this.#endMeters = async () => meter.end();
+    return {
+      release,
+      get http() {
+        return host.#http!.metrics;
+      },
+      get engines() {
+        return core.members.map(({ index, pools, core: engine }) => ({
+          index,
+          pools: [...pools.keys()],
+          sample: () => (engine as EngineProcess).sample(),
+        }));
+      },
+      get lostPools() {
+        return [...core.lostPools.keys()];
+      },
+      get engineLosses() {
+        return core.losses;
+      },
+      get supervisor() {
+        return { process: meter.sample(), nbd: host.#nbd?.metrics };
+      },
     };
   }
 
@@ -395,6 +445,7 @@ export class ZowHost implements AsyncDisposable {
     const panic = await settled(this.lost);
     // First: the others going away is nothing they should mend.
     this.#recovery?.end();
+    await this.#endMeters?.();
     await this.#stopZed();
     await Promise.all([this.#nbd?.close(), this.#iscsi?.server.close()]);
     await this.#waitForIoctls(this.#iscsi?.store.close());

@@ -11,6 +11,8 @@ export interface Core extends IoctlCore {
   readonly lost: Promise<CorePanic>;
   /** Of one in this process: how long everybody else waited at most, and the name of the fiber that ran last then. */
   readonly longestTurn?: { readonly ms: number; readonly fiber: string };
+  /** Of one in this process: its heap in bytes, and how many fibers it has. */
+  usage?(): { readonly heapBytes: number; readonly heapUsedBytes: number; readonly fibers: number };
   /** Of one in another process: resolves when what it told before, of volumes for one, was heard here. */
   settle?(): Promise<void>;
   /** Of one in another process: the clients that it has are answered, flushed and closed. */

@@ -96,6 +96,11 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
               get longestTurn() {
                 return module.scheduler.longestTurn;
               },
+              usage: () => ({
+                heapBytes: options.memoryBytes,
+                heapUsedBytes: ended ? 0 : module.exports['heap-live']() >>> 0,
+                fibers: ended ? 0 : module.exports['fiber-count'](),
+              }),
               open: (client) => sessions!.open(client),
               close: async () => {
                 if (!ended) stop(new ErrnoError(Errno.ESHUTDOWN, 'the core is closed'));

@@ -2,6 +2,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import type { WasmModule } from '../runtime/module.ts';
 import type { CoreExports, Seam } from '../runtime/seam.ts';
 import { Pool } from '../volumes/pool.ts';
+import { count, type IoKind, type VolumeStatistics } from '../volumes/statistics.ts';
 import type { Extent, IoBuffer, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
 import { Requests } from './requests.ts';
 
@@ -18,6 +19,17 @@ const op = {
   or: 10,
   compare: 11,
 } as const;
+/** What is counted, and as what: the rest is counted nowhere. */
+const countedAs = new Map<number, IoKind>([
+  [op.read, 'read'],
+  [op.compare, 'read'],
+  [op.write, 'write'],
+  [op.compareWrite, 'write'],
+  [op.or, 'write'],
+  [op.flush, 'flush'],
+  [op.trim, 'trim'],
+  [op.zero, 'zero'],
+]);
 const fuaFlag = 1;
 const allocateFlag = 2;
 
@@ -67,6 +79,8 @@ export class CoreVolumes implements VolumeProvider {
   readonly #volumes = new Map<string, VolumeInfo>();
   readonly #handles = new Set<Handle>();
   readonly #requests: Requests<Running>;
+  /** Of volumes that were opened: as many as are there, at most. */
+  readonly #statistics = new Map<string, VolumeStatistics>();
   #hasEnded = false;
   #watcher: VolumeWatcher | undefined;
 
@@ -111,6 +125,9 @@ export class CoreVolumes implements VolumeProvider {
         if (volume === undefined) return;
         this.#volumes.delete(from);
         this.#volumes.set(to, { ...volume, name: to });
+        const statistics = this.#statistics.get(from);
+        this.#statistics.delete(from);
+        if (statistics !== undefined) this.#statistics.set(to, statistics);
         this.#watcher?.remove(from);
         this.#watcher?.set({ ...volume, name: to });
         for (const handle of this.#handles) if (handle.info.name === from) handle.info = { ...handle.info, name: to };
@@ -134,6 +151,10 @@ export class CoreVolumes implements VolumeProvider {
     return this.#volumes.get(name);
   }
 
+  statistics(name: string): VolumeStatistics | undefined {
+    return this.#statistics.get(name);
+  }
+
   /** Tells `watcher` of those that are there, and of every change from then on. One at a time. */
   watch(watcher: VolumeWatcher): void {
     this.#watcher = watcher;
@@ -142,14 +163,17 @@ export class CoreVolumes implements VolumeProvider {
 
   async open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle> {
     const { exports } = this.#module;
-    const info = this.#volumes.get(name) ?? (await this.reveal(name));
+    const found = this.#volumes.get(name) ?? (await this.reveal(name));
     const core = await this.#runNamed(name, (id, address) =>
       exports['volume-open'](id, address, options.readOnly ? 1 : 0),
     ).catch((error: unknown) => {
       throw this.#hasEnded ? error : notOpened(name, error);
     });
-    const current = this.#volumes.get(name) ?? info;
-    const handle = new Handle(this, core, { ...current, readOnly: current.readOnly || options.readOnly });
+    const current = this.#volumes.get(name) ?? found;
+    const statistics = this.#statistics.get(name) ?? {};
+    if (this.#volumes.has(name)) this.#statistics.set(name, statistics);
+    const info = { ...current, readOnly: current.readOnly || options.readOnly };
+    const handle = new Handle(this, core, info, statistics);
     this.#handles.add(handle);
     return handle;
   }
@@ -232,6 +256,7 @@ export class CoreVolumes implements VolumeProvider {
 
   #forget(name: string, reason: string): void {
     this.#volumes.delete(name);
+    this.#statistics.delete(name);
     this.#watcher?.remove(name);
     for (const handle of this.#handles) if (handle.info.name === name) handle.gone(reason);
   }
@@ -241,13 +266,15 @@ class Handle implements VolumeHandle {
   info: VolumeInfo;
   readonly #volumes: CoreVolumes;
   readonly #core: number;
+  readonly #statistics: VolumeStatistics;
   readonly #gone: ((reason: string) => void)[] = [];
   readonly #resize: ((size: number) => void)[] = [];
   #goneReason: string | undefined;
   readonly #inFlight = new Set<Promise<unknown>>();
   #closed: Promise<void> | undefined;
 
-  constructor(volumes: CoreVolumes, core: number, info: VolumeInfo) {
+  constructor(volumes: CoreVolumes, core: number, info: VolumeInfo, statistics: VolumeStatistics) {
+    this.#statistics = statistics;
     this.#volumes = volumes;
     this.#core = core;
     this.info = info;
@@ -367,12 +394,18 @@ class Handle implements VolumeHandle {
   async #submit(operation: number, offset: number, length: number, flags: number, buffer = 0): Promise<number> {
     const gone = this.#goneReason ?? (this.#closed === undefined ? undefined : 'it is closed');
     if (gone !== undefined) throw new ErrnoError(Errno.ESHUTDOWN, `${this.info.name}: ${gone}`);
+    const started = performance.now();
     const request = this.#volumes.submit(this.#core, operation, buffer, offset, length, flags);
     this.#inFlight.add(request);
+    let failed = true;
     try {
-      return await request;
+      const value = await request;
+      failed = false;
+      return value;
     } finally {
       this.#inFlight.delete(request);
+      const kind = countedAs.get(operation);
+      if (kind !== undefined) count(this.#statistics, kind, length, (performance.now() - started) / 1000, failed);
     }
   }
 }

@@ -5,8 +5,10 @@ import { makeThreads } from '../devices/threads.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { IoctlServer } from '../ioctl/server.ts';
 import { log } from '../log.ts';
+import { Sampler } from '../metrics/sampler.ts';
 import type { Handover } from '../nbd/handover.ts';
 import { NbdServer } from '../nbd/server.ts';
+import { Shares } from '../volumes/shares.ts';
 import type { VolumeHandle } from '../volumes/volume.ts';
 import { answerCalls } from './channel.ts';
 import { endWithParent } from './dead-parent.ts';
@@ -22,6 +24,7 @@ class Engine {
   readonly #ioctls: IoctlServer;
   readonly #nbd: NbdServer;
   readonly #relay: RelayListener;
+  readonly sampler: Sampler;
   readonly #handles = new Map<number, Opened>();
   #last = 0;
 
@@ -29,7 +32,9 @@ class Engine {
     this.#core = core;
     this.#ioctls = ioctls;
     this.#relay = relay;
-    this.#nbd = new NbdServer({ provider: core.volumes, listeners: [] });
+    const shares = new Shares(core.volumes);
+    this.#nbd = new NbdServer({ provider: core.volumes, listeners: [], shares });
+    this.sampler = new Sampler(core, () => ({ nbd: this.#nbd.metrics, waiting: shares.waiting }));
   }
 
   static async start({ socket, memoryBytes, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
@@ -100,6 +105,7 @@ class Engine {
 
   async finish(): Promise<void> {
     this.#relay.close();
+    await this.sampler.close();
     await this.#ioctls.close('the pool is exported');
     await this.#core.close();
   }
@@ -153,6 +159,7 @@ export function main(): void {
     clearKstat: (path) => engine().core.inspector.clearKstat(path),
     tunables: () => engine().core.inspector.tunables(),
     setTunable: ({ name, value }) => engine().core.inspector.setTunable(name, value),
+    sample: () => engine().sampler.sample(),
     finish: async () => {
       await engine().finish();
       setImmediate(() => process.exit(0));

@@ -1,4 +1,5 @@
 import type { CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
+import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { VolumeInfo } from '../volumes/volume.ts';
 
@@ -51,6 +52,8 @@ export interface Operations {
   readonly clearKstat: Call<string, void>;
   readonly tunables: Call<void, Uint8Array>;
   readonly setTunable: Call<{ readonly name: string; readonly value: string }, void>;
+  /** What metrics tell of the engine. */
+  readonly sample: Call<void, EngineSample>;
   /** Sessions end; then the core, and the process. */
   readonly finish: Call<void, void>;
 }

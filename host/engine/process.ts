@@ -10,6 +10,7 @@ import type { Inspector, IoctlClient, IoctlSession } from '../core/dev-zfs.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { dial } from '../ioctl/client-lane.ts';
 import { RemoteCore } from '../ioctl/remote.ts';
+import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { Handled } from '../net/onread.ts';
 import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
@@ -100,6 +101,11 @@ export class EngineProcess implements Core {
   /** As NbdServer.close, for the clients that are in the engine. */
   async dismissClients(): Promise<void> {
     await this.#calls.call('dismissClients', undefined);
+  }
+
+  /** What metrics tell of it. */
+  sample(): Promise<EngineSample> {
+    return this.#calls.call('sample', undefined);
   }
 
   async close(): Promise<void> {

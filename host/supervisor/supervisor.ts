@@ -66,6 +66,8 @@ export class Supervisor implements Core {
   readonly #manners = new Map<string, ImportManner>();
   /** Tunables that were set while the host ran. */
   readonly #settings = new Map<string, string>();
+  /** Engines that were lost, so far. */
+  losses = 0;
   readonly sessions = new Set<RoutedSession>();
   readonly #reviving = new Map<string, Promise<void>>();
   #spare: Promise<Member> | undefined;
@@ -334,6 +336,7 @@ export class Supervisor implements Core {
 
   #lose(member: Member, panic: CorePanic): void {
     member.isLost = true;
+    if (!this.#closing) this.losses++;
     this.#members.delete(member);
     this.volumes.remove(member.core.volumes);
     for (const session of this.sessions) session.forget(member);

@@ -34,6 +34,13 @@ export class Shares {
     return share;
   }
 
+  /** Requests that wait for memory now. */
+  get waiting(): number {
+    let sum = 0;
+    for (const { share } of this.#shares.values()) sum += share.waiting + share.waitingInPool;
+    return sum;
+  }
+
   /** Those of `users` that stalled `checks` times in a row while somebody waits for what they hold. Called at regular intervals. */
   *stalled<User extends ShareUser>(users: Iterable<User>, checks: number): Generator<User> {
     let wanted = false;

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { VolumeStatistics } from './statistics.ts';
 
 /**
  * What a volume frontend (NBD, iSCSI) sees: exports by name, and block I/O on one of them with ZFS's rules.
@@ -123,6 +124,8 @@ export interface VolumeProvider {
   list(): readonly VolumeInfo[];
   /** What `open` would give, without using it; undefined when there is no such volume. */
   find(name: string): VolumeInfo | undefined;
+  /** What clients have asked of the volume since it was first opened; undefined: nothing, or it is not there. */
+  statistics?(name: string): VolumeStatistics | undefined;
   /** Where requests of that volume get their buffers, if not all do from the same pool. */
   buffersOf?(name: string): BufferPool;
   /** Tells of those that are there, and of every change from then on. One watcher at a time. */

@@ -1,7 +1,8 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { Lab, noise, until } from './host.ts';
+import { Cmd } from '../../host/nbd/constants.ts';
+import { Lab, MiB, noise, until } from './host.ts';
 
 /** What is asked for over HTTP: health and metrics, of hosts whose pools do well and of those that do not. */
 
@@ -11,6 +12,97 @@ async function ask(lab: Lab, path: string): Promise<{ status: number; body: stri
   const response = await fetch(`http://${lab.httpAddress}${path}`);
   return { status: response.status, body: await response.text() };
 }
+
+/** Metrics by their line's text before the value. */
+async function scrape(lab: Lab): Promise<ReadonlyMap<string, number>> {
+  const headers = { accept: 'application/openmetrics-text; version=1.0.0' };
+  const response = await fetch(`http://${lab.httpAddress}/metrics`, { headers });
+  const text = await response.text();
+  if (!text.endsWith('# EOF\n')) throw new Error(`no metrics: ${response.status} ${text.slice(0, 200)}`);
+  const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return new Map(
+    lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]),
+  );
+}
+
+for (const engines of ['one', 'processes']) {
+  test(`metrics agree with zpool, zfs and what a client did; engines: ${engines}`, async (t) => {
+    const lab = await Lab.open(t);
+    const volumes = { v: { size: '32M', volblocksize: '16K', compression: 'lz4' } };
+    const pools = { tank: { vdevs: ['mirror', lab.disk('a'), lab.disk('b')], create: {}, volumes } };
+    await lab.start({ config: { http, pools }, vars: { ZOW_ENGINES: engines } });
+    const client = await lab.open('tank/v');
+    for (let i = 0; i < 8; i++) t.is((await client.writeAt(i * MiB, noise(MiB, i))).errno, 0);
+    t.is((await client.request({ type: Cmd.FLUSH })).errno, 0);
+    for (let i = 0; i < 4; i++) await client.readAt(i * MiB, MiB);
+    await lab.zpool('sync');
+    await lab.zpool('scrub', '-w', 'tank');
+    const used = Number(await lab.get('tank/v', 'used'));
+    let metrics = await scrape(lab);
+    await until('the space of the volume is told', async () => {
+      metrics = await scrape(lab);
+      return metrics.get('zow_dataset_used_bytes{pool="tank",dataset="tank/v",type="volume"}') === used;
+    });
+    const ofDataset = (name: string) => metrics.get(`zow_dataset_${name}{pool="tank",dataset="tank/v",type="volume"}`);
+    t.is(ofDataset('referenced_bytes'), Number(await lab.get('tank/v', 'referenced')));
+    t.is(ofDataset('compression_ratio'), Number(await lab.get('tank/v', 'compressratio')));
+    const properties = 'size,allocated,free,fragmentation,guid';
+    const [size, allocated, free, fragmentation] = (await lab.zpool('list', '-Hp', '-o', properties, 'tank'))
+      .trim()
+      .split('\t')
+      .map(Number);
+    metrics = await scrape(lab);
+    t.is(metrics.get('zow_pool_size_bytes{pool="tank"}'), size);
+    t.is(metrics.get('zow_pool_allocated_bytes{pool="tank"}'), allocated);
+    t.is(metrics.get('zow_pool_free_bytes{pool="tank"}'), free);
+    t.is(metrics.get('zow_pool_fragmentation_ratio{pool="tank"}'), fragmentation! / 100);
+    t.is(metrics.get('zow_pool_state{pool="tank",state="ONLINE"}'), 1);
+    t.is(metrics.get('zow_pool_scan_running{pool="tank",kind="scrub"}'), 0);
+    t.true(metrics.get('zow_pool_scan_issued_bytes{pool="tank",kind="scrub"}')! > 8 * MiB);
+    const ofVolume = (name: string, op: string) =>
+      metrics.get(`zow_volume_${name}{pool="tank",volume="tank/v",op="${op}"}`);
+    t.is(ofVolume('operations_total', 'write'), 8);
+    t.is(ofVolume('bytes_total', 'write'), 8 * MiB);
+    t.is(ofVolume('operations_total', 'read'), 4);
+    t.is(ofVolume('operations_total', 'flush'), 1);
+    t.is(metrics.get('zow_client_bytes_total{protocol="nbd",direction="write"}'), 8 * MiB);
+    t.is(metrics.get('zow_client_requests_total{protocol="nbd",request="read"}'), 4);
+    t.is(metrics.get('zow_client_connections{protocol="nbd"}'), 1);
+    const written = ['a', 'b'].map((disk) =>
+      metrics.get(`zow_vdev_bytes_total{pool="tank",vdev="${join(lab.disks, disk)}",op="write"}`),
+    );
+    for (const bytes of written) t.true(bytes! >= 8 * MiB, `${bytes} bytes written to a disk`);
+    client.destroy();
+    await lab.stop();
+  });
+}
+
+test('a suspended pool holds no scrape up, and the other pool is told', async (t) => {
+  const lab = await Lab.open(t);
+  const broken = join(lab.directory, 'broken');
+  const vars = { ZOW_FAULTS: `disks/bad:error(op=read|write|flush,errno=EIO,while=${broken})` };
+  const pools = { calm: { vdevs: [lab.disk('good')], create: {} } };
+  await lab.start({ vars, config: { http, pools } });
+  await lab.zpool('create', 'tank', lab.disk('bad'));
+  await lab.zfs('create', '-V', '16M', 'tank/v');
+  const client = await lab.open('tank/v');
+  writeFileSync(broken, '');
+  void client.writeAt(0, noise(65536)).catch(() => undefined);
+  void client.request({ type: Cmd.FLUSH }).catch(() => undefined);
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  for (let i = 0; i < 3; i++) {
+    const metrics = await scrape(lab);
+    t.is(metrics.get('zow_pool_state{pool="tank",state="SUSPENDED"}'), 1);
+    t.is(metrics.get('zow_pool_state{pool="tank",state="ONLINE"}'), 0);
+    t.is(metrics.get('zow_pool_up{pool="calm"}'), 1);
+    t.true(metrics.get('zow_pool_size_bytes{pool="calm"}')! > 0);
+    t.true(metrics.get('zow_scrape_collect_seconds')! < 2);
+  }
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  client.destroy();
+  await lab.stop();
+});
 
 test('health: a suspended pool makes the host unready, and only that', async (t) => {
   const lab = await Lab.open(t);
@@ -25,7 +117,7 @@ test('health: a suspended pool makes the host unready, and only that', async (t)
   const client = await lab.open('tank/v');
   writeFileSync(broken, '');
   void client.writeAt(0, noise(65536)).catch(() => undefined);
-  void client.request({ type: 3 }).catch(() => undefined);
+  void client.request({ type: Cmd.FLUSH }).catch(() => undefined);
   await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
   t.deepEqual(await ask(lab, '/readyz'), { status: 503, body: 'pool tank is SUSPENDED\n' });
   t.deepEqual(await ask(lab, '/healthz'), { status: 200, body: 'ok\n' });

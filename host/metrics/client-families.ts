@@ -1,0 +1,95 @@
+import type { ConnectionMetrics } from '../volumes/client-connection.ts';
+import type { Families } from './family.ts';
+import type { HostSample } from './host-sample.ts';
+
+/** What the engines and the supervisor count of one protocol, as one. */
+interface ProtocolCounts {
+  readonly connections: ConnectionMetrics;
+  readonly requests: Readonly<Record<string, number>>;
+  readonly inFlight: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly errors: number;
+}
+
+/** Of NBD, iSCSI and HTTP clients. */
+export function clientFamilies(f: Families, host: HostSample): void {
+  const samples = host.engines.map(({ sample }) => sample).filter((sample) => sample !== undefined);
+  const nbd = samples.map((sample) => sample.nbd).filter((metrics) => metrics !== undefined);
+  const front = host.supervisor?.nbd;
+  if (nbd.length > 0) {
+    const counts = sum(nbd);
+    // Clients of engines come by the supervisor, which has them on its list as well.
+    const { open, total, refused } = front?.connections ?? counts.connections;
+    const own = front?.connections ?? { protocolErrors: 0, stalled: 0 };
+    const connections = {
+      ...{ open, total, refused },
+      protocolErrors: counts.connections.protocolErrors + own.protocolErrors,
+      stalled: counts.connections.stalled + own.stalled,
+    };
+    protocolFamilies(f, 'nbd', { ...counts, connections });
+  }
+  for (const iscsi of samples.map((sample) => sample.iscsi).filter((metrics) => metrics !== undefined)) {
+    const { commands, taskManagement, logins, ...counts } = iscsi;
+    protocolFamilies(f, 'iscsi', { ...counts, requests: { ...commands, taskManagement } });
+    for (const result of ['succeeded', 'failed'] as const)
+      f.counter('zow_iscsi_logins_total', 'Logins, by how they ended.', logins[result], { result });
+  }
+  const { connections, requests } = host.http;
+  connectionFamilies(f, 'http', connections);
+  for (const [status, value] of requests)
+    f.counter('zow_http_requests_total', 'Requests to this listener, by the status of the answer.', value, {
+      status: String(status),
+    });
+}
+
+function sum(all: readonly ProtocolCounts[]): ProtocolCounts {
+  return all.reduce((a, b) => ({
+    connections: add(a.connections, b.connections),
+    requests: add(a.requests, b.requests),
+    inFlight: a.inFlight + b.inFlight,
+    bytesRead: a.bytesRead + b.bytesRead,
+    bytesWritten: a.bytesWritten + b.bytesWritten,
+    errors: a.errors + b.errors,
+  }));
+}
+
+/** Two records with the same names. */
+function add<T extends object>(a: T, b: T): T {
+  const other = b as Readonly<Record<string, number>>;
+  return Object.fromEntries(Object.entries(a).map(([name, value]) => [name, value + other[name]!])) as T;
+}
+
+function protocolFamilies(f: Families, protocol: string, counts: ProtocolCounts): void {
+  const { connections } = counts;
+  connectionFamilies(f, protocol, connections);
+  f.counter('zow_client_protocol_errors_total', 'Clients that broke the protocol.', connections.protocolErrors, {
+    protocol,
+  });
+  f.counter('zow_client_stalled_total', 'Clients that were cut for not taking their answers.', connections.stalled, {
+    protocol,
+  });
+  for (const [request, value] of Object.entries(counts.requests))
+    f.counter('zow_client_requests_total', 'Requests, by what they ask for.', value, {
+      protocol,
+      request: snake(request),
+    });
+  f.gauge('zow_client_requests_in_flight', 'Requests that are not answered yet.', counts.inFlight, { protocol });
+  f.counter('zow_client_bytes_total', 'Data, without headers.', counts.bytesRead, { protocol, direction: 'read' });
+  f.counter('zow_client_bytes_total', 'Data, without headers.', counts.bytesWritten, { protocol, direction: 'write' });
+  f.counter('zow_client_errors_total', 'Answers that say that a request failed.', counts.errors, { protocol });
+}
+
+function connectionFamilies(
+  f: Families,
+  protocol: string,
+  { open, total, refused }: Pick<ConnectionMetrics, 'open' | 'total' | 'refused'>,
+): void {
+  f.gauge('zow_client_connections', 'Connections now.', open, { protocol });
+  f.counter('zow_client_connections_total', 'Connections since the start.', total, { protocol });
+  f.counter('zow_client_connections_refused_total', 'Connections beyond the bound.', refused, { protocol });
+}
+
+function snake(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}

@@ -1,0 +1,122 @@
+export type Labels = Readonly<Record<string, string>>;
+
+export interface Sample {
+  /** The registry writes an object's labels once, however many samples have it. */
+  readonly sharedLabels: Labels;
+  readonly value: number;
+  /** Of a histogram: `…_bucket`, `…_count`, `…_sum`. */
+  readonly metricName?: string;
+}
+
+/** All samples of one name. */
+export interface Family {
+  readonly name: string;
+  readonly type: 'gauge' | 'counter' | 'histogram';
+  readonly help: string;
+  readonly samples: Sample[];
+}
+
+/** How many scrapes label sets are kept for: those of volumes that are gone go with them. */
+const SCRAPES_KEPT = 60;
+
+/** Label sets by what they are made of: the same object in each scrape, so that it is written as text once. */
+export class LabelSets {
+  #root: Labels = {};
+  #children = new WeakMap<Labels, Map<string, Labels>>();
+  #scrapes = 0;
+
+  /** A scrape begins. What each set was made from is to be asked for again. */
+  begin(): Labels {
+    if (++this.#scrapes % SCRAPES_KEPT === 0) {
+      this.#root = {};
+      this.#children = new WeakMap();
+    }
+    return this.#root;
+  }
+
+  /** Those of `base`, which came from here, and one more. */
+  with(base: Labels, name: string, value: string): Labels {
+    let children = this.#children.get(base);
+    if (children === undefined) {
+      children = new Map();
+      this.#children.set(base, children);
+    }
+    const key = `${name}=${value}`;
+    let labels = children.get(key);
+    if (labels === undefined) {
+      labels = { ...base, [name]: value };
+      children.set(key, labels);
+    }
+    return labels;
+  }
+}
+
+/** Collects families, in the order in which they are first named. */
+export class Families {
+  readonly #families = new Map<string, Family>();
+  readonly #sets: LabelSets;
+  readonly #root: Labels;
+
+  constructor(sets: LabelSets) {
+    this.#sets = sets;
+    this.#root = sets.begin();
+  }
+
+  /** Labels of what there is much of, from names and values in turn. */
+  labels(...words: readonly string[]): Labels {
+    let labels = this.#root;
+    for (let i = 0; i < words.length; i += 2) labels = this.#sets.with(labels, words[i]!, words[i + 1]!);
+    return labels;
+  }
+
+  /** `base`, which came from labels(), and one more. */
+  with(base: Labels, name: string, value: string): Labels {
+    return this.#sets.with(base, name, value);
+  }
+
+  get all(): readonly Family[] {
+    return [...this.#families.values()];
+  }
+
+  gauge(name: string, help: string, value: number | undefined, labels: Labels = {}): void {
+    this.#add(name, 'gauge', help, value, labels);
+  }
+
+  /** `name` ends with `_total`. */
+  counter(name: string, help: string, value: number | undefined, labels: Labels = {}): void {
+    this.#add(name, 'counter', help, value, labels);
+  }
+
+  /** `labels` came from labels(). `buckets`: each has only its own, by `bounds`, and one more the rest. `sum`: undefined where it is not measured. */
+  histogram(
+    name: string,
+    help: string,
+    { bounds, buckets, sum }: { bounds: readonly number[]; buckets: readonly number[]; sum?: number },
+    labels: Labels,
+  ): void {
+    const { samples } = this.#family(name, 'histogram', help);
+    let total = 0;
+    for (const [i, bucket] of buckets.entries()) {
+      total += bucket;
+      const le = i < bounds.length ? String(bounds[i]) : '+Inf';
+      samples.push({ metricName: `${name}_bucket`, sharedLabels: this.#sets.with(labels, 'le', le), value: total });
+    }
+    if (sum !== undefined) samples.push({ metricName: `${name}_sum`, sharedLabels: labels, value: sum });
+    samples.push({ metricName: `${name}_count`, sharedLabels: labels, value: total });
+  }
+
+  /** What is not known is not told. */
+  #add(name: string, type: Family['type'], help: string, value: number | undefined, labels: Labels): void {
+    if (value === undefined || !Number.isFinite(value)) return;
+    this.#family(name, type, help).samples.push({ sharedLabels: labels, value });
+  }
+
+  #family(name: string, type: Family['type'], help: string): Family {
+    let family = this.#families.get(name);
+    if (family === undefined) {
+      family = { name, type, help, samples: [] };
+      this.#families.set(name, family);
+    }
+    return family;
+  }
+}

@@ -1,0 +1,54 @@
+import type { NbdMetrics } from '../nbd/metrics.ts';
+import type { EngineSample, ProcessSample } from './sample.ts';
+import { within } from './within.ts';
+
+/** One core of the host, wherever it is. */
+export interface EngineSource {
+  /** A small number, the same as long as the engine lives. */
+  readonly index: number;
+  readonly pools: readonly string[];
+  readonly sample: () => Promise<EngineSample>;
+}
+
+/** A host, as far as it is measured. */
+export interface HostSource {
+  readonly release: string;
+  readonly engines: readonly EngineSource[];
+  /** Pools whose engine is lost. */
+  readonly lostPools: readonly string[];
+  /** Engines that were lost since the start. */
+  readonly engineLosses: number;
+  /** Of the process that has the listeners, where the cores are in others. */
+  readonly supervisor?: { readonly process: ProcessSample; readonly nbd: NbdMetrics | undefined } | undefined;
+  readonly http: {
+    readonly connections: { open: number; total: number; refused: number };
+    readonly requests: ReadonlyMap<number, number>;
+  };
+}
+
+export interface HostSample extends Omit<HostSource, 'engines'> {
+  readonly engines: readonly {
+    readonly index: number;
+    readonly pools: readonly string[];
+    /** Absent: it did not answer in time. */
+    readonly sample: EngineSample | undefined;
+  }[];
+  /** How long asking took. */
+  readonly seconds: number;
+}
+
+/** How long an engine has to answer, milliseconds: longer than its pools have. */
+const ANSWER_MS = 1_000;
+
+/** Asks all engines at once. */
+export async function sampleHost(source: HostSource): Promise<HostSample> {
+  const started = performance.now();
+  const engines = await Promise.all(
+    source.engines.map(async ({ index, pools, sample }) => ({
+      index,
+      pools,
+      sample: await within(ANSWER_MS, sample()),
+    })),
+  );
+  return { ...source, engines, seconds: (performance.now() - started) / 1000 };
+}

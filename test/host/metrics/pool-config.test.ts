@@ -1,0 +1,108 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { release } from '../../../host/assets.ts';
+import { exposition } from '../../../host/metrics/exposition.ts';
+import { Families, LabelSets } from '../../../host/metrics/family.ts';
+import { buckets, DEVICE_BOUNDS, ScanStat, VdevStat } from '../../../host/metrics/pool-config.ts';
+import { lastTxg } from '../../../host/metrics/sampler.ts';
+import { count, type VolumeStatistics } from '../../../host/volumes/statistics.ts';
+
+const upstream = join(import.meta.dirname, '../../../zfs-src/upstream', release);
+
+/** Where each member of a structure of uint64_t stands, from upstream's header. */
+function layout(structure: string): Map<string, number> {
+  const header = readFileSync(join(upstream, 'include/sys/fs/zfs.h'), 'utf8');
+  const body = new RegExp(`typedef struct ${structure} \\{([\\s\\S]*?)\\n\\}`).exec(header)![1]!;
+  const types = Number(/#define\s+VS_ZIO_TYPES\s+(\d+)/.exec(header)![1]);
+  const places = new Map<string, number>();
+  let at = 0;
+  for (const [, name, array] of body.matchAll(/^\s*(?:uint64_t|hrtime_t)\s+(\w+)(\[VS_ZIO_TYPES\])?;/gm)) {
+    places.set(name!, at);
+    at += array === undefined ? 1 : types;
+  }
+  return places;
+}
+
+test('indexes are those of the structures in upstream', (t) => {
+  const vdev = layout('vdev_stat');
+  const names = {
+    ...{ state: 'vs_state', aux: 'vs_aux', allocated: 'vs_alloc', space: 'vs_space', operations: 'vs_ops' },
+    ...{ bytes: 'vs_bytes', readErrors: 'vs_read_errors', writeErrors: 'vs_write_errors' },
+    ...{ checksumErrors: 'vs_checksum_errors', slow: 'vs_slow_ios' },
+  };
+  for (const [ours, theirs] of Object.entries(names))
+    t.is(VdevStat[ours as keyof typeof VdevStat], vdev.get(theirs) as never, theirs);
+  const scan = layout('pool_scan_stat');
+  const scanNames = {
+    ...{ function: 'pss_func', state: 'pss_state', startTime: 'pss_start_time', endTime: 'pss_end_time' },
+    ...{ toExamine: 'pss_to_examine', skipped: 'pss_skipped', errors: 'pss_errors', passStart: 'pss_pass_start' },
+    ...{ passPause: 'pss_pass_scrub_pause', passSpentPaused: 'pss_pass_scrub_spent_paused' },
+    ...{ passIssued: 'pss_pass_issued', issued: 'pss_issued' },
+  };
+  for (const [ours, theirs] of Object.entries(scanNames))
+    t.is(ScanStat[ours as keyof typeof ScanStat], scan.get(theirs) as never, theirs);
+});
+
+test('powers of two of nanoseconds are put together under the next bound', (t) => {
+  const powers = new Array<number>(37).fill(1);
+  const sums = buckets(powers);
+  t.is(sums.length, DEVICE_BOUNDS.length + 1);
+  // Bucket 16 has what took less than 2^17 ns, which is the first bound.
+  t.deepEqual(sums, [17, 2, 2, 2, 2, 2, 2, 2, 2, 4]);
+  t.is(DEVICE_BOUNDS[0], 131072e-9);
+});
+
+test('the last transaction group that is written', (t) => {
+  const table = `txg      birth            state ndirty       nread        nwritten     reads    writes   otime        qtime        wtime        stime
+5        2096524492       C     1024         0            186368       0        146      1000000000   5881         14227        500000000
+6        2521963784       S     0            0            0            0        0        0            0            0            0
+`;
+  t.deepEqual(lastTxg(table), {
+    ...{ number: 5, dirtyBytes: 1024, writtenBytes: 186368 },
+    ...{ open: 1, quiesce: 5881e-9, wait: 14227e-9, sync: 0.5 },
+  });
+  t.is(lastTxg(''), undefined);
+});
+
+test('latencies are counted in the bucket whose bound they do not exceed', (t) => {
+  const statistics: VolumeStatistics = {};
+  for (const seconds of [0, 0.0001, 0.00011, 10, 11]) count(statistics, 'read', 512, seconds, seconds === 11);
+  t.deepEqual(statistics.read!.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+  t.deepEqual([statistics.read!.operations, statistics.read!.errors, statistics.read!.bytes], [5, 1, 4 * 512]);
+});
+
+test('both formats; what a name can contain is escaped, and what is not known is left out', async (t) => {
+  const f = new Families(new LabelSets());
+  f.counter('zow_x_total', 'An x.', 3, { name: 'a"b\\c\nd' });
+  f.gauge('zow_y', 'A y.', undefined);
+  f.gauge('zow_y', 'A y.', Number.NaN);
+  f.histogram('zow_z_seconds', 'A z.', { bounds: [0.5], buckets: [1, 2] }, f.labels('v', '1'));
+  const open = await exposition(f.all, 'application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3');
+  t.is(open.type, 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+  t.is(
+    open.text,
+    `# HELP zow_x An x.
+# TYPE zow_x counter
+zow_x_total{name="a\\"b\\\\c\\nd"} 3
+# HELP zow_z_seconds A z.
+# TYPE zow_z_seconds histogram
+zow_z_seconds_bucket{v="1",le="0.5"} 1
+zow_z_seconds_bucket{v="1",le="+Inf"} 3
+zow_z_seconds_count{v="1"} 3
+# EOF
+`,
+  );
+  const plain = await exposition(f.all, '*/*');
+  t.is(plain.type, 'text/plain; version=0.0.4; charset=utf-8');
+  t.true(plain.text.includes('# TYPE zow_x_total counter\nzow_x_total{'));
+});
+
+test('label sets are the same objects from scrape to scrape, and not for ever', (t) => {
+  const sets = new LabelSets();
+  const first = new Families(sets).labels('pool', 'tank', 'volume', 'v');
+  t.deepEqual(first, { pool: 'tank', volume: 'v' });
+  t.is(new Families(sets).labels('pool', 'tank', 'volume', 'v'), first);
+  for (let i = 0; i < 100; i++) new Families(sets);
+  t.not(new Families(sets).labels('pool', 'tank', 'volume', 'v'), first);
+});
