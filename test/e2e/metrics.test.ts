@@ -1,8 +1,13 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { stringify } from 'yaml';
 import { Cmd } from '../../host/nbd/constants.ts';
-import { Lab, MiB, noise, until } from './host.ts';
+import { Lab, MiB, must, noise, root, until } from './host.ts';
 
 /** What is asked for over HTTP: health and metrics, of hosts whose pools do well and of those that do not. */
 
@@ -75,6 +80,86 @@ for (const engines of ['one', 'processes']) {
     client.destroy();
     await lab.stop();
   });
+}
+
+const monitoring = join(root, 'examples/monitoring');
+
+/** Every expression of the board, with what Grafana puts in for its variables. */
+function boardExpressions(): string[] {
+  const board = JSON.parse(readFileSync(join(monitoring, 'grafana.json'), 'utf8'));
+  const targets: { expr: string }[] = board.panels.flatMap((panel: { targets?: unknown[] }) => panel.targets ?? []);
+  return targets.map(({ expr }) => expr.replaceAll('$__rate_interval', '1m').replaceAll(/\$\w+/g, '.*'));
+}
+
+test('the alert rules hold what they say, and the expressions of the board are right', async (t) => {
+  await must('promtool', ['check', 'rules', 'alerts.yaml'], { cwd: monitoring });
+  await must('promtool', ['check', 'config', 'prometheus.yaml'], { cwd: monitoring });
+  await must('promtool', ['test', 'rules', 'alerts.test.yaml'], { cwd: monitoring });
+  const folder = mkdtempSync(join(tmpdir(), 'zow-board-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const expressions = boardExpressions();
+  t.true(expressions.length > 20);
+  const rules = expressions.map((expr, i) => ({ record: `board:${i}`, expr }));
+  writeFileSync(join(folder, 'board.yaml'), stringify({ groups: [{ name: 'board', rules }] }));
+  await must('promtool', ['check', 'rules', 'board.yaml'], { cwd: folder });
+});
+
+test('Prometheus scrapes a host, and knows every metric of the alerts and the board', async (t) => {
+  const lab = await Lab.open(t);
+  const volumes = { v: { size: '16M' } };
+  await lab.start({ config: { http, pools: { tank: { vdevs: [lab.disk('a')], create: {}, volumes } } } });
+  const client = await lab.open('tank/v');
+  t.is((await client.writeAt(0, noise(MiB))).errno, 0);
+  t.true((await client.readAt(0, MiB)).equals(noise(MiB)));
+  await lab.zpool('scrub', '-w', 'tank');
+  const config = join(lab.directory, 'prometheus.yaml');
+  const jobs = [{ job_name: 'zow', static_configs: [{ targets: [lab.httpAddress] }] }];
+  const rules = [join(monitoring, 'alerts.yaml')];
+  writeFileSync(config, stringify({ global: { scrape_interval: '1s' }, rule_files: rules, scrape_configs: jobs }));
+  const port = await freePort();
+  const args = [
+    ...[`--config.file=${config}`, `--storage.tsdb.path=${join(lab.directory, 'prometheus')}`],
+    `--web.listen-address=127.0.0.1:${port}`,
+  ];
+  const prometheus = spawn('setpriv', ['--pdeathsig', 'KILL', 'prometheus', ...args], { stdio: 'ignore' });
+  t.teardown(() => prometheus.kill('SIGKILL'));
+  const ask = async <T>(path: string): Promise<T> =>
+    ((await (await fetch(`http://127.0.0.1:${port}/api/v1/${path}`)).json()) as { data: T }).data;
+  const query = async (expr: string): Promise<unknown[]> =>
+    (await ask<{ result: unknown[] }>(`query?query=${encodeURIComponent(expr)}`)).result;
+  await until(
+    'Prometheus has scraped the host',
+    async () => (await query('zow_dataset_used_bytes').catch(() => [])).length > 0,
+    60_000,
+  );
+  const { activeTargets } = await ask<{ activeTargets: { health: string; lastError: string }[] }>('targets');
+  t.deepEqual(
+    activeTargets.map(({ health, lastError }) => [health, lastError]),
+    [['up', '']],
+  );
+  const known = new Set(await ask<string[]>('label/__name__/values'));
+  const texts = [...boardExpressions(), readFileSync(join(monitoring, 'alerts.yaml'), 'utf8')].join('\n');
+  const used = new Set(texts.match(/\bzow_\w+/g));
+  // Told only while a scrub runs.
+  used.delete('zow_pool_scan_remaining_seconds');
+  t.deepEqual(
+    [...used].filter((name) => !known.has(name)),
+    [],
+  );
+  const { alerts } = await ask<{ alerts: { labels: { alertname: string } }[] }>('alerts');
+  const firing = alerts.map(({ labels }) => labels.alertname);
+  t.deepEqual(firing, []);
+  client.destroy();
+  await lab.stop();
+});
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 test('a suspended pool holds no scrape up, and the other pool is told', async (t) => {
