@@ -26,7 +26,9 @@ export function familiesOf(host: HostSample, sets = new LabelSets()): readonly F
     node: process.versions.node,
   });
   f.counter('zow_engine_losses_total', 'Cores that ended without being told to.', host.engineLosses);
-  for (const pool of host.lostPools) poolDown(f, pool);
+  // One that is on its way back is told by its new engine.
+  const told = new Set(host.engines.flatMap(({ pools, sample }) => sample?.pools.map(({ name }) => name) ?? pools));
+  for (const pool of host.lostPools) if (!told.has(pool)) poolDown(f, pool);
   for (const { index, pools, sample } of host.engines) {
     const engine = String(index);
     f.gauge(
@@ -125,6 +127,8 @@ function vdevFamilies(f: Families, pool: string, vdev: VdevSample): void {
   const labels = f.labels('pool', pool, 'vdev', vdev.name);
   const { kind, state } = vdev;
   f.gauge('zow_vdev_state', 'Its state is a label; the value is 1.', 1, { ...labels, kind, state });
+  // One that is in use is among the data as well, and counted there.
+  if (kind === 'spare') return;
   if (vdev.size > 0) {
     f.gauge('zow_vdev_size_bytes', 'Of devices and groups at the top: their capacity.', vdev.size, labels);
     f.gauge('zow_vdev_allocated_bytes', 'Of devices and groups at the top: what is in use.', vdev.allocated, labels);

@@ -1,4 +1,4 @@
-export type Labels = Readonly<Record<string, string>>;
+export type Labels = { readonly [name: string]: string };
 
 export interface Sample {
   /** The registry writes an object's labels once, however many samples have it. */
@@ -16,36 +16,53 @@ export interface Family {
   readonly samples: Sample[];
 }
 
+const texts = new Map<number, string>();
+
+/** Of a bound: there are few, and each is written often. */
+function textOf(bound: number): string {
+  let text = texts.get(bound);
+  if (text === undefined) {
+    text = String(bound);
+    texts.set(bound, text);
+  }
+  return text;
+}
+
 /** How many scrapes label sets are kept for: those of volumes that are gone go with them. */
 const SCRAPES_KEPT = 60;
+
+/** What was made of a label set by one more label, by its name and value: no label itself, for who lists them. */
+const made = Symbol('made');
+type Interned = Labels & { [made]?: Map<string, Map<string, Labels>> };
 
 /** Label sets by what they are made of: the same object in each scrape, so that it is written as text once. */
 export class LabelSets {
   #root: Labels = {};
-  #children = new WeakMap<Labels, Map<string, Labels>>();
   #scrapes = 0;
 
   /** A scrape begins. What each set was made from is to be asked for again. */
   begin(): Labels {
-    if (++this.#scrapes % SCRAPES_KEPT === 0) {
-      this.#root = {};
-      this.#children = new WeakMap();
-    }
+    if (++this.#scrapes % SCRAPES_KEPT === 0) this.#root = {};
     return this.#root;
   }
 
-  /** Those of `base`, which came from here, and one more. */
+  /** Those of `base`, and one more. */
   with(base: Labels, name: string, value: string): Labels {
-    let children = this.#children.get(base);
-    if (children === undefined) {
-      children = new Map();
-      this.#children.set(base, children);
+    const from: Interned = base;
+    from[made] ??= new Map();
+    const byName = from[made];
+    let byValue = byName.get(name);
+    if (byValue === undefined) {
+      byValue = new Map();
+      byName.set(name, byValue);
     }
-    const key = `${name}=${value}`;
-    let labels = children.get(key);
+    let labels = byValue.get(value);
     if (labels === undefined) {
-      labels = { ...base, [name]: value };
-      children.set(key, labels);
+      const more: Record<string, string> = {};
+      for (const [key, each] of Object.entries(base)) more[key] = each;
+      more[name] = value;
+      labels = more;
+      byValue.set(value, labels);
     }
     return labels;
   }
@@ -96,10 +113,11 @@ export class Families {
   ): void {
     const { samples } = this.#family(name, 'histogram', help);
     let total = 0;
+    const metricName = `${name}_bucket`;
     for (const [i, bucket] of buckets.entries()) {
       total += bucket;
-      const le = i < bounds.length ? String(bounds[i]) : '+Inf';
-      samples.push({ metricName: `${name}_bucket`, sharedLabels: this.#sets.with(labels, 'le', le), value: total });
+      const le = i < bounds.length ? textOf(bounds[i]!) : '+Inf';
+      samples.push({ metricName, sharedLabels: this.#sets.with(labels, 'le', le), value: total });
     }
     if (sum !== undefined) samples.push({ metricName: `${name}_sum`, sharedLabels: labels, value: sum });
     samples.push({ metricName: `${name}_count`, sharedLabels: labels, value: total });

@@ -50,7 +50,7 @@ export const LATENCIES_MAX = 64;
 const deviceExponents = [17, 19, 21, 23, 25, 27, 29, 31, 33];
 export const DEVICE_BOUNDS: readonly number[] = deviceExponents.map((exponent) => 2 ** exponent / 1e9);
 
-type Config = Pick<PoolDetails, 'guid' | 'dataErrors' | 'scan' | 'vdevs' | 'vdevsLeftOut'>;
+type Config = Pick<PoolDetails, 'dataErrors' | 'scan' | 'vdevs' | 'vdevsLeftOut'>;
 
 /** What ZFS_IOC_POOL_STATS answers. `now`: Unix time in seconds. */
 export function poolConfig(config: NvList, now: number): Config {
@@ -58,11 +58,12 @@ export function poolConfig(config: NvList, now: number): Config {
   const vdevs: VdevSample[] = [];
   let leftOut = 0;
   let latencies = 0;
-  const visit = (vdev: NvList, kind: VdevSample['kind']): void => {
+  const visit = (vdev: NvList, kind: VdevSample['kind'], parent = ''): void => {
+    const name = nameOf(vdev, parent);
     const isLeaf = childrenOf(vdev, 'children').length === 0;
-    if (vdevs.length < VDEVS_MAX) vdevs.push(vdevOf(vdev, kind, isLeaf && latencies++ < LATENCIES_MAX));
+    if (vdevs.length < VDEVS_MAX) vdevs.push(vdevOf(vdev, name, kind, isLeaf && latencies++ < LATENCIES_MAX));
     else leftOut++;
-    for (const child of childrenOf(vdev, 'children')) visit(child, kind);
+    for (const child of childrenOf(vdev, 'children')) visit(child, kind, name);
   };
   if (root instanceof NvList) {
     for (const child of childrenOf(root, 'children')) if (isThere(child)) visit(child, kindOf(child));
@@ -70,7 +71,6 @@ export function poolConfig(config: NvList, now: number): Config {
     for (const child of childrenOf(root, 'spares')) visit(child, 'spare');
   }
   return {
-    guid: bigint(config.get('pool_guid')),
     dataErrors: Number(bigint(config.get('error_count'))),
     scan: root instanceof NvList ? scanOf(numbers(root.get('scan_stats')), now) : undefined,
     vdevs,
@@ -94,15 +94,20 @@ function kindOf(vdev: NvList): VdevSample['kind'] {
   return bias === 'special' || bias === 'dedup' ? bias : 'data';
 }
 
-function vdevOf(vdev: NvList, kind: VdevSample['kind'], withLatency: boolean): VdevSample {
+/** Groups are numbered anew in each group: the name of the outer one tells them apart. */
+function nameOf(vdev: NvList, parent: string): string {
+  const path = vdev.get('path');
+  if (typeof path === 'string') return path;
+  return `${parent}${parent === '' ? '' : '/'}${String(vdev.get('type'))}-${bigint(vdev.get('id'))}`;
+}
+
+function vdevOf(vdev: NvList, name: string, kind: VdevSample['kind'], withLatency: boolean): VdevSample {
   const stats = numbers(vdev.get('vdev_stats'));
   const at = (index: number): number => stats[index] ?? 0;
-  const path = vdev.get('path');
   const extended = vdev.get('vdev_stats_ex');
   return {
-    name: typeof path === 'string' ? path : `${String(vdev.get('type'))}-${bigint(vdev.get('id'))}`,
+    name,
     kind,
-    isLeaf: childrenOf(vdev, 'children').length === 0,
     state: stateName(at(VdevStat.state), at(VdevStat.aux)),
     allocated: at(VdevStat.allocated),
     size: at(VdevStat.space),

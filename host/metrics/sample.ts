@@ -49,7 +49,6 @@ export interface PoolSample {
 }
 
 export interface PoolDetails {
-  readonly guid: bigint;
   /** Numbers of `zpool get`, by property: size, allocated, free, fragmentation, … */
   readonly properties: Readonly<Record<string, number>>;
   /** Blocks with errors that could not be mended. */
@@ -77,10 +76,9 @@ export interface ScanSample {
 }
 
 export interface VdevSample {
-  /** The path of a device, `mirror-0` of others. */
+  /** The path of a device; of others `mirror-0`, `mirror-0/replacing-1`. */
   readonly name: string;
   readonly kind: 'data' | 'log' | 'special' | 'dedup' | 'cache' | 'spare';
-  readonly isLeaf: boolean;
   readonly state: string;
   readonly allocated: number;
   readonly size: number;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { stringify } from 'yaml';
 import { Cmd } from '../../host/nbd/constants.ts';
+import type { HostStatus } from '../../host/supervisor/status.ts';
 import { Lab, MiB, must, noise, root, until } from './host.ts';
 
 /** What is asked for over HTTP: health and metrics, of hosts whose pools do well and of those that do not. */
@@ -94,7 +95,7 @@ function boardExpressions(): string[] {
 test('the alert rules hold what they say, and the expressions of the board are right', async (t) => {
   await must('promtool', ['check', 'rules', 'alerts.yaml'], { cwd: monitoring });
   await must('promtool', ['check', 'config', 'prometheus.yaml'], { cwd: monitoring });
-  await must('promtool', ['test', 'rules', 'alerts.test.yaml'], { cwd: monitoring });
+  await must('promtool', ['test', 'rules', 'alerts.test.yaml', 'alerts-days.test.yaml'], { cwd: monitoring });
   const folder = mkdtempSync(join(tmpdir(), 'zow-board-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const expressions = boardExpressions();
@@ -186,6 +187,47 @@ test('a suspended pool holds no scrape up, and the other pool is told', async (t
   rmSync(broken);
   await lab.zpool('clear', 'tank');
   client.destroy();
+  await lab.stop();
+});
+
+test('an engine that is stopped, or lost, is told as such; the other is told on', async (t) => {
+  const lab = await Lab.open(t);
+  const pool = (disk: string) => ({ vdevs: [lab.disk(disk)], create: {} });
+  const config = { http, memory: '256M', pools: { tank: pool('a'), calm: pool('b') } };
+  await lab.start({ config, vars: { ZOW_ENGINES: 'processes' } });
+  t.deepEqual(await ask(lab, '/readyz'), { status: 200, body: 'ready\n' });
+  const { engines } = JSON.parse((await lab.zow('status', '--json')).stdout) as HostStatus;
+  const { pid } = engines.find(({ pools }) => pools.includes('tank'))!;
+  t.is((await scrape(lab)).get('zow_pool_up{pool="tank"}'), 1);
+  process.kill(pid, 'SIGSTOP');
+  let metrics = await scrape(lab);
+  t.is(metrics.get('zow_pool_up{pool="tank"}'), 0);
+  t.is(metrics.get('zow_pool_size_bytes{pool="tank"}'), undefined);
+  t.is(metrics.get('zow_pool_up{pool="calm"}'), 1);
+  t.true(metrics.get('zow_pool_size_bytes{pool="calm"}')! > 0);
+  t.true(metrics.get('zow_scrape_collect_seconds')! < 5);
+  t.deepEqual(await ask(lab, '/readyz'), { status: 503, body: 'the core of tank does not answer\n' });
+  process.kill(pid, 'SIGCONT');
+  await until('the engine answers', async () => (await scrape(lab)).get('zow_pool_up{pool="tank"}') === 1);
+  t.is(metrics.get('zow_engine_losses_total'), 0);
+  process.kill(pid, 'SIGKILL');
+  await until('the pool is back', async () => {
+    metrics = await scrape(lab);
+    return metrics.get('zow_engine_losses_total') === 1 && metrics.get('zow_pool_up{pool="tank"}') === 1;
+  });
+  await until('the host is ready again', async () => (await ask(lab, '/readyz')).status === 200);
+  await lab.stop();
+});
+
+test('iSCSI initiators are counted', async (t) => {
+  const lab = await Lab.open(t);
+  const pools = { tank: { vdevs: [lab.disk('a')], create: {}, volumes: { v: { size: '16M' } } } };
+  await lab.start({ config: { http, pools, iscsi: [{ listen: '127.0.0.1:0' }] } });
+  await must('iscsi-inq', [`iscsi://${lab.iscsiAddress}/iqn.2026-11.io.zow:tank:v/0`]);
+  const metrics = await scrape(lab);
+  t.is(metrics.get('zow_iscsi_logins_total{result="succeeded"}'), 1);
+  t.is(metrics.get('zow_client_connections_total{protocol="iscsi"}'), 1);
+  t.true(metrics.get('zow_client_requests_total{protocol="iscsi",request="other"}')! > 0);
   await lab.stop();
 });
 

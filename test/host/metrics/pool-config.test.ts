@@ -4,8 +4,9 @@ import test from 'ava';
 import { release } from '../../../host/assets.ts';
 import { exposition } from '../../../host/metrics/exposition.ts';
 import { Families, LabelSets } from '../../../host/metrics/family.ts';
-import { buckets, DEVICE_BOUNDS, ScanStat, VdevStat } from '../../../host/metrics/pool-config.ts';
+import { buckets, DEVICE_BOUNDS, poolConfig, ScanStat, VdevStat } from '../../../host/metrics/pool-config.ts';
 import { lastTxg } from '../../../host/metrics/sampler.ts';
+import { DataType, NvList, type NvValue } from '../../../host/nvlist/nvlist.ts';
 import { count, type VolumeStatistics } from '../../../host/volumes/statistics.ts';
 
 const upstream = join(import.meta.dirname, '../../../zfs-src/upstream', release);
@@ -105,4 +106,73 @@ test('label sets are the same objects from scrape to scrape, and not for ever', 
   t.is(new Families(sets).labels('pool', 'tank', 'volume', 'v'), first);
   for (let i = 0; i < 100; i++) new Families(sets);
   t.not(new Families(sets).labels('pool', 'tank', 'volume', 'v'), first);
+});
+
+function list(values: Readonly<Record<string, NvValue>>): NvList {
+  return new NvList(Object.entries(values).map(([name, value]) => ({ name, type: DataType.UINT64, value })));
+}
+
+const leaf = (path: string, more: Readonly<Record<string, NvValue>> = {}): NvList =>
+  list({ type: 'file', path, ...more });
+
+function group(type: string, id: bigint, ...children: NvList[]): NvList {
+  return list({ type, id, children });
+}
+
+test('no two vdevs have the same name and kind, and a hole is none', (t) => {
+  const mirrors = [0n, 1n].map((i) =>
+    group('mirror', i, group('replacing', 0n, leaf(`/d/a${i}`), leaf(`/d/b${i}`)), leaf(`/d/c${i}`)),
+  );
+  const root = list({
+    type: 'root',
+    children: [
+      ...mirrors,
+      list({ type: 'hole', id: 2n }),
+      leaf('/d/log', { is_log: 1n }),
+      leaf('/d/s', { alloc_bias: 'special' }),
+    ],
+    spares: [leaf('/d/b0')],
+    l2cache: [leaf('/d/cache')],
+  });
+  const { vdevs } = poolConfig(list({ vdev_tree: root }), 0);
+  t.deepEqual(
+    vdevs.map(({ name, kind }) => `${name} ${kind}`),
+    [
+      ...['mirror-0 data', 'mirror-0/replacing-0 data', '/d/a0 data', '/d/b0 data', '/d/c0 data'],
+      ...['mirror-1 data', 'mirror-1/replacing-0 data', '/d/a1 data', '/d/b1 data', '/d/c1 data'],
+      ...['/d/log log', '/d/s special', '/d/cache cache', '/d/b0 spare'],
+    ],
+  );
+});
+
+test('a pool of more vdevs than are told says so', (t) => {
+  const children = Array.from({ length: 300 }, (_, i) => leaf(`/d/${i}`));
+  const { vdevs, vdevsLeftOut } = poolConfig(list({ vdev_tree: list({ type: 'root', children }) }), 0);
+  t.deepEqual([vdevs.length, vdevsLeftOut], [256, 44]);
+});
+
+test('how long a scrub still takes, as zpool status counts it', (t) => {
+  const stats = new Array<bigint>(15).fill(0n);
+  const set = (index: number, value: bigint) => {
+    stats[index] = value;
+  };
+  for (const [name, value] of Object.entries({
+    function: 1n,
+    state: 1n,
+    startTime: 100n,
+    toExamine: 1000n,
+    skipped: 100n,
+  }))
+    set(ScanStat[name as keyof typeof ScanStat], value);
+  for (const [name, value] of Object.entries({ passStart: 100n, passIssued: 300n, issued: 300n }))
+    set(ScanStat[name as keyof typeof ScanStat], value);
+  const scan = () => poolConfig(list({ vdev_tree: list({ type: 'root', scan_stats: stats }) }), 130).scan!;
+  // 300 bytes in 30 s; 600 are left.
+  t.is(scan().secondsLeft, 60);
+  set(ScanStat.passPause, 120n);
+  t.is(scan().secondsLeft, undefined);
+  t.true(scan().paused);
+  set(ScanStat.state, 2n);
+  set(ScanStat.endTime, 140n);
+  t.deepEqual([scan().state, scan().endedAt, scan().paused], ['finished', 140, false]);
 });
