@@ -53,7 +53,7 @@ soak: bundle native		## pools with failing disks, and one that must not notice, 
 
 bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, streams, and the parts alone
 	@./build.sh test-tools
-	@for part in volumes streams nbd ioctl devices; do \
+	@for part in volumes streams nbd ioctl devices metrics; do \
 		echo "== $$part"; $(NODE) test/bench/$$part.ts || exit 1; done
 
 clean:				## remove what was built
