@@ -9,7 +9,7 @@
  * Ranges: an offset or length that is negative or not an integer is EINVAL. A read at or past the end returns 0, a write
  * there fails with ENOSPC, one that crosses the end is short; trim and writeZeroes must lie within the device (EINVAL).
  * A transfer of no bytes returns 0. No alignment is asked of a caller, but a block device may insist on whole sectors
- * in trim and writeZeroes (EINVAL).
+ * in trim and writeZeroes (EINVAL), and a remote one on its server's blocks in everything, where the server does.
  *
  * Order: operations in flight together have none, and overlapping ones may mix. One that is over is seen by all later.
  *

@@ -1,5 +1,5 @@
+import { CmdFlag } from '../protocols/nbd.ts';
 import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
-import { CmdFlag } from './constants.ts';
 import { statusPayload } from './reply.ts';
 import type { Request } from './request.ts';
 

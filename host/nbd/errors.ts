@@ -1,5 +1,5 @@
 import { Errno, errnoOf } from '../errno.ts';
-import { NbdErrno } from './constants.ts';
+import { NbdErrno } from '../protocols/nbd.ts';
 
 /**
  * NBD error number of anything a volume operation threw. The protocol has eight; what has no number of its own is EIO,

@@ -1,8 +1,6 @@
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { tracer } from '../log.ts';
 import { ProtocolError } from '../net/errors.ts';
-import type { Exports } from '../volumes/exports.ts';
-import type { VolumeHandle, VolumeInfo } from '../volumes/volume.ts';
 import {
   BASE_ALLOCATION,
   BASE_ALLOCATION_ID,
@@ -14,7 +12,9 @@ import {
   Rep,
   STRING_BYTES_MAX,
   TransmissionFlag,
-} from './constants.ts';
+} from '../protocols/nbd.ts';
+import type { Exports } from '../volumes/exports.ts';
+import type { VolumeHandle, VolumeInfo } from '../volumes/volume.ts';
 import { OptionError, parseInfo, parseMetaContext, parseName, parseNothing } from './options.ts';
 import type { ReplyStyle } from './reply.ts';
 import type { Negotiation } from './transmission.ts';

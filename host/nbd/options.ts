@@ -1,4 +1,4 @@
-import { STRING_BYTES_MAX } from './constants.ts';
+import { STRING_BYTES_MAX } from '../protocols/nbd.ts';
 
 /** The client's option data do not have the form the option asks for: answered with ERR_INVALID and this sentence. */
 export class OptionError extends Error {

@@ -1,4 +1,3 @@
-import type { Extent } from '../volumes/volume.ts';
 import {
   BASE_ALLOCATION_ID,
   EXTENDED_REPLY_BYTES,
@@ -8,7 +7,8 @@ import {
   SIMPLE_REPLY_BYTES,
   STRUCTURED_REPLY_BYTES,
   State,
-} from './constants.ts';
+} from '../protocols/nbd.ts';
+import type { Extent } from '../volumes/volume.ts';
 import type { Request } from './request.ts';
 
 /** How a connection's replies look: the greatest that was negotiated. */

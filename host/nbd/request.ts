@@ -1,6 +1,6 @@
 import { ProtocolError } from '../net/errors.ts';
+import { Cmd, CmdFlag, EXTENDED_REQUEST_BYTES, Magic, REQUEST_BYTES } from '../protocols/nbd.ts';
 import type { IoBuffer } from '../volumes/volume.ts';
-import { Cmd, CmdFlag, EXTENDED_REQUEST_BYTES, Magic, REQUEST_BYTES } from './constants.ts';
 
 /** One request, from its header to the last byte of its reply. 64-bit fields that are only echoed stay in halves. */
 export class Request {

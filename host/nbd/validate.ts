@@ -1,4 +1,4 @@
-import { Cmd, CmdFlag, NbdErrno } from './constants.ts';
+import { Cmd, CmdFlag, NbdErrno } from '../protocols/nbd.ts';
 import type { Request } from './request.ts';
 
 /** Why a request is not carried out: its error on the wire, and a sentence for clients that can read one. */

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import tls from 'node:tls';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { ProtocolError } from './errors.ts';
@@ -112,4 +112,72 @@ function parsePsk(path: string, text: string): Map<string, Buffer> {
   }
   if (keys.size === 0) throw new ErrnoError(Errno.EINVAL, `tls: ${path} holds no key`);
   return keys;
+}
+
+/** TLS towards a server. Paths of PEM files; `psk` of a file made by `psktool` with one identity in it. */
+export interface TlsClientConfig {
+  /** The authority that signed the server's certificate. Default: those that Node trusts. */
+  readonly authority?: string | undefined;
+  /** What the server's certificate is for. Default: the host that is connected to. */
+  readonly serverName?: string | undefined;
+  readonly certificate?: string | undefined;
+  readonly key?: string | undefined;
+  readonly psk?: string | undefined;
+}
+
+/** Makes a connected socket a TLS one; rejects when the server does not prove who it is. */
+export type TlsClientUpgrade = (socket: Socket) => Promise<tls.TLSSocket>;
+
+/**
+ * Reads keys and certificates for connections to `host`, and returns what does the client's side of a handshake. How long
+ * one may take is the caller's to bound, by destroying the socket.
+ * @throws ErrnoError naming the file that cannot be used.
+ */
+export async function loadClientTls(config: TlsClientConfig, host: string | undefined): Promise<TlsClientUpgrade> {
+  const [ca, cert, key] = await Promise.all([load(config.authority), load(config.certificate), load(config.key)]);
+  const servername = config.serverName ?? host;
+  const options: tls.ConnectionOptions = {
+    minVersion: 'TLSv1.2',
+    ...(ca && { ca }),
+    ...(cert && { cert }),
+    ...(key && { key }),
+    ...(servername !== undefined && isIP(servername) === 0 && { servername }),
+    // Node takes the name that is checked from `host` where there is no servername: an address is none.
+    ...(servername !== undefined && { host: servername }),
+    ...(config.psk !== undefined && (await clientPsk(config.psk))),
+  };
+  try {
+    tls.createSecureContext(options);
+  } catch (error) {
+    throw new ErrnoError(Errno.EINVAL, `tls: ${(error as Error).message}`, { cause: error });
+  }
+  return (socket) =>
+    new Promise((resolve, reject) => {
+      const secured = tls.connect({ ...options, socket });
+      const failed = (error: Error & { reason?: string }) =>
+        reject(new ProtocolError(`TLS handshake: ${error.reason ?? error.message}`));
+      const gone = () => failed(new ErrnoError(Errno.ECONNRESET, 'closed'));
+      secured.once('error', failed);
+      secured.once('close', gone);
+      secured.once('secureConnect', () => {
+        secured.off('error', failed);
+        secured.off('close', gone);
+        resolve(secured);
+      });
+    });
+}
+
+async function clientPsk(path: string): Promise<tls.ConnectionOptions> {
+  const keys = [...parsePsk(path, (await load(path))!.toString('latin1'))];
+  if (keys.length !== 1) {
+    throw new ErrnoError(Errno.EINVAL, `tls: ${path} has ${keys.length} identities; a client's file has its own only`);
+  }
+  const [identity, psk] = keys[0]!;
+  return {
+    ciphers: PSK_CIPHERS,
+    maxVersion: 'TLSv1.2',
+    pskCallback: () => ({ identity, psk }),
+    // The key proves both sides; there is no certificate.
+    checkServerIdentity: () => undefined,
+  };
 }

@@ -9,7 +9,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { Cmd } from '../../host/nbd/constants.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import { errorsOf, load } from '../e2e/load.ts';
 import { Client } from '../host/nbd/client.ts';
 

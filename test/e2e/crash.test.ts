@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/protocols/nbd.ts';
 import { dice, execute, Lab, long, MiB, must, noise, root, sleep, until } from './host.ts';
 import { Writer, type WriterOptions } from './writer.ts';
 

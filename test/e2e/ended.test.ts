@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { pino } from 'pino';
 import { ZfsCmd } from '../../host/core/zfs-cmd.ts';
-import { Cmd } from '../../host/nbd/constants.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import { CoreLostError, ZowHost } from '../../host/zow.ts';
 import { Client, encodeRequest } from '../host/nbd/client.ts';
 

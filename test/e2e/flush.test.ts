@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/protocols/nbd.ts';
 import type { Client } from '../host/nbd/client.ts';
 import { execute, Lab, long, MiB, noise, sleep, until } from './host.ts';
 

@@ -1,4 +1,4 @@
-import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/protocols/nbd.ts';
 import { Op } from '../../host/scsi/constants.ts';
 import { cdb10, cdb16, Initiator } from '../host/iscsi/client.ts';
 import type { Client } from '../host/nbd/client.ts';

@@ -1,5 +1,5 @@
-import { Cmd } from '../../host/nbd/constants.ts';
 import type { ListenerAddress } from '../../host/net/listener.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import { Client } from '../host/nbd/client.ts';
 import { pattern } from '../host/nbd/fixture.ts';
 

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Cmd } from '../../host/nbd/constants.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import type { Client } from '../host/nbd/client.ts';
 import { Lab, long, MiB, noise, sleep } from './host.ts';
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { stringify } from 'yaml';
-import { Cmd } from '../../host/nbd/constants.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import type { HostStatus } from '../../host/supervisor/status.ts';
 import { Lab, MiB, must, noise, root, until } from './host.ts';
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { Cmd } from '../../host/nbd/constants.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import { Lab, MiB, noise, until } from './host.ts';
 
 /** What ZFS's properties and commands mean for the clients of volumes. */

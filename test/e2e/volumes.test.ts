@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/protocols/nbd.ts';
 import { Client } from '../host/nbd/client.ts';
 import { dice, execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 import { errorsOf, load } from './load.ts';

@@ -17,10 +17,10 @@
  *     stands in the client's own input, and what a READ returns is what its volume had put into that buffer.
  */
 import { Connection } from '../../host/nbd/connection.ts';
-import { BASE_ALLOCATION, Cmd, CmdFlag, Magic, Opt, Rep, ReplyType } from '../../host/nbd/constants.ts';
 import { defaultLimits, type NbdLimits } from '../../host/nbd/limits.ts';
 import { newMetrics } from '../../host/nbd/metrics.ts';
 import type { ReplyStyle } from '../../host/nbd/reply.ts';
+import { BASE_ALLOCATION, Cmd, CmdFlag, Magic, Opt, Rep, ReplyType } from '../../host/protocols/nbd.ts';
 import { Exports } from '../../host/volumes/exports.ts';
 import { Share } from '../../host/volumes/share.ts';
 import type { IoBuffer, VolumeHandle, VolumeProvider } from '../../host/volumes/volume.ts';

@@ -1,4 +1,4 @@
-import { Cmd, CmdFlag } from '../../host/nbd/constants.ts';
+import { Cmd, CmdFlag } from '../../host/protocols/nbd.ts';
 import { dice, sleep } from '../e2e/process.ts';
 import { Client, encodeRequest } from '../host/nbd/client.ts';
 import { blockBytes, Ledger } from './ledger.ts';

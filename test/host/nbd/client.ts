@@ -1,4 +1,6 @@
 import net from 'node:net';
+import type { ReplyStyle } from '../../../host/nbd/reply.ts';
+import type { ListenerAddress } from '../../../host/net/listener.ts';
 import {
   BASE_ALLOCATION,
   Cmd,
@@ -8,9 +10,7 @@ import {
   Opt,
   Rep,
   ReplyType,
-} from '../../../host/nbd/constants.ts';
-import type { ReplyStyle } from '../../../host/nbd/reply.ts';
-import type { ListenerAddress } from '../../../host/net/listener.ts';
+} from '../../../host/protocols/nbd.ts';
 
 /**
  * An NBD client that does one step at a time and checks nothing the test did not ask for, so that tests can be wrong on

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { BASE_ALLOCATION, Cmd, HandshakeFlag, Magic, Opt, Rep, TransmissionFlag } from '../../../host/nbd/constants.ts';
+import { BASE_ALLOCATION, Cmd, HandshakeFlag, Magic, Opt, Rep, TransmissionFlag } from '../../../host/protocols/nbd.ts';
 import { Client, infoData, metaData, u32 } from './client.ts';
 import { serve, until } from './fixture.ts';
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { Cmd } from '../../../host/nbd/constants.ts';
+import { Cmd } from '../../../host/protocols/nbd.ts';
 import { Client, encodeRequest } from './client.ts';
 import { type Fixture, pattern, serve, until } from './fixture.ts';
 

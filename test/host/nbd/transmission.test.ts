@@ -1,7 +1,7 @@
 import test from 'ava';
 import { Errno, ErrnoError } from '../../../host/errno.ts';
-import { Cmd, CmdFlag, NbdErrno, ReplyType } from '../../../host/nbd/constants.ts';
 import type { ReplyStyle } from '../../../host/nbd/reply.ts';
+import { Cmd, CmdFlag, NbdErrno, ReplyType } from '../../../host/protocols/nbd.ts';
 import { Client, encodeRequest } from './client.ts';
 import { pattern, serve, until } from './fixture.ts';
 

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import tls from 'node:tls';
 import test from 'ava';
-import { BASE_ALLOCATION, Cmd, Magic, Opt, Rep } from '../../../host/nbd/constants.ts';
 import type { ListenerAddress } from '../../../host/net/listener.ts';
-import { loadTls, type TlsConfig } from '../../../host/net/tls.ts';
+import { loadClientTls, loadTls, type TlsClientConfig, type TlsConfig } from '../../../host/net/tls.ts';
+import { BASE_ALLOCATION, Cmd, Magic, Opt, Rep } from '../../../host/protocols/nbd.ts';
+import { fails } from '../devices/conformance.ts';
+import { connected } from '../devices/nbd/servers.ts';
 import { Client, metaData, u32 } from '../nbd/client.ts';
 import { pattern, run, serve, until } from '../nbd/fixture.ts';
 
@@ -198,4 +200,48 @@ test('configurations that cannot work name what is wrong', async (t) => {
   await t.throwsAsync(loadTls({ ...server, key: file('client-key.pem') }), { code: 'EINVAL', message: /tls:/ });
   await t.throwsAsync(loadTls({ mode: 'required', psk: file('no-key') }), { message: /no-key, line 1/ });
   await t.throwsAsync(loadTls({ mode: 'required', psk: file('empty') }), { message: /holds no key/ });
+});
+
+/** A disk of ours over TLS: to the server, with what it wants. */
+async function secured(unix: ListenerAddress, config: TlsClientConfig) {
+  const tls = await loadClientTls(config, undefined);
+  return connected({ kind: 'unix', path: unix.unix!, exportName: 'tank/vm0' }, { tls });
+}
+
+test('the client side: certificates of both, and a key', async (t) => {
+  const authority = file('ca-cert.pem');
+  const both = { certificate: file('client-cert.pem'), key: file('client-key.pem') };
+  const { unix } = await serve(t, { listener: { tls: { ...server, clientAuthority: authority } } });
+  const disk = await secured(unix, { authority, serverName: 'localhost', ...both });
+  const device = disk.open();
+  const data = pattern(5 << 20);
+  t.is(await device.write(data, 4096), data.length);
+  await device.flush();
+  const back = new Uint8Array(data.length);
+  t.is(await device.read(back, 4096), data.length);
+  t.true(data.equals(back));
+  await device.close();
+  await disk.close();
+  for (const [config, reason] of [
+    [{ authority: file('other-ca-cert.pem'), serverName: 'localhost', ...both }, /TLS handshake: .*certificate/i],
+    [{ authority, serverName: 'elsewhere', ...both }, /TLS handshake: .*elsewhere/],
+    [{ authority, serverName: 'localhost' }, /./],
+  ] as const) {
+    const refused = await secured(unix, config);
+    t.regex((await fails(t, 'ENXIO', () => refused.open())).message, reason);
+    await refused.close();
+  }
+  const plain = await connected({ kind: 'unix', path: unix.unix!, exportName: 'tank/vm0' });
+  t.regex((await fails(t, 'ENXIO', () => plain.open())).message, /requires TLS/);
+  await plain.close();
+
+  const keyed = await serve(t, { listener: { tls: { mode: 'required', psk: file('keys') } } });
+  writeFileSync(file('bob'), 'bob:00112233\n');
+  const bob = await secured(keyed.unix, { psk: file('bob') });
+  t.is(await bob.open().size(), 64 << 20);
+  await bob.close();
+  const wrong = await secured(keyed.unix, { psk: file('wrong-key') });
+  t.regex((await fails(t, 'ENXIO', () => wrong.open())).message, /TLS handshake/);
+  await wrong.close();
+  await t.throwsAsync(secured(keyed.unix, { psk: file('keys') }), { message: /has 2 identities/ });
 });

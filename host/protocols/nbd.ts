@@ -1,6 +1,7 @@
 /**
  * Numbers of the NBD protocol (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md), named as there
- * without the `NBD_` prefix. All integers on the wire are big-endian.
+ * without the `NBD_` prefix. All integers on the wire are big-endian. The frontend (host/nbd) and the device
+ * (host/devices/nbd) both speak it.
  */
 
 /** Magic numbers; the 64-bit ones as two halves. */
@@ -96,6 +97,7 @@ export const ReplyType = {
   BLOCK_STATUS: 5,
   BLOCK_STATUS_EXT: 6,
   ERROR: 0x8001,
+  ERROR_OFFSET: 0x8002,
 } as const;
 
 /** Error numbers on the wire; 0 is success. */

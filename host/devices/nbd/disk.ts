@@ -1,0 +1,205 @@
+import net from 'node:net';
+import { Errno, ErrnoError } from '../../errno.ts';
+import { log } from '../../log.ts';
+import type { TlsClientUpgrade } from '../../net/tls.ts';
+import type { DeviceOpenOptions } from '../device.ts';
+import { addressText, type NbdAddress } from './address.ts';
+import { NbdConnection } from './connection.ts';
+import { NbdDevice } from './device.ts';
+import { negotiate } from './negotiate.ts';
+
+export interface NbdDiskOptions {
+  /** How users name it: its path for the programs. */
+  readonly name: string;
+  readonly address: NbdAddress;
+  /** How the connection is secured; undefined: not at all. */
+  readonly tls?: TlsClientUpgrade | undefined;
+  /** A request that is not answered for so long ends the connection. */
+  readonly ioTimeoutMs: number;
+  /** For a connection, with the handshakes of TLS and NBD. */
+  readonly connectTimeoutMs: number;
+  /** Instead of `backoff`, for tests. */
+  readonly backoff?: Backoff;
+}
+
+export interface Backoff {
+  /** After the first, second … connection that failed in a row, milliseconds; the last for all that follow. */
+  readonly retryMs: readonly number[];
+  /** After the first, second … loss of a connection soon after the one before. */
+  readonly flapMs: readonly number[];
+  /** A connection that lives for so long ends a row of losses. */
+  readonly steadyMs: number;
+}
+
+/** A server that is away is asked every few seconds; one that comes and goes is left alone for longer and longer. */
+const defaultBackoff: Backoff = {
+  retryMs: [250, 500, 1000, 2000, 5000],
+  flapMs: [0, 30_000, 60_000, 300_000],
+  steadyMs: 600_000,
+};
+
+/** What people are told of a disk. */
+export interface NbdDiskStatus {
+  readonly isReady: boolean;
+  /** Why not. */
+  readonly reason: string | undefined;
+}
+
+/**
+ * A disk that an NBD server exports. Connections are made in the background, from `start` on and again whenever one is
+ * lost; `open` takes the one that is ready, or fails at once.
+ */
+export class NbdDisk {
+  readonly name: string;
+  readonly identity: string;
+  /** Called whenever a connection is ready. */
+  onReady: () => void = () => {};
+  readonly #options: NbdDiskOptions;
+  readonly #backoff: Backoff;
+  #connection: NbdConnection | undefined;
+  #reason = 'no connection was made yet';
+  #attempt: Promise<void> = Promise.resolve();
+  #timer: NodeJS.Timeout | undefined;
+  #failures = 0;
+  #losses = 0;
+  #readyMs = 0;
+  /** Of the connection that was last opened: who uses the disk relies on it. */
+  #usedBytes = 0;
+  #isClosed = false;
+  readonly #abort = new AbortController();
+
+  constructor(options: NbdDiskOptions) {
+    this.#options = options;
+    this.#backoff = options.backoff ?? defaultBackoff;
+    this.name = options.name;
+    this.identity = `nbd:${addressText(options.address)}`;
+  }
+
+  /** Begins to connect; resolves when the first try has succeeded or failed. */
+  async start(): Promise<void> {
+    this.#attempt = this.#connect();
+    await this.#attempt;
+  }
+
+  get status(): NbdDiskStatus {
+    const isReady = this.#connection !== undefined;
+    return { isReady, reason: isReady ? undefined : this.#reason };
+  }
+
+  /** ENXIO where no connection is ready, with the reason; EROFS where the server lets nobody write. */
+  open(options: DeviceOpenOptions = {}): NbdDevice {
+    const connection = this.#connection;
+    if (connection === undefined) {
+      const where = addressText(this.#options.address);
+      throw new ErrnoError(Errno.ENXIO, `${this.name} (${where}) is not there: ${this.#reason}`);
+    }
+    const device = new NbdDevice(this.name, this.identity, connection, options);
+    this.#usedBytes = connection.nbdExport.sizeBytes;
+    return device;
+  }
+
+  /** Ends the connection; devices that are open are lost. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#abort.abort();
+    this.#connection?.close();
+    await this.#attempt;
+  }
+
+  /** One try. Never rejects. */
+  async #connect(): Promise<void> {
+    const { address, connectTimeoutMs } = this.#options;
+    const { socket, connected } = dial(address);
+    const timer = setTimeout(
+      () => socket.destroy(new ErrnoError(Errno.ETIMEDOUT, `no connection within ${connectTimeoutMs} ms`)),
+      connectTimeoutMs,
+    );
+    const abort = () => socket.destroy();
+    this.#abort.signal.addEventListener('abort', abort);
+    try {
+      // A socket that is destroyed ends whatever the negotiation waits for.
+      const failed = new Promise<never>((_, reject) => socket.once('error', reject));
+      failed.catch(() => undefined);
+      await connected;
+      const negotiated = await Promise.race([negotiate(socket, address.exportName, this.#options.tls), failed]);
+      if (this.#isClosed) negotiated.socket.destroy();
+      else this.#ready(negotiated.socket, negotiated.nbdExport);
+    } catch (error) {
+      socket.destroy();
+      this.#failed((error as Error).message);
+    } finally {
+      clearTimeout(timer);
+      this.#abort.signal.removeEventListener('abort', abort);
+    }
+  }
+
+  #ready(socket: net.Socket, nbdExport: NbdConnection['nbdExport']): void {
+    const { sizeBytes } = nbdExport;
+    if (sizeBytes < this.#usedBytes) {
+      socket.destroy();
+      this.#failed(`the export has ${sizeBytes} bytes, and had ${this.#usedBytes} when it was last used`);
+      return;
+    }
+    const connection: NbdConnection = new NbdConnection(socket, nbdExport, {
+      name: this.name,
+      ioTimeoutMs: this.#options.ioTimeoutMs,
+      onLost: (reason) => this.#lost(connection, reason),
+    });
+    this.#connection = connection;
+    this.#readyMs = performance.now();
+    this.#failures = 0;
+    log.info({ device: this.name, server: addressText(this.#options.address), sizeBytes }, 'remote disk is connected');
+    if (!connection.has('READ_ONLY') && !connection.has('SEND_FLUSH') && !connection.has('SEND_FUA')) {
+      log.warn({ device: this.name }, 'the server of a remote disk has no flush: a power cut there can lose data');
+    }
+    this.onReady();
+  }
+
+  #lost(connection: NbdConnection, reason: string): void {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    this.#reason = reason;
+    if (this.#isClosed) return;
+    const { flapMs, steadyMs } = this.#backoff;
+    if (performance.now() - this.#readyMs >= steadyMs) this.#losses = 0;
+    const waitMs = flapMs[Math.min(this.#losses, flapMs.length - 1)]!;
+    this.#losses += 1;
+    log.warn({ device: this.name, reason, ...(waitMs > 0 && { nextTryMs: waitMs }) }, 'remote disk is lost');
+    this.#again(waitMs);
+  }
+
+  #failed(reason: string): void {
+    if (this.#isClosed) return;
+    // Each reason once, not each try.
+    if (this.#failures === 0 || reason !== this.#reason) {
+      log.warn({ device: this.name, reason }, 'remote disk cannot be reached; it is tried again');
+    }
+    this.#reason = reason;
+    const { retryMs } = this.#backoff;
+    const waitMs = retryMs[Math.min(this.#failures, retryMs.length - 1)]!;
+    this.#failures += 1;
+    this.#again(waitMs);
+  }
+
+  #again(waitMs: number): void {
+    this.#timer = setTimeout(() => {
+      this.#attempt = this.#connect();
+    }, waitMs).unref();
+  }
+}
+
+function dial(address: NbdAddress): { socket: net.Socket; connected: Promise<void> } {
+  const socket = net.connect(
+    address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port, noDelay: true },
+  );
+  const connected = new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve);
+    socket.once('error', reject);
+    socket.once('close', () => reject(new ErrnoError(Errno.ECONNABORTED, 'closed')));
+  });
+  // One that was destroyed says so to whoever waits; later ones are the connection's.
+  socket.on('error', () => undefined);
+  connected.catch(() => undefined);
+  return { socket, connected };
+}
