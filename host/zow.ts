@@ -9,6 +9,8 @@ import { configFromObject, loadConfig } from './config/load.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
 import { loadCore } from './core/load.ts';
+import { openDevice } from './devices/open.ts';
+import type { RemoteDisks } from './devices/remote.ts';
 import { makeThreads } from './devices/threads.ts';
 import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
@@ -36,6 +38,7 @@ import { converge } from './serve/converge.ts';
 import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
+import { startRemoteDisks } from './serve/remote.ts';
 import { surveyPool } from './serve/survey.ts';
 import { tunableProblems } from './serve/tunables.ts';
 import { EventDaemon } from './serve/zed.ts';
@@ -96,6 +99,7 @@ export class ZowHost implements AsyncDisposable {
   /** Resolves when the core is lost to a panic, with what is known of it; the host is then of no use any more. */
   readonly lost: Promise<CorePanic>;
   readonly #log: Logger;
+  readonly #remote: RemoteDisks;
   readonly #run: RunProgram;
   /** The host's own way in: programs work on it before the public socket is there and after it is gone. */
   readonly #private: PrivateSocket;
@@ -111,9 +115,17 @@ export class ZowHost implements AsyncDisposable {
   #panic: CorePanic | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(config: Config, core: Core, entrance: PrivateSocket, run: RunProgram, log: Logger) {
+  private constructor(
+    config: Config,
+    core: Core,
+    remote: RemoteDisks,
+    entrance: PrivateSocket,
+    run: RunProgram,
+    log: Logger,
+  ) {
     this.config = config;
     this.core = core;
+    this.#remote = remote;
     this.lost = core.lost;
     this.#private = entrance;
     this.#run = run;
@@ -139,8 +151,18 @@ export class ZowHost implements AsyncDisposable {
     makeThreads();
     const log = options.log ?? rootLog;
     await refuseSecondHost(config.socket);
+    const remote = await startRemoteDisks(config.devices);
+    try {
+      return await ZowHost.#start(config, remote, log, options);
+    } catch (error) {
+      await remote.close();
+      throw error;
+    }
+  }
+
+  static async #start(config: Config, remote: RemoteDisks, log: Logger, options: ZowHostOptions): Promise<ZowHost> {
     const surveys = [];
-    for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: true }));
+    for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: true, remote }));
     const plan = planPools(surveys);
     // Before the core is started: most mistakes end here, in milliseconds.
     if (plan.errors.length > 0) throw new StartError(plan.errors);
@@ -156,6 +178,8 @@ export class ZowHost implements AsyncDisposable {
         throw new StartError([
           'iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes; remove one of them',
         ]);
+      if (config.devices.length > 0)
+        throw new StartError(['devices: there are no remote disks with ZOW_ENGINES=processes; remove one of them']);
     } else {
       const own = config.pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);
       if (own.length > 0)
@@ -164,7 +188,10 @@ export class ZowHost implements AsyncDisposable {
     const recovery = new Recovery(log);
     const core = await (options.engines === 'processes'
       ? startSupervisor(config, recovery, log)
-      : (options.loadCore ?? loadCore)({ memoryBytes, tunables, cacheFile: `${socket}.cache` })
+      : (options.loadCore ?? loadCore)({
+          ...{ memoryBytes, tunables, cacheFile: `${socket}.cache` },
+          openDevice: (path, how) => openDevice(path, how, remote),
+        })
     ).catch(coreFailed);
     let host: ZowHost | undefined;
     try {
@@ -172,7 +199,7 @@ export class ZowHost implements AsyncDisposable {
       if (refused !== undefined) throw refused;
       const entrance = await PrivateSocket.open(core instanceof Supervisor ? core.own : core);
       const run = (options.programs ?? programsOf)(entrance.path);
-      host = new ZowHost(config, core, entrance, run, log);
+      host = new ZowHost(config, core, remote, entrance, run, log);
       if (core instanceof Supervisor) {
         recovery.begin(core, run);
         host.#recovery = recovery;
@@ -459,6 +486,7 @@ export class ZowHost implements AsyncDisposable {
     }
     await this.#private.close();
     await this.core.close();
+    await this.#remote.close();
     await this.#http?.close();
     const { ms = 0, fiber } = this.core.longestTurn ?? {};
     if (fiber !== undefined) this.#log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');

@@ -1,9 +1,12 @@
-import type { Config, VolumeConfig } from '../../host/config/config.ts';
+import type { Config, RemoteDeviceConfig, VolumeConfig } from '../../host/config/config.ts';
 import { formatSize } from '../../host/config/size.ts';
 import { loadCore } from '../../host/core/load.ts';
+import { addressText } from '../../host/devices/nbd/address.ts';
+import type { NbdDisk } from '../../host/devices/nbd/disk.ts';
 import { probeSocket } from '../../host/ioctl/socket-path.ts';
 import { loadChap } from '../../host/iscsi/chap-file.ts';
 import { type Plan, planPools } from '../../host/serve/plan.ts';
+import { startRemoteDisks } from '../../host/serve/remote.ts';
 import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';
 import { tunableProblems } from '../../host/serve/tunables.ts';
 
@@ -15,12 +18,18 @@ export interface CheckResult {
 }
 
 /**
- * What `zow serve` would do with a valid configuration. Opens devices for reading only and takes no lock. Rejects with
- * ConfigError when a tunable is wrong.
+ * What `zow serve` would do with a valid configuration. Opens devices for reading only and takes no lock; connects to remote
+ * ones. Rejects with ConfigError when a tunable is wrong, with StartError when keys cannot be used.
  */
 export async function check(config: Config): Promise<CheckResult> {
   const surveys: PoolSurvey[] = [];
-  for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: false }));
+  const remote = await startRemoteDisks(config.devices);
+  const reached = config.devices.map((device, index) => describeDevice(device, remote.disks[index]!));
+  try {
+    for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: false, remote }));
+  } finally {
+    await remote.close();
+  }
   const plan = planPools(surveys);
   await checkTunables(config);
   const holder = await probeSocket(config.socket).catch(() => undefined);
@@ -29,6 +38,7 @@ export async function check(config: Config): Promise<CheckResult> {
   for (const listener of config.nbd) {
     lines.push(`nbd     ${listener.kind === 'unix' ? listener.path : listener.address}`);
   }
+  lines.push(...reached);
   const errors = [...plan.errors];
   for (const { address, chap } of config.iscsi) {
     lines.push(`iscsi   ${address}`);
@@ -58,6 +68,11 @@ async function checkTunables({ memoryBytes, ...config }: Config): Promise<void> 
   }
 }
 
+function describeDevice({ address, tls }: RemoteDeviceConfig, { name, status }: NbdDisk): string {
+  const found = status.isReady ? formatSize(status.sizeBytes!) : `cannot be reached: ${status.reason}`;
+  return `device  ${name}: ${addressText(address)}${tls === undefined ? '' : ', TLS'}: ${found}`;
+}
+
 function describePool({ pool, findings, siblings }: PoolSurvey, plan: Plan): string[] {
   const todo = plan.pools.find((candidate) => candidate.pool === pool);
   const verb =
@@ -71,7 +86,7 @@ function describePool({ pool, findings, siblings }: PoolSurvey, plan: Plan): str
 function describe(finding: Finding): string {
   switch (finding.kind) {
     case 'missing':
-      return 'missing';
+      return finding.why === undefined ? 'missing' : `missing: ${finding.why}`;
     case 'unusable':
       return finding.message;
     case 'blank':

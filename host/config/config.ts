@@ -1,5 +1,7 @@
+import type { NbdAddress } from '../devices/nbd/address.ts';
 import type { TargetConfig, TargetPolicy } from '../iscsi/targets.ts';
 import type { NbdListenerOptions } from '../nbd/listener-options.ts';
+import type { TlsClientConfig } from '../net/tls.ts';
 import type { Problem } from './problem.ts';
 import type { VdevSpec } from './vdevs.ts';
 
@@ -16,6 +18,8 @@ export interface Config {
   readonly zed: boolean;
   /** Module parameters of OpenZFS, set before the pools are opened. Only the core knows whether they are right. */
   readonly tunables: readonly TunableConfig[];
+  /** Disks that are not local files. */
+  readonly devices: readonly RemoteDeviceConfig[];
   readonly pools: readonly PoolConfig[];
   readonly nbd: readonly NbdListenerConfig[];
   readonly iscsi: readonly IscsiListenerConfig[];
@@ -32,6 +36,15 @@ export interface TunableConfig {
   readonly value: string;
   /** Where it stands, for messages. */
   readonly place: Pick<Problem, 'line' | 'column' | 'key'>;
+}
+
+export interface RemoteDeviceConfig {
+  /** `m2-disk`, without the folder that programs see it in. */
+  readonly name: string;
+  readonly address: NbdAddress;
+  readonly tls: TlsClientConfig | undefined;
+  readonly ioTimeoutMs: number;
+  readonly connectTimeoutMs: number;
 }
 
 export interface PoolConfig {
@@ -97,6 +110,11 @@ export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
 export const MEMORY_BYTES_MIN = 256 * 1024 ** 2;
 /** A wasm32 address space. */
 export const MEMORY_BYTES_MAX = 4 * 1024 ** 3;
+/** Longer than a disk of a healthy server is busy with a flush, shorter than what clients of a volume bear. */
+export const IO_TIMEOUT_MS_DEFAULT = 5000;
+export const CONNECT_TIMEOUT_MS_DEFAULT = 2000;
+export const TIMEOUT_MS_MIN = 10;
+export const TIMEOUT_MS_MAX = 3_600_000;
 /** SPA_MINDEVSIZE: smaller devices cannot be in a pool. */
 export const DEVICE_BYTES_MIN = 64 * 1024 ** 2;
 /** ZVOL_DEFAULT_BLOCKSIZE. */

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { REMOTE_FOLDER } from '../devices/remote.ts';
 import { readTcpAddress, type TakeAddress } from './address.ts';
 import {
   type Config,
@@ -9,6 +10,7 @@ import {
   MEMORY_BYTES_MIN,
   type NbdListenerConfig,
   type PoolConfig,
+  type RemoteDeviceConfig,
   SOCKET_PATH_BYTES_MAX,
   type TunableConfig,
   VOLBLOCKSIZE_DEFAULT,
@@ -17,6 +19,7 @@ import {
   type VolumeConfig,
 } from './config.ts';
 import type { SemanticContext } from './context.ts';
+import { readDevices } from './devices.ts';
 import { readHttp } from './http.ts';
 import { readIscsiListeners, readTargets } from './iscsi.ts';
 import { datasetNameProblem, poolNameProblem } from './names.ts';
@@ -41,11 +44,13 @@ export function interpret(value: unknown, context: SemanticContext): Config {
   const taken = new Map<string, KeyPath>();
   const socket = readSocket(root, context, taken);
   const memoryBytes = readMemory(root.memory, ['memory'], MEMORY_BYTES_DEFAULT, context);
+  const remote = readDevices(root.devices, context);
   const devices = new Map<string, KeyPath>();
   const pools = Object.entries(mapping(root.pools)).map(([name, pool]) =>
     readPool(name, mapping(pool), memoryBytes, context, devices),
   );
   const listeners = Array.isArray(root.nbd) ? root.nbd : [];
+  checkRemoteVdevs(pools, remote, context);
   const nbd = listeners
     .map((listener, index) => readNbdListener(mapping(listener), ['nbd', index], context, taken))
     .filter((listener) => listener !== undefined);
@@ -59,12 +64,29 @@ export function interpret(value: unknown, context: SemanticContext): Config {
     logLevel: typeof level === 'string' ? (level as LogLevel) : undefined,
     zed: root.zed !== false,
     tunables: readTunables(mapping(root.tunables), context),
+    devices: remote,
     pools,
     nbd,
     iscsi,
     targets: readTargets(root.targets, iscsi.length > 0, context),
     http: readHttp(root.http, context, take, (path, key) => checkSocketPath(path, key, context, taken)),
   };
+}
+
+/** What stands below /dev/zow has to be one of `devices`. */
+function checkRemoteVdevs(
+  pools: readonly PoolConfig[],
+  devices: readonly RemoteDeviceConfig[],
+  { report }: SemanticContext,
+): void {
+  const known = new Set(devices.map(({ name }) => REMOTE_FOLDER + name));
+  for (const pool of pools) {
+    for (const { path, index } of pool.vdevs.leaves) {
+      if (!path.startsWith(REMOTE_FOLDER) || known.has(path)) continue;
+      const name = path.slice(REMOTE_FOLDER.length);
+      report(['pools', pool.name, 'vdevs', index], 'value', `there is no ${quote(name)} in devices`);
+    }
+  }
 }
 
 function mapping(value: unknown): Mapping {

@@ -6,24 +6,34 @@ import type { Device } from './device.ts';
 import { faultsFromEnvironment, withFaults } from './faulty/faultspec.ts';
 import { type DescriptorOpenOptions, openError, openFile } from './file.ts';
 import { MemoryDevice } from './memory.ts';
+import { REMOTE_FOLDER, RemoteDisks } from './remote.ts';
 import { ioModeFromEnvironment } from './stall.ts';
 import { TracingDevice } from './trace.ts';
 
 const trace = tracer('device');
 
 /**
- * Opens a disk by what its path is: a regular file, a block device, or `mem:NAME?size=64M`, a disk in this process's
- * memory that lives as long as the process (for tests; the size counts at its first opening).
+ * Opens a disk by what its path is: a regular file, a block device, `/dev/zow/NAME`, one of the remote disks in `remote`, or
+ * `mem:NAME?size=64M`, a disk in this process's memory that lives as long as the process (for tests; the size counts at its
+ * first opening).
  *
  * Rejects with an ErrnoError whose message is for users: ENOENT, EACCES, EROFS; EISDIR for a directory, EINVAL for
- * anything else that is no disk; EBUSY when `exclusive` and another process has it. ZOW_FAULTS (see faultspec.ts) and
+ * anything else that is no disk; ENXIO for a remote disk that is not connected; EBUSY when `exclusive` and another process has it. ZOW_FAULTS (see faultspec.ts) and
  * ZOW_TRACE=device put their wrappers around it.
  */
-export async function openDevice(path: string, options: DescriptorOpenOptions = {}): Promise<Device> {
-  let device: Device = path.startsWith('mem:') ? openMemory(path, options) : await openPath(path, options);
+export async function openDevice(
+  path: string,
+  options: DescriptorOpenOptions = {},
+  remote: RemoteDisks = none,
+): Promise<Device> {
+  let device: Device;
+  if (path.startsWith(REMOTE_FOLDER)) device = remote.open(path, options);
+  else device = path.startsWith('mem:') ? openMemory(path, options) : await openPath(path, options);
   device = withFaults(device, faultsFromEnvironment());
   return trace === undefined ? device : new TracingDevice(device, trace);
 }
+
+const none = new RemoteDisks([]);
 
 async function openPath(path: string, options: DescriptorOpenOptions): Promise<Device> {
   let stat: fs.Stats;

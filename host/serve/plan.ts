@@ -110,7 +110,7 @@ function planImport(
 }
 
 function absence(finding: Finding): string | undefined {
-  if (finding.kind === 'missing') return 'is missing';
+  if (finding.kind === 'missing') return finding.why === undefined ? 'is missing' : `is missing: ${finding.why}`;
   if (finding.kind === 'blank') return 'is blank';
   return finding.kind === 'foreign' ? `holds ${finding.what}` : undefined;
 }
@@ -146,6 +146,7 @@ function sizeForCreate(
   };
   switch (finding.kind) {
     case 'missing':
+      if (finding.why !== undefined) return refuse(`is missing: ${finding.why}`);
       if (path.startsWith('/dev/')) return refuse('is missing, and zow creates no files in /dev');
       return sizeBytes ?? refuse('is missing; create: { size: … } would create it as a sparse file');
     case 'blank':

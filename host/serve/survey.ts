@@ -3,13 +3,15 @@ import { basename, dirname, join } from 'node:path';
 import type { PoolConfig } from '../config/config.ts';
 import type { Device } from '../devices/device.ts';
 import { openDevice } from '../devices/open.ts';
+import type { RemoteDisks } from '../devices/remote.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { LABEL_BYTES, readFully, readLabel, type VdevLabel } from './label.ts';
 import { knownContent } from './signatures.ts';
 
 /** What a configured device turned out to be. */
 export type Finding =
-  | { readonly kind: 'missing' }
+  /** `why`: what keeps a remote disk away. */
+  | { readonly kind: 'missing'; readonly why?: string }
   /** It cannot be used, and the message says why. */
   | { readonly kind: 'unusable'; readonly message: string }
   /** Where ZFS would put its labels there is nothing but zeroes. */
@@ -42,22 +44,26 @@ const SIBLINGS_MAX = 256;
 export interface SurveyOptions {
   /** Whether a device that another process serves is unusable; looking takes the lock for a moment. */
   readonly exclusive: boolean;
+  /** The remote disks that paths may name. */
+  readonly remote?: RemoteDisks;
 }
 
 /** Looks at every device of a pool, opening it for reading only. */
 export async function surveyPool(pool: PoolConfig, options: SurveyOptions): Promise<PoolSurvey> {
   const findings = new Map<string, Finding>();
   for (const { path } of pool.vdevs.leaves) findings.set(path, await surveyDevice(path, options));
-  return { pool, findings, siblings: await findSiblings(findings) };
+  return { pool, findings, siblings: await findSiblings(findings, options.remote) };
 }
 
 /** Looks at one device. Never rejects: what is wrong with it is a finding. */
-export async function surveyDevice(path: string, { exclusive }: SurveyOptions): Promise<Finding> {
+export async function surveyDevice(path: string, { exclusive, remote }: SurveyOptions): Promise<Finding> {
   let device: Device;
   try {
-    device = await openDevice(path, { readOnly: true, exclusive });
+    device = await openDevice(path, { readOnly: true, exclusive }, remote);
   } catch (error) {
     if (error instanceof ErrnoError && error.errno === Errno.ENOENT) return { kind: 'missing' };
+    // Its pool may do without it, as without a file that is not there.
+    if (remote?.has(path)) return { kind: 'missing', why: messageOf(error) };
     return { kind: 'unusable', message: messageOf(error) };
   }
   try {
@@ -94,7 +100,10 @@ function messageOf(error: unknown): string {
  * imported without it. Candidates are the paths in the labels and the files in the same folders. A copy of a disk has
  * the same label under another name, so only a file with the name its label records is taken.
  */
-async function findSiblings(findings: ReadonlyMap<string, Finding>): Promise<string[]> {
+async function findSiblings(
+  findings: ReadonlyMap<string, Finding>,
+  remote: RemoteDisks | undefined,
+): Promise<string[]> {
   const guids = new Set<bigint>();
   const candidates = new Set<string>();
   for (const [path, finding] of findings) {
@@ -105,8 +114,8 @@ async function findSiblings(findings: ReadonlyMap<string, Finding>): Promise<str
   }
   const siblings: string[] = [];
   for (const candidate of candidates) {
-    if (findings.has(candidate) || !existsSync(candidate)) continue;
-    const finding = await surveyDevice(candidate, { exclusive: false });
+    if (findings.has(candidate) || !(remote?.has(candidate) || existsSync(candidate))) continue;
+    const finding = await surveyDevice(candidate, { exclusive: false, ...(remote && { remote }) });
     if (finding.kind !== 'labelled' || finding.label.pool === undefined) continue;
     const recorded = finding.label.path;
     if (recorded === undefined || basename(recorded) !== basename(candidate)) continue;

@@ -43,6 +43,8 @@ export interface NbdDiskStatus {
   readonly isReady: boolean;
   /** Why not. */
   readonly reason: string | undefined;
+  /** Of the export, while it is. */
+  readonly sizeBytes: number | undefined;
 }
 
 /**
@@ -82,8 +84,9 @@ export class NbdDisk {
   }
 
   get status(): NbdDiskStatus {
-    const isReady = this.#connection !== undefined;
-    return { isReady, reason: isReady ? undefined : this.#reason };
+    const connection = this.#connection;
+    const isReady = connection !== undefined;
+    return { isReady, reason: isReady ? undefined : this.#reason, sizeBytes: connection?.nbdExport.sizeBytes };
   }
 
   /** ENXIO where no connection is ready, with the reason; EROFS where the server lets nobody write. */

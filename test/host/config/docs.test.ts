@@ -7,12 +7,15 @@ const docs = readFileSync(new URL('../../../docs/config.md', import.meta.url), '
 
 test('docs/config.md names every key of the schema', (t) => {
   const { pool, poolProperties, volume, nbdListener, nbdTls, http } = schema.definitions;
+  const { device, deviceTls } = schema.definitions;
   const { iscsiListener, iscsiChap, iscsiAllow, iscsiTarget } = schema.definitions;
   const nodes = [
     schema,
     pool,
     poolProperties,
     volume,
+    device,
+    deviceTls,
     nbdListener,
     nbdTls,
     http,

@@ -77,6 +77,7 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
       { kind: 'tcp', address: '[::1]:0', allowRemote: false },
       { kind: 'tcp', address: '192.0.2.1:10809', allowRemote: true },
     ],
+    devices: [],
     iscsi: [],
     targets: [],
     http: undefined,
@@ -208,6 +209,30 @@ test('anchors and aliases work', (t) => {
 /** Each with everything that is reported, without the file's name. */
 const BAD: readonly (readonly [title: string, text: string, ...problems: string[]])[] = [
   [
+    'disks of NBD servers that cannot be',
+    `socket: s
+devices:
+  a: { nbd: "10.0.0.2/disk" }
+  b: { nbd: "10.0.0.2:99999/disk" }
+  c: { nbd: "10.0.0.2:1/disk", io_timeout: 5 }
+  d: { nbd: "10.0.0.2:1/disk", connect_timeout: 1ms, tls: { psk: k, authority: c } }
+  e: { nbd: "h:1/d", tls: { key: k }, slow: 1s }
+  a/b: { nbd: "h:2/d" }
+pools:
+  tank: { vdevs: [/dev/zow/x] }
+`,
+    `3:3: devices: must be a name of letters, digits, '.', '_' and '-', at most 64, not 'a/b'`,
+    `3:13: devices.a.nbd: must be HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH, not '10.0.0.2/disk'`,
+    `4:13: devices.b.nbd: a port is 1 to 65535, not '10.0.0.2:99999/disk'`,
+    `5:44: devices.c.io_timeout: must be a time such as 3s or 200ms, at most an hour, not 5`,
+    `6:13: devices.d.nbd: is the same export as that of 'c'`,
+    `6:49: devices.d.connect_timeout: must be 10ms to 3600s, not '1ms'`,
+    `6:59: devices.d.tls: psk is in the place of certificates, not beside them`,
+    `7:27: devices.e.tls: certificate and key belong together`,
+    `7:39: devices.e.slow: unknown key; allowed are nbd, tls, io_timeout, connect_timeout`,
+    `10:19: pools.tank.vdevs[0]: there is no 'x' in devices`,
+  ],
+  [
     'malformed YAML',
     'pools:\n  tank: [a\nnbd: []\n',
     '3:1: is not valid YAML: Flow sequence in block collection must be sufficiently indented and end with a ]',
@@ -223,17 +248,17 @@ const BAD: readonly (readonly [title: string, text: string, ...problems: string[
   [
     'a list',
     '- a\n',
-    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, http, not a list',
+    '1:1: must be a mapping with the keys socket, memory, log, zed, tunables, devices, pools, nbd, iscsi, targets, http, not a list',
   ],
   [
     'a text',
     'hello',
-    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, http, not 'hello'`,
+    `1:1: must be a mapping with the keys socket, memory, log, zed, tunables, devices, pools, nbd, iscsi, targets, http, not 'hello'`,
   ],
   [
     'an unknown key',
     'pool:\n  tank: { vdevs: [a] }\n',
-    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd, iscsi, targets, http`,
+    `1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, devices, pools, nbd, iscsi, targets, http`,
   ],
   [
     'an unknown key without a likeness',
@@ -580,4 +605,45 @@ test('whatever the text, the answer is a Config or a ConfigError with places in 
     { numRuns: 1500 },
   );
   t.pass();
+});
+
+test('disks of NBD servers', (t) => {
+  const { devices, pools } = parse(`socket: s
+devices:
+  m2-disk: { nbd: "M2.example:10900/m2/disk", tls: { authority: ca.pem, server_name: m2 }, io_timeout: 3s, connect_timeout: 200ms }
+  six: { nbd: "[fd00::2]:10809/" }
+  local: { nbd: "nbd+unix:///a%20b?socket=run/nbd.sock" }
+pools:
+  tank: { vdevs: [mirror, a.img, /dev/zow/m2-disk] }
+`);
+  t.deepEqual(devices, [
+    {
+      name: 'm2-disk',
+      address: { kind: 'tcp', host: 'm2.example', port: 10900, exportName: 'm2/disk' },
+      tls: {
+        authority: '/srv/zow/ca.pem',
+        serverName: 'm2',
+        certificate: undefined,
+        key: undefined,
+        psk: undefined,
+      },
+      ioTimeoutMs: 3000,
+      connectTimeoutMs: 200,
+    },
+    {
+      name: 'six',
+      address: { kind: 'tcp', host: 'fd00::2', port: 10809, exportName: '' },
+      tls: undefined,
+      ioTimeoutMs: 5000,
+      connectTimeoutMs: 2000,
+    },
+    {
+      name: 'local',
+      address: { kind: 'unix', path: '/srv/zow/run/nbd.sock', exportName: 'a b' },
+      tls: undefined,
+      ioTimeoutMs: 5000,
+      connectTimeoutMs: 2000,
+    },
+  ]);
+  t.deepEqual(pools[0]!.vdevs.args, ['mirror', '/srv/zow/a.img', '/dev/zow/m2-disk']);
 });
