@@ -205,7 +205,7 @@ export class ZowHost implements AsyncDisposable {
         host.#recovery = recovery;
         const served = host;
         core.inspector.status = async () => JSON.stringify(await served.status());
-      }
+      } else core.inspector.openRemote = (path) => remote.open(path, { readOnly: true });
       // Early: who asks whether it is ready is to be told that it is not.
       await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));

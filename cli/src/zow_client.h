@@ -70,7 +70,13 @@ _Static_assert(sizeof (zow_hello_reply_t) == 192, "hello reply");
 #define	ZOW_STREAM_WRITTEN	6
 #define	ZOW_FAILED		7
 #define	ZOW_STREAM_RECORDS	8
+#define	ZOW_QUERY		9
+#define	ZOW_ITEM		10
+#define	ZOW_DONE		11
 #define	ZOW_INTERRUPT		12
+
+/* Of queries: a remote disk's size, and what is at its ends. */
+#define	ZOW_QUERY_DISK		6
 
 typedef struct zow_header {
 	uint32_t	zf_type;
@@ -143,6 +149,11 @@ int zow_open(void);
 int zow_is_session(int fd);
 int zow_ioctl(int fd, unsigned long request, void *zc);
 int zow_close(int fd);
+
+/* zow_remote.c: disks that the host reaches over a network */
+#define	ZOW_REMOTE_DIR		"/dev/zow/"
+int zow_is_remote(const char *path);
+int zow_open_remote(const char *path, int flags);
 
 /* zow_command.c: what the user called */
 void zow_set_subcommand(const char *name);

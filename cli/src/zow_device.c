@@ -16,6 +16,7 @@
  *				made sure that the host is the same release
  *	/proc/self/mounts	is empty: whatever this machine has mounted,
  *				the host's file systems are not among it
+ *	/dev/zow/NAME		a remote disk (zow_remote.c)
  */
 
 #include <dirent.h>
@@ -98,6 +99,8 @@ __wrap_open(const char *path, int flags, ...)
 
 	if (strcmp(path, ZFS_DEV) == 0)
 		return (zow_open());
+	if (zow_is_remote(path))
+		return (zow_open_remote(path, flags));
 	if ((flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE) {
 		va_start(ap, flags);
 		mode = va_arg(ap, mode_t);
@@ -176,6 +179,8 @@ __wrap_open64(const char *path, int flags, ...)
 
 	if (strcmp(path, ZFS_DEV) == 0)
 		return (zow_open());
+	if (zow_is_remote(path))
+		return (zow_open_remote(path, flags));
 	if ((flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE) {
 		va_start(ap, flags);
 		mode = va_arg(ap, mode_t);

@@ -3,7 +3,7 @@
  * the server's own tests implement it with a table.
  */
 
-import type { MaybePromise } from '../devices/device.ts';
+import type { Device, MaybePromise } from '../devices/device.ts';
 
 /** Who opened the device. Sessions of one process know each other's file descriptors (`zc_cleanup_fd`, send progress). */
 export interface IoctlClient {
@@ -104,6 +104,8 @@ export interface Inspector {
   tunables(): Promise<Uint8Array>;
   /** ENOENT; EACCES: it is read only; else what upstream says of the value. */
   setTunable(name: string, value: string): Promise<void>;
+  /** The remote disks that programs may look at, by their paths; absent: there are none. ENOENT, ENXIO. */
+  openRemote?: ((path: string) => Device) | undefined;
   /** The host's status in JSON; absent where there is no supervisor. */
   status?: (() => Promise<string>) | undefined;
 }

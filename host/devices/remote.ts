@@ -24,6 +24,11 @@ export class RemoteDisks {
     return this.#byPath.has(path);
   }
 
+  /** What keeps a disk of that name away; undefined: nothing, or there is none. */
+  whyAway(path: string): string | undefined {
+    return this.#byPath.get(path)?.status.reason;
+  }
+
   /** ENOENT where there is none of that name; ENXIO where it is not connected. */
   open(path: string, options: DeviceOpenOptions): Device {
     const disk = this.#byPath.get(path);

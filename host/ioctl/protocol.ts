@@ -64,6 +64,8 @@ export const QueryKind = {
   tunableSet: 4,
   /** The host's engines and lost pools: one ITEM with the string `json`. */
   status: 5,
+  /** A remote disk, by its name: its size, and then what is at its ends. */
+  disk: 6,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */

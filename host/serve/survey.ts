@@ -63,7 +63,8 @@ export async function surveyDevice(path: string, { exclusive, remote }: SurveyOp
   } catch (error) {
     if (error instanceof ErrnoError && error.errno === Errno.ENOENT) return { kind: 'missing' };
     // Its pool may do without it, as without a file that is not there.
-    if (remote?.has(path)) return { kind: 'missing', why: messageOf(error) };
+    const why = remote?.whyAway(path);
+    if (why !== undefined) return { kind: 'missing', why };
     return { kind: 'unusable', message: messageOf(error) };
   }
   try {
