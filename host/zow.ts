@@ -39,6 +39,7 @@ import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
 import { startRemoteDisks } from './serve/remote.ts';
+import { Returning } from './serve/returning.ts';
 import { surveyPool } from './serve/survey.ts';
 import { tunableProblems } from './serve/tunables.ts';
 import { EventDaemon } from './serve/zed.ts';
@@ -107,6 +108,7 @@ export class ZowHost implements AsyncDisposable {
   #zed: { readonly daemon: EventDaemon; readonly entrance: PrivateSocket } | undefined;
   #nbd: NbdServer | undefined;
   #recovery: Recovery | undefined;
+  #returning: Returning | undefined;
   #iscsi: { readonly server: IscsiServer; readonly store: DatasetStore } | undefined;
   #http: HttpServer | undefined;
   #endMeters: (() => Promise<void>) | undefined;
@@ -210,6 +212,8 @@ export class ZowHost implements AsyncDisposable {
       await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));
       await host.#unlessLost(host.#listen());
+      host.#returning = new Returning(remote, run, log);
+      host.#returning.begin();
       if (config.zed && options.programs === undefined) await host.#startZed();
       host.#isReady = true;
       return host;
@@ -472,6 +476,7 @@ export class ZowHost implements AsyncDisposable {
     const panic = await settled(this.lost);
     // First: the others going away is nothing they should mend.
     this.#recovery?.end();
+    this.#returning?.end();
     await this.#endMeters?.();
     await this.#stopZed();
     await Promise.all([this.#nbd?.close(), this.#iscsi?.server.close()]);
@@ -560,6 +565,7 @@ export class ZowHost implements AsyncDisposable {
     void this.#zed?.daemon.stop();
     this.#zed?.entrance.abandon(reason);
     this.#private.abandon(reason);
+    this.#returning?.end();
   }
 }
 

@@ -53,6 +53,10 @@ export class NbdDevice implements Device {
     this.physicalSectorBytes = Math.max(this.logicalSectorBytes, Math.min(blockBytesPreferred, 4096));
   }
 
+  get isOpen(): boolean {
+    return !this.#isClosed;
+  }
+
   isPresent(): boolean {
     return this.#connection.lost === undefined;
   }

@@ -65,6 +65,8 @@ export class NbdDisk {
   #failures = 0;
   #losses = 0;
   #readyMs = 0;
+  /** Open for writing, as far as is known. */
+  #written = new Set<NbdDevice>();
   /** Of the connection that was last opened: who uses the disk relies on it. */
   #usedBytes = 0;
   #isClosed = false;
@@ -89,6 +91,11 @@ export class NbdDisk {
     return { isReady, reason: isReady ? undefined : this.#reason, sizeBytes: connection?.nbdExport.sizeBytes };
   }
 
+  /** Somebody has it open for writing, on the connection that is ready. */
+  get isWritten(): boolean {
+    return [...this.#written].some((device) => device.isOpen && device.isPresent());
+  }
+
   /** ENXIO where no connection is ready, with the reason; EROFS where the server lets nobody write. */
   open(options: DeviceOpenOptions = {}): NbdDevice {
     const connection = this.#connection;
@@ -97,6 +104,8 @@ export class NbdDisk {
       throw new ErrnoError(Errno.ENXIO, `${this.name} (${where}) is not there: ${this.#reason}`);
     }
     const device = new NbdDevice(this.name, this.identity, connection, options);
+    if (!device.capabilities.readOnly) this.#written.add(device);
+    this.#written = new Set([...this.#written].filter((other) => other.isOpen && other.isPresent()));
     this.#usedBytes = connection.nbdExport.sizeBytes;
     return device;
   }

@@ -211,8 +211,12 @@ vdev_zow_remove(void *arg)
 		vz = vdev_zow_find(dr->dr_handle);
 		if (vz != NULL && vz->vz_vdev->vdev_spa == spa &&
 		    (vz->vz_gone || vz->vz_vdev->vdev_aux != NULL ||
-		    !vdev_dtl_required(vz->vz_vdev)))
+		    !vdev_dtl_required(vz->vz_vdev))) {
+			/* Unflushed writes are gone, if no I/O has told. */
+			leaf_flush_gone(&vz->vz_flush, vz->vz_vdev,
+			    B_TRUE);
 			vdev_zow_set_removed(spa, vz->vz_vdev);
+		}
 		(void) spa_vdev_state_exit(spa, NULL, 0);
 		spa_close(spa, FTAG);
 	}

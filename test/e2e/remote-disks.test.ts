@@ -1,0 +1,266 @@
+import { readFileSync, truncateSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { addressText } from '../../host/devices/nbd/address.ts';
+import { nbdkit, qemuNbd, type Server, serveFile } from '../host/devices/nbd/servers.ts';
+import type { Client } from '../host/nbd/client.ts';
+import { Lab, MiB, noise, until } from './host.ts';
+
+/** Pools on a local file and a disk that nbdkit or qemu-nbd exports: /dev/zow/r. */
+
+const REMOTE = '/dev/zow/r';
+
+async function serve(t: ExecutionContext, command = nbdkit(), bytes = 256 * MiB): Promise<Server> {
+  const server = await serveFile(command, bytes);
+  t.teardown(() => server.remove());
+  return server;
+}
+
+function devices(server: Pick<Server, 'address'>, options: object = {}) {
+  return { devices: { r: { nbd: addressText(server.address), ...options } } };
+}
+
+async function stateOf(lab: Lab): Promise<string | undefined> {
+  // Of one that was never there since its pool was imported, the guid is shown in the place of its path.
+  const status = await lab.zpool('status', '-P', 'tank');
+  const line = status.split('\n').find((text) => new RegExp(`^\\s+(${REMOTE}|\\d+)\\s`).test(text));
+  return /^\s+\S+\s+([A-Z]+)/.exec(line ?? '')?.[1];
+}
+
+function becomes(lab: Lab, state: string): Promise<void> {
+  return until(`${REMOTE} is ${state}`, async () => (await stateOf(lab)) === state);
+}
+
+/** It is there, and has what it missed. */
+async function isWhole(lab: Lab): Promise<void> {
+  await becomes(lab, 'ONLINE');
+  await until('it is resilvered', async () => {
+    const status = await lab.zpool('status', 'tank');
+    return /resilvered .* with 0 errors/.test(status) && /state: ONLINE/.test(status);
+  });
+}
+
+/** What a scrub says that has looked at everything. */
+async function scrub(lab: Lab): Promise<string> {
+  await lab.zpool('scrub', '-w', 'tank');
+  return (
+    /scan: (scrub repaired \S+) .* (with \d+ errors)/
+      .exec(await lab.zpool('status', 'tank'))
+      ?.slice(1)
+      .join(' ') ?? ''
+  );
+}
+
+async function mirror(lab: Lab): Promise<void> {
+  await lab.zpool('create', '-o', 'ashift=12', '-O', 'primarycache=metadata', 'tank', 'mirror', lab.disk('a'), REMOTE);
+  await lab.zfs('create', '-o', 'volblocksize=16K', '-V', '64M', 'tank/v');
+}
+
+/** Writes 64 KiB pieces, and flushes after each where it is told to; knows what was acknowledged, and the longest wait. */
+class Load {
+  longestMs = 0;
+  readonly #acknowledged = new Map<number, Buffer>();
+  readonly #client: Client;
+  readonly #flushes: boolean;
+  readonly #done: Promise<void>;
+  #running = true;
+
+  constructor(client: Client, flushes: boolean) {
+    this.#client = client;
+    this.#flushes = flushes;
+    this.#done = this.#run();
+    this.#done.catch(() => undefined);
+  }
+
+  async #run(): Promise<void> {
+    for (let i = 0; this.#running; i++) {
+      const at = (i % 1000) * 65536;
+      const data = noise(65536, i + 1);
+      const start = performance.now();
+      const { errno } = await this.#client.writeAt(at, data);
+      const flushed = this.#flushes ? await this.#client.request({ type: 3 }) : { errno: 0 };
+      if (errno !== 0 || flushed.errno !== 0) throw new Error(`write ${i}: ${errno}, flush: ${flushed.errno}`);
+      this.longestMs = Math.max(this.longestMs, performance.now() - start);
+      this.#acknowledged.set(at, data);
+    }
+  }
+
+  /** Rejects when a request failed. */
+  async stop(): Promise<void> {
+    this.#running = false;
+    await this.#done;
+  }
+
+  async isAllThere(): Promise<boolean> {
+    for (const [at, data] of this.#acknowledged) {
+      if (!(await this.#client.readAt(at, data.length)).equals(data)) return false;
+    }
+    this.#client.destroy();
+    return this.#acknowledged.size > 0;
+  }
+}
+
+for (const [title, command] of [
+  ['nbdkit', nbdkit()],
+  ['qemu-nbd', qemuNbd],
+] as const) {
+  test(`${title} is killed under load, and comes back by itself`, async (t) => {
+    const server = await serve(t, command);
+    const lab = await Lab.open(t);
+    await lab.start({ config: devices(server) });
+    await mirror(lab);
+    const load = new Load(await lab.open('tank/v'), true);
+    await until('something is written', () => load.longestMs > 0);
+    await server.kill('SIGKILL');
+    await becomes(lab, 'REMOVED');
+    await server.start();
+    await isWhole(lab);
+    await load.stop();
+    t.log(`longest wait ${Math.round(load.longestMs)} ms`);
+    t.true(load.longestMs < 5000);
+    t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+    t.true(await load.isAllThere());
+    // Each leg alone has everything.
+    await lab.zpool('offline', 'tank', join(lab.disks, 'a'));
+    t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+    await lab.stop();
+  });
+}
+
+test('a server that stops is out after io_timeout, and nobody waits longer', async (t) => {
+  const server = await serve(t);
+  const lab = await Lab.open(t);
+  await lab.start({ config: devices(server, { io_timeout: '1s', connect_timeout: '300ms' }) });
+  await mirror(lab);
+  const load = new Load(await lab.open('tank/v'), true);
+  await until('something is written', () => load.longestMs > 0);
+  await server.kill('SIGSTOP');
+  t.teardown(() => server.kill('SIGCONT'));
+  await becomes(lab, 'REMOVED');
+  await server.kill('SIGCONT');
+  await isWhole(lab);
+  await load.stop();
+  t.log(`longest wait ${Math.round(load.longestMs)} ms`);
+  t.true(load.longestMs >= 900 && load.longestMs < 4000, `${load.longestMs} ms`);
+  t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+  t.true(await load.isAllThere());
+  await lab.stop();
+});
+
+/** Writes in the log of nbdkit's filter that no flush has come after. */
+function unflushed(log: string): number {
+  const lines = readFileSync(log, 'utf8').split('\n');
+  const last = lines.findLastIndex((line) => line.includes(' Flush '));
+  return lines.slice(last + 1).filter((line) => line.includes(' Write ')).length;
+}
+
+test('what a killed server had acknowledged and not flushed is resilvered', async (t) => {
+  // Its cache is written back by flushes alone: a kill loses the rest, as a power cut does of a disk's.
+  const server = await serve(t, (image, socket) => {
+    const [program, ...args] = nbdkit('--filter=log', '--filter=cache')(image, socket);
+    return [program, ...args, 'cache=writeback', `logfile=${image}.log`];
+  });
+  const lab = await Lab.open(t);
+  await lab.start({ config: devices(server) });
+  await mirror(lab);
+  const load = new Load(await lab.open('tank/v'), false);
+  await until('the server holds writes that were not flushed', () => unflushed(`${server.image}.log`) >= 30);
+  await server.kill('SIGKILL');
+  const lost = unflushed(`${server.image}.log`);
+  await becomes(lab, 'REMOVED');
+  await load.stop();
+  await server.start();
+  await isWhole(lab);
+  t.log(`${lost} writes were lost`);
+  t.true(lost > 0);
+  t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+  t.true(await load.isAllThere());
+  await lab.stop();
+});
+
+test('a pool of the configuration is made, imported, and imported without its remote disk', async (t) => {
+  const server = await serve(t, qemuNbd);
+  const lab = await Lab.open(t);
+  const config = {
+    ...devices(server, { connect_timeout: '500ms' }),
+    pools: { tank: { vdevs: ['mirror', lab.disk('a'), REMOTE], create: {}, volumes: { v: { size: '32M' } } } },
+  };
+  await lab.start({ config });
+  t.is(await stateOf(lab), 'ONLINE');
+  await lab.stop();
+  await lab.start({ config });
+  t.is(await stateOf(lab), 'ONLINE');
+  await lab.stop();
+  await server.kill('SIGKILL');
+  await lab.start({ config });
+  t.regex(lab.hostLog, /\/dev\/zow\/r is missing: .*; the pool is imported without it/);
+  t.is(await stateOf(lab), 'UNAVAIL');
+  const client = await lab.open('tank/v');
+  t.is((await client.writeAt(0, noise(MiB, 1))).errno, 0);
+  client.destroy();
+  await server.start();
+  await becomes(lab, 'ONLINE');
+  t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+  await lab.stop();
+});
+
+test('attach, replace, add, export, import and zdb take it; labelclear says that it does not', async (t) => {
+  const server = await serve(t);
+  const lab = await Lab.open(t);
+  await lab.start({ config: devices(server) });
+  const [a, b] = [lab.disk('a'), lab.disk('b')];
+  await lab.zpool('create', 'tank', a);
+  await lab.zpool('attach', '-w', 'tank', a, REMOTE);
+  t.is(await stateOf(lab), 'ONLINE');
+  await lab.zpool('export', 'tank');
+  t.regex(await lab.zpool('import', '-d', REMOTE, '-d', lab.disks), /\/dev\/zow\/r\s+ONLINE|r\s+ONLINE/);
+  await lab.zpool('import', '-d', REMOTE, '-d', lab.disks, 'tank');
+  await lab.zpool('detach', 'tank', REMOTE);
+  await lab.zpool('replace', '-f', '-w', 'tank', a, REMOTE);
+  t.is(await stateOf(lab), 'ONLINE');
+  t.regex((await lab.run('zdb', ['-l', REMOTE])).stdout, /path: '\/dev\/zow\/r'/);
+  t.regex(await lab.fails('zpool', 'create', 'other', REMOTE), /is part of active pool 'tank'|in use/);
+  t.regex(await lab.fails('zpool', 'labelclear', '-f', REMOTE), /Read-only file system/);
+  t.regex(await lab.fails('zpool', 'create', 'other', '/dev/zow/none'), /No such file or directory/);
+  await lab.zpool('replace', '-w', 'tank', REMOTE, b);
+  await lab.zpool('add', '-f', 'tank', REMOTE);
+  t.is(await stateOf(lab), 'ONLINE');
+  await lab.zpool('destroy', 'tank');
+  await lab.stop();
+});
+
+test('a wrong name, a smaller export, garbage: what is wrong is said', async (t) => {
+  const server = await serve(t, qemuNbd);
+  const garbage = net.createServer((peer) => peer.on('error', () => {}).end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+  await new Promise<void>((resolve) => garbage.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => garbage.close());
+  const { port } = garbage.address() as net.AddressInfo;
+  const lab = await Lab.open(t);
+  const config = {
+    devices: {
+      r: { nbd: addressText(server.address) },
+      wrong: { nbd: addressText({ ...server.address, exportName: 'wrong' }) },
+      web: { nbd: `127.0.0.1:${port}/disk` },
+    },
+  };
+  await lab.start({ config });
+  const { stdout } = await lab.zow('check', join(lab.directory, 'pool.yaml'));
+  t.regex(stdout, /device {2}\/dev\/zow\/r: .*: 256M/);
+  t.regex(stdout, /\/dev\/zow\/wrong: .*the server refuses the export 'wrong'/);
+  t.regex(stdout, /\/dev\/zow\/web: .*what answers there is no NBD server/);
+  for (const name of ['wrong', 'web']) {
+    t.regex(await lab.fails('zpool', 'create', 'x', `/dev/zow/${name}`), /No such device or address/);
+  }
+  await mirror(lab);
+  await server.kill('SIGKILL');
+  await becomes(lab, 'REMOVED');
+  truncateSync(server.image, 128 * MiB);
+  await server.start();
+  await until('the host says why', () => /has 134217728 bytes, and had 268435456/.test(lab.hostLog));
+  t.is(await stateOf(lab), 'REMOVED');
+  const client = await lab.open('tank/v');
+  t.is((await client.writeAt(0, noise(MiB, 1))).errno, 0);
+  client.destroy();
+  await lab.stop();
+});
