@@ -55,6 +55,21 @@ test('a server that is killed: ENXIO for what is open, and the next open has a c
   await again.close();
 });
 
+test('a server that comes and goes is left alone for longer', async (t) => {
+  const { server, disk } = await served(t, { backoff: { retryMs: [20], flapMs: [0, 1500], steadyMs: 600_000 } });
+  const again = async () => {
+    await server.kill('SIGKILL');
+    await isReady(disk, false);
+    const start = performance.now();
+    await server.start();
+    await isReady(disk);
+    return performance.now() - start;
+  };
+  await again();
+  const waitedMs = await again();
+  t.true(waitedMs >= 1400, `${waitedMs} ms`);
+});
+
 test('a server that stops: requests end in time, all of them, with ENXIO', async (t) => {
   const { server, disk } = await served(t, { ioTimeoutMs: 500 });
   const device = disk.open();
