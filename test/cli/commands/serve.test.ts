@@ -151,7 +151,7 @@ test('a bad configuration ends it with 1, before anything is started', async (t)
   t.is(await served.ended, 1);
   t.is(
     served.errors(),
-    `${served.folder}/pool.yaml:1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, pools, nbd, iscsi, targets\n`,
+    `${served.folder}/pool.yaml:1:1: pool: unknown key; did you mean 'pools'? Allowed are socket, memory, log, zed, tunables, devices, pools, nbd, iscsi, targets, http\n`,
   );
   t.false(existsSync(join(served.folder, 'commands.log')));
 });
