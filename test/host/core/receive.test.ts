@@ -51,7 +51,11 @@ function begin(features = 4n, type = 2): Buffer {
 
 /** The record behind these, which ends their stream with their checksum: fletcher_4. */
 function end(...records: Buffer[]): Buffer {
-  const words = Buffer.concat([Buffer.alloc(8), begin(), ...records]);
+  return endOf(begin(), ...records);
+}
+
+function endOf(first: Buffer, ...records: Buffer[]): Buffer {
+  const words = Buffer.concat([Buffer.alloc(8), first, ...records]);
   let [a, b, c, d] = [0n, 0n, 0n, 0n];
   for (let at = 0; at < words.length; at += 4) {
     a = BigInt.asUintN(64, a + BigInt(words.readUInt32LE(at)));
@@ -356,6 +360,21 @@ test('a block that is none of its object is not written', async (t) => {
       dstRoom: 4096,
     });
   }
+  await core.core.close();
+});
+
+test('a volume whose size nobody has sent is there, and cannot be looked at', async (t) => {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  const first = begin(4n, 3); // DMU_OST_ZVOL
+  const records = [object(1, [[16, 4, 1024]])];
+  const cmd = { name: 'tank/r', value: 'tank/r@s', beginRecord: first, guid: 1, cookie: 0 };
+  const streams = channel(...records, endOf(first, ...records));
+  t.is((await session.ioctl('RECV', { cmd, dstRoom: 65536, streams })).errno, 0);
+  for (const name of ['tank/r', 'tank/r@s'])
+    t.is((await session.ioctl('OBJSET_STATS', { cmd: { name }, dstRoom: 65536 })).errno, Errno.EIO);
+  await session.must('DESTROY', { cmd: { name: 'tank/r@s' } });
   await core.core.close();
 });
 
