@@ -15,6 +15,8 @@ const AWAY: readonly string[] = ['REMOVED', 'UNAVAIL', 'CANT_OPEN'];
 interface Away {
   readonly pool: string;
   readonly guid: string;
+  /** Only `zpool clear` brings it back. */
+  readonly isSuspended: boolean;
 }
 
 /** Brings the devices of pools online whose remote disks are connected again; ZFS resilvers what they missed. */
@@ -70,7 +72,12 @@ export class Returning {
   async #bringBack(path: string): Promise<boolean> {
     try {
       const away = devicesAway(await this.#must('status', '-jP'), path);
-      for (const { pool, guid } of away) {
+      for (const { pool, guid, isSuspended } of away) {
+        if (isSuspended) {
+          // It may go back by what was not flushed: whoever uses it decides when.
+          this.#log.warn({ pool, device: path }, `remote disk is back, and its pool is suspended: zpool clear ${pool}`);
+          continue;
+        }
         await this.#must('online', pool, guid);
         this.#log.info({ pool, device: path }, 'remote disk is back in its pool');
       }
@@ -93,14 +100,16 @@ export class Returning {
 export function devicesAway(json: string, path: string): Away[] {
   const away: Away[] = [];
   const { pools = {} } = JSON.parse(json) as { pools?: Record<string, unknown> };
-  const visit = (pool: string, node: unknown): void => {
+  const visit = (pool: string, isSuspended: boolean, node: unknown): void => {
     if (typeof node !== 'object' || node === null) return;
     const vdev = node as Record<string, unknown>;
     // `was`: it has not been there since the pool was imported.
     const isHere = (vdev.path === path || vdev.was === path) && typeof vdev.guid === 'string';
-    if (isHere && AWAY.includes(String(vdev.state))) away.push({ pool, guid: String(vdev.guid) });
-    else for (const child of Object.values(vdev)) visit(pool, child);
+    if (isHere && AWAY.includes(String(vdev.state))) away.push({ pool, guid: String(vdev.guid), isSuspended });
+    else for (const child of Object.values(vdev)) visit(pool, isSuspended, child);
   };
-  for (const [name, pool] of Object.entries(pools)) visit(name, pool);
+  for (const [name, pool] of Object.entries(pools)) {
+    visit(name, (pool as { state?: unknown } | null)?.state === 'SUSPENDED', pool);
+  }
   return away;
 }

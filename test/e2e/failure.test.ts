@@ -196,6 +196,32 @@ test('failmode=wait: writers wait, the rest of the host goes on, zpool clear let
   await lab.finish('tank', 'calm');
 });
 
+test('a pool that is suspended in the middle of a task that holds its configuration is shown, and zpool clear lets it go on', async (t) => {
+  const [lab, broken] = await fragile(t, 'wait');
+  const key = join(lab.directory, 'key');
+  writeFileSync(key, noise(32, 1));
+  await lab.zpool('sync', 'tank');
+  writeFileSync(broken, '');
+  // The first block that its transaction group writes is written by the task itself.
+  const created = lab.run(
+    'zfs',
+    ['create', '-o', 'encryption=on', '-o', 'keyformat=raw', '-o', `keylocation=file://${key}`, 'tank/secret'],
+    { timeoutMs: 120_000 },
+  );
+  await until('the pool is suspended', () => /Pool 'tank' has encountered an uncorrectable/.test(lab.hostLog));
+  t.regex(await lab.zpool('status', '-v'), /pool: calm[\s\S]*pool: tank\s+state: SUSPENDED[\s\S]*zpool clear/);
+  t.regex(await lab.zpool('list', '-H'), /^calm\t.*\tONLINE\t.*\ntank\t112M\t.*\tSUSPENDED\t/);
+  t.is(await lab.zpool('get', '-H', '-o', 'value', 'health', 'tank'), 'SUSPENDED\n');
+  // More of them than there are fibers for it, had each of them to wait.
+  await Promise.all(Array.from({ length: 100 }, () => lab.zpool('list', 'tank')));
+  await lab.zfs('create', 'calm/more');
+  rmSync(broken);
+  await lab.zpool('clear', 'tank');
+  t.is((await created).code, 0);
+  t.is(await lab.get('tank/secret', 'keystatus'), 'available');
+  await lab.finish('tank', 'calm');
+});
+
 test('more requests than a suspended pool has fibers for keep neither zpool clear nor other pools waiting', async (t) => {
   const [lab, broken] = await fragile(t, 'wait');
   const calm = await lab.open('calm/v');

@@ -148,6 +148,43 @@ test('a server that stops is out after io_timeout, and nobody waits longer', asy
   await lab.stop();
 });
 
+test('a pool of one remote disk whose server is killed waits, and zpool clear goes back to what was flushed', async (t) => {
+  const server = await serve(t);
+  const lab = await Lab.open(t);
+  await lab.start({ config: devices(server, { io_timeout: '2s' }) });
+  await lab.zpool('create', 'tank', REMOTE);
+  await lab.zfs('create', '-V', '64M', 'tank/v');
+  const client = await lab.open('tank/v');
+  for (let i = 0; i < 8; i++) {
+    t.is((await client.writeAt(i * MiB, noise(MiB, i))).errno, 0);
+    t.is((await client.request({ type: 3 })).errno, 0);
+  }
+  const write = client.writeAt(8 * MiB, noise(MiB, 8)).catch(() => undefined);
+  await server.kill('SIGKILL');
+  await write;
+  void client.request({ type: 3 }).catch(() => undefined);
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  t.regex(await lab.fails('zpool', 'clear', 'tank'), /I\/O error/);
+  await server.start();
+  await until('the host says what to do', () => /remote disk is back, and .*: zpool clear tank/.test(lab.hostLog));
+  await lab.zpool('clear', 'tank');
+  client.destroy();
+  t.is(await stateOf(lab), 'ONLINE');
+  t.regex(await lab.zpool('status', 'tank'), /state: ONLINE/);
+  const again = await lab.open('tank/v');
+  for (let i = 0; i < 8; i++) t.true((await again.readAt(i * MiB, MiB)).equals(noise(MiB, i)), `${i}`);
+  t.is((await again.writeAt(9 * MiB, noise(MiB, 9))).errno, 0);
+  t.is((await again.request({ type: 3 })).errno, 0);
+  again.destroy();
+  await lab.zpool('export', 'tank');
+  await lab.zpool('import', '-d', REMOTE, 'tank');
+  const last = await lab.open('tank/v');
+  t.true((await last.readAt(9 * MiB, MiB)).equals(noise(MiB, 9)));
+  last.destroy();
+  t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+  await lab.stop();
+});
+
 /**
  * By the log of nbdkit's filter: writes that were acknowledged before a flush that is under way and after the one before; 0 where
  * none is.

@@ -219,6 +219,63 @@ test('a disk that answers ENXIO is removed, not faulted; all of them suspend the
   await lab.finish('tank');
 });
 
+for (const layout of [['d0'], ['mirror', 'd0', 'd1'], ['d0', 'd1']]) {
+  for (const isLost of [false, true]) {
+    const what = isLost ? 'have lost what was not flushed, and are gone' : 'are gone';
+    test(`all copies ${what}: zpool clear fails until they are there again (${layout.join(' ')})`, async (t) => {
+      const lab = await Lab.open(t);
+      const disks = lab.manyDisks(2) as [string, string];
+      const [away, loses] = ['away', 'loses'].map((name) => join(lab.directory, name)) as [string, string];
+      const faults = ['d0', 'd1'].flatMap((disk) => [
+        `${disk}:error(errno=ENXIO,while=${away})`,
+        `${disk}:error(op=flush,while=${loses})`,
+      ]);
+      await lab.start({ vars: { ZOW_FAULTS: faults.join(';') }, config: { zed: false } });
+      await pool(lab, ...layout.map((word) => (word === 'mirror' ? word : disks[Number(word.at(-1))]!)));
+      const flushes = async (client: Client, at: number) => {
+        t.is((await client.writeAt(at, noise(MiB, at + 1))).errno, 0);
+        t.is((await client.request({ type: 3 })).errno, 0);
+      };
+      const isThere = async (client: Client, at: number) => (await client.readAt(at, MiB)).equals(noise(MiB, at + 1));
+      const isSuspended = async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank'));
+      const first = await lab.open('tank/v');
+      await flushes(first, 0);
+      await lab.zpool('sync', 'tank');
+      t.is((await first.writeAt(MiB, noise(MiB, 7))).errno, 0);
+      writeFileSync(isLost ? loses : away, '');
+      void first.request({ type: 3 }).catch(() => undefined);
+      await until('the pool is suspended', isSuspended);
+      writeFileSync(away, '');
+      // What nothing has in memory: it waits, and keeps the pool from going on.
+      void first.readAt(0, MiB).catch(() => undefined);
+      if (!isLost) await becomes(lab, 'd0', 'REMOVED');
+      for (let i = 0; i < 2; i++) {
+        t.regex(await lab.fails('zpool', 'clear', 'tank'), /I\/O error/);
+        t.true(await isSuspended());
+      }
+      rmSync(away);
+      if (isLost) rmSync(loses);
+      await lab.zpool('clear', 'tank');
+      t.is(await stateOf(lab, 'tank'), 'ONLINE');
+      first.destroy();
+      const second = await lab.open('tank/v');
+      t.true(await isThere(second, 0));
+      await flushes(second, 2 * MiB);
+      second.destroy();
+      await lab.kill();
+      await lab.start();
+      await lab.zpool('import', '-f', '-d', lab.disks, 'tank');
+      const third = await lab.open('tank/v');
+      t.true(await isThere(third, 0));
+      t.true(await isThere(third, 2 * MiB), 'what was acknowledged after zpool clear');
+      third.destroy();
+      await lab.zpool('scrub', '-w', 'tank');
+      t.regex(await lab.zpool('status', 'tank'), /scrub repaired 0B .* with 0 errors/);
+      await lab.finish('tank');
+    });
+  }
+}
+
 test('a disk that vanishes while it is offlined, replaced, detached or exported', async (t) => {
   const lab = await Lab.open(t);
   await lab.start({ config: { zed: false } });

@@ -58,12 +58,18 @@ boolean_t pool_is_lost(const spa_t *spa);
  * written to it goes nowhere.
  */
 boolean_t pool_is_dropped(const spa_t *spa);
+boolean_t pool_name_is_dropped(const char *name);
 void pool_set_dropped(spa_t *spa);
 void vdev_zow_drop(const spa_t *spa);
-extern void __real_vdev_clear(spa_t *, vdev_t *);
+boolean_t vdev_zow_answers(const char *path);
+/* `zpool clear` of devices, where it is not for pool_go_back(). */
+void pool_clear_devices(spa_t *spa, vdev_t *vd);
 extern int __real_zio_resume(spa_t *);
 
-/* Exports a lost pool; takes it back to what is on its devices. */
+/*
+ * Exports a lost pool; takes it back to what is on its devices, when they are
+ * there: EIO otherwise. Both can be asked for again when they failed.
+ */
 int pool_drop_export(const char *name);
 int pool_go_back(const char *name);
 /* A clock of drops; whether a pool was dropped since. */

@@ -114,6 +114,20 @@ pool_is_dropped(const spa_t *spa)
 	return (pf != NULL && pf->pf_dropped);
 }
 
+boolean_t
+pool_name_is_dropped(const char *name)
+{
+	size_t len = strcspn(name, "/@#");
+	pool_flush_t *pf = list_head(&pool_flushes);
+
+	for (; pf != NULL; pf = list_next(&pool_flushes, pf)) {
+		if (pf->pf_dropped && strlen(spa_name(pf->pf_spa)) == len &&
+		    strncmp(spa_name(pf->pf_spa), name, len) == 0)
+			return (B_TRUE);
+	}
+	return (B_FALSE);
+}
+
 void
 pool_set_dropped(spa_t *spa)
 {
@@ -327,7 +341,7 @@ pool_lose(vdev_t *vd)
 		return;
 	(void) strlcpy(ll->ll_pool, spa_name(spa), sizeof (ll->ll_pool));
 	ll->ll_guid = vd->vdev_guid;
-	if (zow_work_for(WORK_RESCUE, "", "pool_lost", pool_suspend_lost,
+	if (zow_work_for(WORK_RESCUE, ll->ll_pool, "pool_lost", pool_suspend_lost,
 	    ll) != 0)
 		free(ll);
 }
@@ -539,15 +553,35 @@ __wrap_spa_suspended(spa_t *spa)
 }
 
 /*
- * `zpool clear` of a lost pool resumes nothing: see pool_go_back().
+ * A mirror whose disks were all REMOVED is opened by upstream's, since it
+ * cannot be written, and they with it. A disk that is a top-level vdev itself
+ * is left to `zpool online`, which a suspended pool refuses.
  */
+extern void __real_vdev_clear(spa_t *, vdev_t *);
 extern void __wrap_vdev_clear(spa_t *, vdev_t *);
 
+void
+pool_clear_devices(spa_t *spa, vdev_t *vd)
+{
+	vdev_t *rvd = spa->spa_root_vdev;
+
+	for (uint64_t c = 0; c < rvd->vdev_children; c++) {
+		vdev_t *tvd = rvd->vdev_child[c];
+
+		if (tvd->vdev_removed && (vd == NULL || vd == rvd || vd == tvd))
+			vdev_reopen(tvd);
+	}
+	__real_vdev_clear(spa, vd);
+}
+
+/*
+ * `zpool clear` of a lost pool resumes nothing: see pool_go_back().
+ */
 void
 __wrap_vdev_clear(spa_t *spa, vdev_t *vd)
 {
 	if (!pool_is_lost(spa))
-		__real_vdev_clear(spa, vd);
+		pool_clear_devices(spa, vd);
 }
 
 extern int __wrap_zio_resume(spa_t *);

@@ -95,7 +95,7 @@ pool_run_dropped(spa_t *spa)
 	zvol_hang_up(spa_name(spa));
 	for (int i = 0; i < RESUMES_MAX; i++) {
 		spa_vdev_state_enter(spa, SCL_NONE);
-		__real_vdev_clear(spa, NULL);
+		pool_clear_devices(spa, NULL);
 		(void) spa_vdev_state_exit(spa, NULL, 0);
 		(void) __real_zio_resume(spa);
 #if ZFS_META_VERSION_NUMBER >= 20400
@@ -137,6 +137,7 @@ pool_drop(const char *name, nvlist_t **configp, nvlist_t **propsp)
 
 	if (error != 0)
 		return (error);
+	ASSERT(pool_is_lost(spa) || pool_is_dropped(spa));
 	*propsp = pool_import_props(spa);
 	error = pool_run_dropped(spa);
 	spa_close(spa, FTAG);
@@ -153,6 +154,96 @@ pool_drop(const char *name, nvlist_t **configp, nvlist_t **propsp)
 	if (error != 0)
 		nvlist_free(*propsp);
 	return (error);
+}
+
+/* A leaf, and whether it can be read. */
+typedef struct leaf {
+	uint64_t	l_guid;
+	char		*l_path;
+	boolean_t	l_answers;
+} leaf_t;
+
+static uint64_t
+leaves_count(const vdev_t *vd)
+{
+	uint64_t count = vd->vdev_ops->vdev_op_leaf ? 1 : 0;
+
+	for (uint64_t c = 0; c < vd->vdev_children; c++)
+		count += leaves_count(vd->vdev_child[c]);
+	return (count);
+}
+
+static leaf_t *
+leaves_list(const vdev_t *vd, leaf_t *next)
+{
+	if (vd->vdev_ops->vdev_op_leaf) {
+		next->l_guid = vd->vdev_guid;
+		next->l_path = vd->vdev_path == NULL ? NULL :
+		    kmem_strdup(vd->vdev_path);
+		next++;
+	}
+	for (uint64_t c = 0; c < vd->vdev_children; c++)
+		next = leaves_list(vd->vdev_child[c], next);
+	return (next);
+}
+
+/* Whether enough leaves below can be read for what has redundancy. */
+static boolean_t
+vdev_answers(vdev_t *vd, const leaf_t *leaves, uint64_t count)
+{
+	uint64_t silent = 0;
+
+	if (!vdev_is_concrete(vd) || vd->vdev_islog)
+		return (B_TRUE);
+	for (uint64_t i = 0; vd->vdev_ops->vdev_op_leaf && i < count; i++) {
+		if (leaves[i].l_guid == vd->vdev_guid)
+			return (leaves[i].l_answers);
+	}
+	for (uint64_t c = 0; c < vd->vdev_children; c++)
+		silent += !vdev_answers(vd->vdev_child[c], leaves, count);
+	if (vdev_get_nparity(vd) != 0)
+		return (silent <= vdev_get_nparity(vd));
+	return (vd->vdev_children != 0 && silent < vd->vdev_children);
+}
+
+/*
+ * Whether the pool's devices are there. Before they are it must not be dropped:
+ * it would go on without them, and could neither leave nor come back.
+ */
+static boolean_t
+pool_answers(const char *name)
+{
+	boolean_t answers = B_TRUE;
+	uint64_t count;
+	leaf_t *leaves;
+	vdev_t *rvd;
+	spa_t *spa;
+
+	if (spa_open(name, &spa, FTAG) != 0)
+		return (B_FALSE);
+	rvd = spa->spa_root_vdev;
+	spa_config_enter(spa, SCL_STATE, FTAG, RW_READER);
+	count = leaves_count(rvd);
+	leaves = kmem_zalloc(count * sizeof (leaf_t), KM_SLEEP);
+	VERIFY3P(leaves_list(rvd, leaves), ==, leaves + count);
+	spa_config_exit(spa, SCL_STATE, FTAG);
+	/* A disk that hangs holds up nobody who asks for the pool's state. */
+	for (uint64_t i = 0; i < count; i++) {
+		if (leaves[i].l_path != NULL)
+			leaves[i].l_answers =
+			    vdev_zow_answers(leaves[i].l_path);
+	}
+	spa_config_enter(spa, SCL_STATE, FTAG, RW_READER);
+	for (uint64_t c = 0; c < rvd->vdev_children; c++)
+		answers &= vdev_answers(rvd->vdev_child[c], leaves, count);
+	spa_config_exit(spa, SCL_STATE, FTAG);
+	for (uint64_t i = 0; i < count; i++) {
+		if (leaves[i].l_path != NULL)
+			kmem_strfree(leaves[i].l_path);
+	}
+	kmem_free(leaves, count * sizeof (leaf_t));
+	spa_close(spa, FTAG);
+	return (answers);
 }
 
 static void
@@ -184,9 +275,13 @@ int
 pool_go_back(const char *name)
 {
 	nvlist_t *config = NULL, *props;
-	char *pool = kmem_strdup(name);
-	int error = pool_drop(name, &config, &props);
+	char *pool;
+	int error;
 
+	if (!pool_answers(name))
+		return (SET_ERROR(EIO));
+	pool = kmem_strdup(name);
+	error = pool_drop(name, &config, &props);
 	if (error != 0) {
 		pool_cannot_leave(name);
 		kmem_strfree(pool);

@@ -64,7 +64,8 @@ typedef struct device_removal {
 
 /* A started I/O: the zio, and the linear buffer it uses. */
 typedef struct device_io {
-	zio_t			*io_zio;
+	zio_t			*io_zio;	/* NULL: a fiber waits */
+	fiber_queue_t		io_over;	/* for that one */
 	void			*io_buf;	/* borrowed from the ABD */
 	struct device_io	*io_self;	/* of one that is pending */
 	int			io_error;
@@ -172,7 +173,12 @@ vdev_complete(void *token, int error)
 	VERIFY3P(io, !=, NULL);
 	VERIFY3P(io->io_self, ==, io);
 	io->io_self = NULL;
-	interrupt_post(io, error);
+	if (io->io_zio != NULL) {
+		interrupt_post(io, error);
+		return;
+	}
+	io->io_error = error;
+	(void) fiber_wake_one(&io->io_over);
 }
 
 static vdev_zow_t *
@@ -363,6 +369,27 @@ vdev_zow_flush(const vdev_t *vd)
 	vdev_zow_t *vz = vd->vdev_tsd;
 
 	return (vz == NULL ? NULL : &vz->vz_flush);
+}
+
+/* Whether there is a device at the path that can be read. */
+boolean_t
+vdev_zow_answers(const char *path)
+{
+	char sector[SPA_MINBLOCKSIZE];
+	int handle = fiber_io_end(zow_device_open(fiber_io_start(), path,
+	    strlen(path), 0));
+	device_io_t io = { 0 };
+
+	if (handle < 0)
+		return (B_FALSE);
+	io.io_self = &io;
+	io.io_error = zow_device_read(&io, handle, sector, sizeof (sector), 0);
+	if (io.io_error == IO_PENDING) {
+		while (io.io_self != NULL)
+			(void) fiber_wait(&io.io_over, 0);
+	}
+	(void) fiber_io_end(zow_device_close(fiber_io_start(), handle));
+	return (io.io_error == 0);
 }
 
 /* A device that is open remembers what is dropped: it must stay open. */

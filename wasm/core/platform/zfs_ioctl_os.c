@@ -396,14 +396,21 @@ session_verify(const session_t *s)
 }
 
 /* What it takes to see a suspended pool, and to have it go on. */
-static boolean_t
-ioctl_rescues(unsigned int number)
+static work_kind_t
+ioctl_work_kind(unsigned int number)
 {
-	return (number == ZFS_IOC_POOL_CONFIGS ||
-	    number == ZFS_IOC_POOL_STATS ||
-	    number == ZFS_IOC_POOL_GET_PROPS ||
-	    number == ZFS_IOC_POOL_REOPEN ||
-	    number == ZFS_IOC_VDEV_SET_STATE || number == ZFS_IOC_CLEAR);
+	switch (number) {
+	case ZFS_IOC_POOL_CONFIGS:
+	case ZFS_IOC_POOL_STATS:
+	case ZFS_IOC_POOL_GET_PROPS:
+		return (WORK_LOOK);
+	case ZFS_IOC_POOL_REOPEN:
+	case ZFS_IOC_VDEV_SET_STATE:
+	case ZFS_IOC_CLEAR:
+		return (WORK_RESCUE);
+	default:
+		return (WORK_IOCTL);
+	}
 }
 
 /* Opens a session for descriptor `fd` of the host's `process`. */
@@ -635,7 +642,10 @@ ioctl_check(ioctl_request_t *r)
 	return (0);
 }
 
-/* Whether a flush failed that had the pool's only copy of something. */
+/*
+ * Whether a flush failed that had the pool's only copy of something; also when
+ * the pool was to leave for that, and could not.
+ */
 static boolean_t
 pool_was_lost(const char *name)
 {
@@ -644,7 +654,7 @@ pool_was_lost(const char *name)
 
 	spa_namespace_enter(FTAG);
 	spa = spa_lookup(name);
-	lost = spa != NULL && pool_is_lost(spa);
+	lost = spa != NULL && (pool_is_lost(spa) || pool_is_dropped(spa));
 	spa_namespace_exit(FTAG);
 	return (lost);
 }
@@ -713,6 +723,19 @@ allow_log_exit(client_process_t *cp, const char *before)
 		kmem_strfree(after);
 }
 
+/* Whether the pool was dropped meanwhile, or before and could not leave. */
+static boolean_t
+ioctl_went_nowhere(unsigned int number, const char *name, uint64_t drops)
+{
+	if (name[0] == '\0' || number == ZFS_IOC_CLEAR ||
+	    number == ZFS_IOC_POOL_EXPORT)
+		return (B_FALSE);
+	/* The drop's own clock began later. */
+	return (pool_dropped_since(name, drops) ||
+	    (ioctl_work_kind(number) != WORK_LOOK &&
+	    pool_name_is_dropped(name)));
+}
+
 static void
 ioctl_work(void *arg)
 {
@@ -742,11 +765,7 @@ ioctl_work(void *arg)
 		error = ioctl_run(r);
 		admission_leave(bytes);
 	}
-	/* What it did went nowhere; the drop's own clock began later. */
-	if (error == 0 && zc->zc_name[0] != '\0' &&
-	    r->r_number != ZFS_IOC_CLEAR &&
-	    r->r_number != ZFS_IOC_POOL_EXPORT &&
-	    pool_dropped_since(zc->zc_name, drops))
+	if (error == 0 && ioctl_went_nowhere(r->r_number, zc->zc_name, drops))
 		error = SET_ERROR(EIO);
 	/* What could not be answered was not answered. */
 	if (r->r_starved)
@@ -810,9 +829,8 @@ ioctl_submit(int id, session_t *s, unsigned int number, char *buffer,
 	zc->zc_name[sizeof (zc->zc_name) - 1] = '\0';
 	s->s_running++;
 	list_insert_tail(&requests, r);
-	if (zow_work_for(ioctl_rescues(number) ? WORK_RESCUE : WORK_IOCTL,
-	    ioctl_rescues(number) ? "" : zc->zc_name, "ioctl", ioctl_work,
-	    r) != 0) {
+	if (zow_work_for(ioctl_work_kind(number), zc->zc_name, "ioctl",
+	    ioctl_work, r) != 0) {
 		s->s_running--;
 		list_remove(&requests, r);
 		explicit_bzero((char *)r->r_src, r->r_src_len);

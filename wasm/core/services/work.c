@@ -18,7 +18,8 @@
  * A request can wait for long (zpool wait, a suspended pool), so fibers are
  * made as requests come, up to a limit; beyond it they wait in line. What a
  * pool does not answer holds up its own queues: a suspended pool keeps neither
- * the others from their fibers, nor `zpool clear`, which has a kind of its own.
+ * the others from their fibers, nor `zpool status` and `zpool clear`, which
+ * have kinds of their own.
  */
 
 #include <sys/zfs_context.h>
@@ -40,7 +41,8 @@ static struct work_kind_limit {
 } work_kinds[WORK_KINDS] = {
 	[WORK_VOLUME] = { 0, INT32_MAX },
 	[WORK_IOCTL] = { 512, 1024 },
-	[WORK_RESCUE] = { 64, 64 },
+	[WORK_LOOK] = { 64, 512 },
+	[WORK_RESCUE] = { 64, 512 },
 	[WORK_OPEN] = { 64, 64 },
 	[WORK_CLOSE] = { 256, 512 },
 	[WORK_INSPECT] = { 64, 64 },

@@ -20,6 +20,7 @@ typedef struct work_queue work_queue_t;
 typedef enum work_kind {
 	WORK_VOLUME,	/* requests on a pool's volumes */
 	WORK_IOCTL,
+	WORK_LOOK,	/* ioctls that show a suspended pool */
 	WORK_RESCUE,	/* ioctls that a suspended pool's end takes */
 	WORK_OPEN,	/* of /dev/zfs, which waits for no pool */
 	WORK_CLOSE,	/* of /dev/zfs, which may wait for a pool */
