@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
 	cat <<'EOF'
-usage: build.sh [TARGET...] [--release 2.4.3|2.3.2] [--debug]
+usage: build.sh [TARGET...] [--release R] [--debug]
 
 targets:
   fetch       bring, verify and unpack the sources of the release
@@ -23,7 +23,8 @@ options:
   --debug       assertions on (ZFS_DEBUG), names and line numbers kept
 
 environment:
-  ZFS_TARBALL   use this OpenZFS tarball; its checksum must be the release's
+  ZFS_TARBALL   use this OpenZFS tarball; its checksum, or that of its sources, must be the release's
+  ZFS_TREE      use the OpenZFS sources in this folder, a checkout or an exported tree (docs/rebasing.md)
   LIBC_TARBALL  use this wasi-libc tarball, likewise
 EOF
 }

@@ -8,8 +8,10 @@ export interface AutomakeSettings {
   readonly root: string;
   /** Files to read, relative to the root, in order. */
   readonly files: readonly string[];
-  /** Every automake conditional that upstream may test. One that is missing here is an error, so that a new one is noticed. */
+  /** Automake conditionals that are decided here. */
   readonly conditions: Readonly<Record<string, boolean>>;
+  /** Decides any other; without it one is an error. */
+  readonly decide?: (condition: string) => boolean;
   /** `@name@` substitutions of configure. */
   readonly substitutions: Readonly<Record<string, string>>;
   /** Variables whose value is ours, whatever upstream assigns. */
@@ -86,25 +88,18 @@ export class Automake {
     };
   }
 
+  /** Whether these makefiles have a library or program `name`. */
+  has(name: string): boolean {
+    const stem = canonical(name);
+    const names = [`${stem}_la`, stem].flatMap((key) =>
+      ['', 'dist_', 'nodist_'].map((prefix) => `${prefix}${key}_SOURCES`),
+    );
+    return [...names, `${stem}_LDADD`].some((variable) => this.#values.has(variable));
+  }
+
   /** The upstream libraries that `names` need, themselves first, each once, in link order (users before what they use). */
   closure(names: readonly string[]): string[] {
-    const order: string[] = [];
-    const visit = (name: string, path: readonly string[]): void => {
-      if (path.includes(name)) {
-        throw new BuildError(`upstream's libraries depend on each other: ${[...path, name].join(' → ')}`);
-      }
-      if (order.includes(name)) {
-        return;
-      }
-      for (const library of this.target(name).libraries) {
-        visit(library, [...path, name]);
-      }
-      order.push(name);
-    };
-    for (const name of names) {
-      visit(name, []);
-    }
-    return order.reverse();
+    return closureOf(names, (name) => this.target(name));
   }
 
   #read(file: string, depth: number): void {
@@ -147,7 +142,7 @@ export class Automake {
   #conditional(match: RegExpExecArray, branches: boolean[], where: string): void {
     const [, keyword, negation, name] = match;
     if (keyword === 'if') {
-      const value = this.#settings.conditions[name!];
+      const value = this.#settings.conditions[name!] ?? this.#settings.decide?.(name!);
       if (value === undefined) {
         throw new BuildError(`${where}: unknown condition ${name}`);
       }
@@ -185,6 +180,27 @@ export class Automake {
     }
     return text.replaceAll(/\$\((\w+)\)/g, (_, name: string) => this.#expand(this.#values.get(name) ?? '', depth + 1));
   }
+}
+
+/** What `names` need of what `find` finds, themselves first, each once, users before what they use. */
+export function closureOf(names: readonly string[], find: (name: string) => Target): string[] {
+  const order: string[] = [];
+  const visit = (name: string, path: readonly string[]): void => {
+    if (path.includes(name)) {
+      throw new BuildError(`upstream's libraries depend on each other: ${[...path, name].join(' → ')}`);
+    }
+    if (order.includes(name)) {
+      return;
+    }
+    for (const library of find(name).libraries) {
+      visit(library, [...path, name]);
+    }
+    order.push(name);
+  };
+  for (const name of names) {
+    visit(name, []);
+  }
+  return order.reverse();
 }
 
 /** A path as automake has it in names of variables. */

@@ -3,14 +3,23 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Context } from './context.ts';
-import { defaultPlaces, unpack } from './fetch.ts';
+import { adoptTree, defaultPlaces, unpack } from './fetch.ts';
 import { writeMakefile } from './makefile.ts';
 import { nativePlan, publishNative } from './native.ts';
 import type { Plan } from './plan.ts';
-import { BuildError, DISK_FULL, findRelease, projectRoot, readReleases, saysDiskFull } from './releases.ts';
+import {
+  BuildError,
+  DISK_FULL,
+  findRelease,
+  projectRoot,
+  type Releases,
+  readReleases,
+  saysDiskFull,
+} from './releases.ts';
 import { run } from './run.ts';
 import { writeSeamTypes } from './seam.ts';
 import { findTools } from './tools.ts';
+import { userTreeVersion } from './tree.ts';
 import { CORE } from './units.ts';
 import { wasmPlan } from './wasm.ts';
 
@@ -47,17 +56,41 @@ async function make(makefile: string, goals: readonly string[], signal: AbortSig
   }
 }
 
+/** Makes sure that the sources of a release are there, and returns which. `wanted` is the one that the user named. */
+async function bringRelease(
+  releases: Releases,
+  wanted: string | undefined,
+  patches: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const { ZFS_TARBALL, ZFS_TREE } = process.env;
+  const places = defaultPlaces(projectRoot, ZFS_TARBALL, signal);
+  const target = (release: string): string => join(projectRoot, 'zfs-src/upstream', release);
+  if (ZFS_TREE === undefined || ZFS_TREE === '') {
+    const release = wanted ?? releases.default;
+    await unpack(findRelease(releases, release), release, target(release), patches, places);
+    return release;
+  }
+  if (places.override !== undefined) {
+    throw new BuildError('ZFS_TARBALL and ZFS_TREE name two sources: give one of them');
+  }
+  const version = userTreeVersion(ZFS_TREE);
+  if (wanted !== undefined && wanted !== version) {
+    throw new BuildError(`${ZFS_TREE} is OpenZFS ${version}, not ${wanted}`);
+  }
+  await adoptTree(ZFS_TREE, releases.releases[version], version, target(version), patches, places);
+  return version;
+}
+
 async function main(signal: AbortSignal): Promise<void> {
   const releases = readReleases();
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { release: { type: 'string', default: releases.default }, debug: { type: 'boolean', default: false } },
+    options: { release: { type: 'string' }, debug: { type: 'boolean', default: false } },
   });
-  const source = findRelease(releases, values.release);
-  const tree = `zfs-src/upstream/${values.release}`;
   const patches = join(projectRoot, 'zfs-src', 'patches');
-  const places = defaultPlaces(projectRoot, process.env.ZFS_TARBALL, signal);
-  await unpack(source, values.release, join(projectRoot, tree), patches, places);
+  const release = await bringRelease(releases, values.release, patches, signal);
+  const tree = `zfs-src/upstream/${release}`;
   await writeSeamTypes(projectRoot);
   const libcPlaces = defaultPlaces(projectRoot, process.env.LIBC_TARBALL, signal);
   await unpack(releases.libc, 'libc', join(projectRoot, 'zfs-src/upstream/libc'), patches, libcPlaces);
@@ -66,10 +99,10 @@ async function main(signal: AbortSignal): Promise<void> {
     if (wanted === undefined) {
       throw new BuildError(`unknown target ${target}; targets: fetch, ${Object.keys(TARGETS).join(', ')}`);
     }
-    const isDefault = values.release === releases.default && !values.debug;
+    const isDefault = release === releases.default && !values.debug;
     const plan = wanted.plan({
       root: projectRoot,
-      release: values.release,
+      release,
       tree,
       musl: 'zfs-src/upstream/libc/libc-top-half/musl',
       debug: values.debug,

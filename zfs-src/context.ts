@@ -1,8 +1,8 @@
 // What every plan is made from, and the parts that plans share.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Automake } from './automake.ts';
 import type { Group } from './plan.ts';
+import type { Upstream } from './upstream.ts';
 
 export interface Toolchain {
   /** Compilers and binutils, as commands. */
@@ -51,7 +51,7 @@ export function fingerprint(context: Context, ...headers: string[]): string {
 
 /** A group for each upstream library or program; `adjust` turns upstream's flags into those of the target. */
 export function upstreamGroups(
-  upstream: Automake,
+  upstream: Upstream,
   names: readonly string[],
   tree: string,
   compiler: string,

@@ -17,8 +17,9 @@ import {
 import { basename, join } from 'node:path';
 import { debianMirrors } from './mirrors.ts';
 import { patchesFor } from './patches.ts';
-import { BuildError, DISK_FULL, type Source, saysDiskFull } from './releases.ts';
+import { BuildError, DISK_FULL, type Release, type Source, saysDiskFull } from './releases.ts';
 import { run } from './run.ts';
+import { copyTree, readMeta, sourcesDigest, userTreeVersion } from './tree.ts';
 
 /** Where a fetch looks and writes; tests point it elsewhere. */
 export interface FetchPlaces {
@@ -176,39 +177,58 @@ function sweepPartials(folder: string): void {
   }
 }
 
+/** Whether `release` says where its tarball is. */
+function hasTarball(release: Partial<Source>): release is Source {
+  return release.tarball !== undefined && release.pool !== undefined && release.sha256 !== undefined;
+}
+
+/** The tarball of `release`, which only a user may have. */
+async function findTarball(release: Source | Release, name: string, places: FetchPlaces): Promise<string> {
+  if (hasTarball(release)) {
+    return fetchTarball(release, places);
+  }
+  if (places.override === undefined) {
+    throw new BuildError(
+      `no Debian mirror has OpenZFS ${name}: name its tarball with ZFS_TARBALL=, or with ZFS_TREE= a checkout of its tag zfs-${name}`,
+    );
+  }
+  if (!isReadable(places.override)) {
+    throw new BuildError(`${places.override}: cannot be read (named as the tarball of OpenZFS ${name})`);
+  }
+  return places.override;
+}
+
 /**
- * Makes sure that `target` is the unpacked, patched tree of `source`, and returns whether it had to be made. The tree appears
- * under its name only when it is complete. `name` selects the patches.
+ * Makes the new folder `target` by `fill`, with the patches of `release` applied: it appears under its name only when it is complete, and
+ * has what `release` says of its sources. `origin` is where they come from, in messages.
  */
-export async function unpack(
-  source: Source,
-  name: string,
+async function makeTree(
   target: string,
-  patchFolder: string,
+  release: Partial<Release>,
+  patches: readonly string[],
+  stamp: string,
+  origin: string,
   places: FetchPlaces,
-): Promise<boolean> {
-  const patches = patchesFor(patchFolder, name);
-  const digest = createHash('sha256').update(source.sha256);
-  for (const patch of patches) {
-    digest.update(readFileSync(patch));
-  }
-  const stamp = `${digest.digest('hex')}\n`;
-  if (places.override === undefined && readStamp(target) === stamp) {
-    return false;
-  }
-  const tarball = await fetchTarball(source, places);
-  if (readStamp(target) === stamp) {
-    return false;
-  }
+  fill: (folder: string) => Promise<void>,
+): Promise<void> {
   const parent = join(target, '..');
   mkdirSync(parent, { recursive: true });
   sweepPartials(parent);
   const temporary = join(parent, `${basename(target)}.part-${process.pid}`);
-  places.say(`unpacking ${basename(tarball)}`);
   try {
-    mkdirSync(temporary);
-    const options = ['--strip-components=1', '--no-same-owner', '--no-same-permissions'];
-    await need('tar', ['-xf', tarball, '-C', temporary, ...options], places.signal);
+    await fill(temporary);
+    if (release.sources !== undefined) {
+      const { version } = readMeta(temporary, origin);
+      if (version !== basename(target)) {
+        throw new BuildError(`${origin}: OpenZFS ${version}, not ${basename(target)}`);
+      }
+      const found = sourcesDigest(temporary);
+      if (found !== release.sources) {
+        throw new BuildError(
+          `${origin}: not the sources of OpenZFS ${basename(target)}: their digest is ${found}, expected ${release.sources}; changed ones need a Version of their own in META`,
+        );
+      }
+    }
     for (const patch of patches) {
       places.say(`applying ${basename(patch)}`);
       await need('patch', ['-d', temporary, '-p1', '-s', '-f', '-i', patch], places.signal);
@@ -219,6 +239,77 @@ export async function unpack(
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
+}
+
+/** What the stamp of a tree is: where it came from, and the patches. */
+function stampOf(origin: string, patches: readonly string[]): string {
+  const digest = createHash('sha256').update(origin);
+  for (const patch of patches) {
+    digest.update(readFileSync(patch));
+  }
+  return `${digest.digest('hex')}\n`;
+}
+
+/**
+ * Makes sure that `target` is the unpacked, patched tree of `source`, and returns whether it had to be made. The tree appears
+ * under its name only when it is complete. `name` selects the patches.
+ */
+export async function unpack(
+  source: Source | Release,
+  name: string,
+  target: string,
+  patchFolder: string,
+  places: FetchPlaces,
+): Promise<boolean> {
+  const patches = patchesFor(patchFolder, name);
+  // A tree that came another way has the stamp of its sources.
+  const stamps = [source.sha256, 'sources' in source ? source.sources : undefined]
+    .filter((origin) => origin !== undefined)
+    .map((origin) => stampOf(origin, patches));
+  const isMade = (): boolean => stamps.includes(readStamp(target) ?? '');
+  if (places.override === undefined && isMade()) {
+    return false;
+  }
+  const tarball = await findTarball(source, name, places);
+  if (isMade()) {
+    return false;
+  }
+  places.say(`unpacking ${basename(tarball)}`);
+  await makeTree(target, source, patches, stamps[0]!, tarball, places, async (folder) => {
+    mkdirSync(folder);
+    const options = ['--strip-components=1', '--no-same-owner', '--no-same-permissions'];
+    await need('tar', ['-xf', tarball, '-C', folder, ...options], places.signal, tarball);
+  });
+  return true;
+}
+
+/**
+ * Makes `target` the patched tree of the sources in the folder `from`, and returns whether it had to be made. `release` is what is known
+ * of a release of that version; nothing, of one that is not listed.
+ */
+export async function adoptTree(
+  from: string,
+  release: Release | undefined,
+  name: string,
+  target: string,
+  patchFolder: string,
+  places: FetchPlaces,
+): Promise<boolean> {
+  const patches = patchesFor(patchFolder, name);
+  const version = userTreeVersion(from);
+  if (version !== name) {
+    throw new BuildError(`${from}: OpenZFS ${version}, not ${name}`);
+  }
+  const sources = sourcesDigest(from);
+  const stamp = stampOf(sources, patches);
+  if (readStamp(target) === stamp) {
+    return false;
+  }
+  places.say(`taking OpenZFS ${name} from ${from}`);
+  // The copy is what is checked: the original may be edited meanwhile.
+  await makeTree(target, release ?? { sources }, patches, stamp, from, places, async (folder) =>
+    copyTree(from, folder),
+  );
   return true;
 }
 
@@ -230,12 +321,14 @@ function readStamp(tree: string): string | undefined {
   }
 }
 
-async function need(command: string, args: readonly string[], signal: AbortSignal): Promise<void> {
+/** Runs a command. `subject`: the file of the user's that it works on. */
+async function need(command: string, args: readonly string[], signal: AbortSignal, subject?: string): Promise<void> {
   const result = await run(command, args, { signal });
   if (saysDiskFull(result.output)) {
     throw new BuildError(DISK_FULL);
   }
   if (result.status !== 0) {
-    throw new BuildError(`${command} failed: ${result.output.trim().split('\n')[0]}`);
+    const failure = `${command} failed: ${result.output.trim().split('\n')[0]}`;
+    throw new BuildError(subject === undefined ? failure : `${subject}: ${failure}`);
   }
 }

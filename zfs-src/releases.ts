@@ -12,10 +12,16 @@ export interface Source {
   readonly sha256: string;
 }
 
+/** An OpenZFS release. One without a tarball is in no Debian mirror: ZFS_TARBALL or ZFS_TREE brings it. */
+export interface Release extends Partial<Source> {
+  /** What its sources are told by, whatever they came in (`sourcesDigest()`). */
+  readonly sources: string;
+}
+
 export interface Releases {
   /** The release that is built when none is named. */
   readonly default: string;
-  readonly releases: Readonly<Record<string, Source>>;
+  readonly releases: Readonly<Record<string, Release>>;
   /** wasi-libc's source: musl and dlmalloc are taken from it. */
   readonly libc: Source;
 }
@@ -37,11 +43,16 @@ export function readReleases(file = join(import.meta.dirname, 'releases.json')):
   return JSON.parse(readFileSync(file, 'utf8')) as Releases;
 }
 
+/** The supported releases, the newest first. */
+export function supportedReleases(releases: Releases): string[] {
+  return Object.keys(releases.releases).sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
+}
+
 /** The source of `release`. Throws a BuildError that lists what is supported. */
-export function findRelease(releases: Releases, release: string): Source {
+export function findRelease(releases: Releases, release: string): Release {
   const source = releases.releases[release];
   if (source === undefined) {
-    const known = Object.keys(releases.releases).join(', ');
+    const known = supportedReleases(releases).join(', ');
     throw new BuildError(`release ${release} is not supported; supported: ${known}`);
   }
   return source;

@@ -57,6 +57,8 @@ export const CORE = {
   userspace: [
     ...['module/lua/', 'module/unicode/', 'module/icp/', 'module/zstd/', 'lib/'],
     ...['module/zfs/dmu.c', 'module/zfs/dmu_direct.c', 'module/zfs/sa.c', 'module/zfs/zfs_sa.c'],
+    'module/os/linux/zfs/zfs_znode.c',
+    'module/os/linux/zfs/abd_os.c',
     ...['module/zfs/zfs_znode.c', 'module/zfs/abd.c', 'module/zfs/vdev_raidz_math.c', 'module/zcommon/zfs_fletcher.c'],
     'module/zcommon/simd_stat.c',
   ],
@@ -77,6 +79,7 @@ export const CORE = {
   /** Functions that get another name, because the kernel's own, or wasm/core/'s, takes their place: docs/differences.md says why. */
   renamed: {
     'lib/libzpool/abd_os.c': ['abd_size_alloc_linear'],
+    'module/os/linux/zfs/abd_os.c': ['abd_size_alloc_linear'],
     'lib/libzpool/taskq.c': ['taskq_dispatch_delay', 'taskq_cancel_id'],
     'module/os/linux/zfs/spa_misc_os.c': ['spa_history_zone'],
     // Who removes a minor waits for it with no lock held: zvol_os.c.
@@ -118,6 +121,8 @@ export const CORE = {
     // Replaced by files of wasm/core/: libzpool's are made for ztest, or for a process that may abort.
     ...['lib/libzpool/arc_os.c', 'module/zfs/vdev_file.c', 'lib/libspl/assert.c', 'lib/libspl/backtrace.c'],
     'lib/libzpool/zfs_debug.c',
+    // Where older releases have the same.
+    ...['module/os/linux/zfs/arc_os.c', 'module/os/linux/zfs/vdev_file.c', 'module/os/linux/zfs/trace.c'],
   ],
   own: ['wasm/core/**/*.c'],
 };

@@ -1,12 +1,12 @@
 // The plan of the core and the programs as WebAssembly.
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Automake } from './automake.ts';
 import { type Context, fingerprint, own, wraps } from './context.ts';
+import { type Facts, readFacts } from './facts.ts';
 import { MUSL_ARCH, muslHeaders } from './headers.ts';
 import type { Archive, Group, Link, Plan } from './plan.ts';
 import * as units from './units.ts';
-import { readUpstream } from './upstream.ts';
+import { readUpstream, type Upstream } from './upstream.ts';
 
 /** Flags of single files, by the start of their path. */
 type Exceptions = Readonly<Record<string, readonly string[]>>;
@@ -35,13 +35,15 @@ function withExceptions(group: Group, tree: string, exceptions: Exceptions = uni
 class Wasm {
   readonly context: Context;
   readonly folder: string;
-  readonly upstream: Automake;
+  readonly upstream: Upstream;
+  readonly facts: Facts;
   readonly #musl: string;
 
   constructor(context: Context) {
     this.context = context;
     this.folder = `build/${context.release}/${context.check ? 'check' : context.debug ? 'wasm-debug' : 'wasm'}`;
     this.#musl = context.musl;
+    this.facts = readFacts(join(context.root, context.tree));
     this.upstream = readUpstream(context.root, context.tree, {
       cpu: 'none',
       variables: {
@@ -118,9 +120,8 @@ class Wasm {
   #upstreamFlags(flags: readonly string[], overlays: readonly string[]): string[] {
     return [
       `-DZFS_META_VERSION="${this.context.release}"`,
-      `-DZFS_META_VERSION_NUMBER=${versionNumber(this.context.release)}`,
       ...['-DHAVE_LARGE_STACKS=1', '-std=gnu11'],
-      ...[...overlays, `wasm/overlay-${this.context.release}`].map((path) => `-I${path}`),
+      ...overlays.map((path) => `-I${path}`),
       ...flags.filter((flag) => !flag.startsWith('-std=')),
       ...this.#base(),
     ];
@@ -139,8 +140,9 @@ class Wasm {
     const release = this.context.debug ? [] : ['-UDEBUG', '-DNDEBUG', '-UZFS_DEBUG'];
     const flags = [
       ...this.#upstreamFlags([...this.upstream.target('libzpool').flags, ...more, ...release], overlays),
-      // What every file of the core sees, whether it is compiled as the kernel's or not (wasm/overlay).
-      '-DZOW_CORE',
+      // What every file of the core sees, whether it is compiled as the kernel's or not (wasm/overlay): a fact that is not known would be
+      // one that is not so.
+      ...['-DZOW_CORE', '-include', `${this.folder}/gen/tree/zow_tree.h`],
     ];
     const sources = [...new Set([...derived, ...units.CORE.extra])];
     const isUserspace = (source: string): boolean =>
@@ -208,11 +210,6 @@ class Wasm {
   }
 }
 
-/** A release as a number that the preprocessor can compare: 2.4.3 is 20403. */
-function versionNumber(release: string): number {
-  return release.split('.').reduce((number, part) => number * 100 + Number(part), 0);
-}
-
 /** The core and the programs as WebAssembly, with the libc under them. */
 export function wasmPlan(context: Context): Plan {
   const { root, tree, tools } = context;
@@ -261,7 +258,10 @@ export function wasmPlan(context: Context): Plan {
     folder: wasm.folder,
     prefixes: [`${tree}/`, `${context.musl}/src/`],
     fingerprint: fingerprint(context, 'wasm/**/*.h', 'cli/src/*.h'),
-    headers: new Map([...muslHeaders(root, context.musl)].map(([name, content]) => [`gen/musl/${name}`, content])),
+    headers: new Map([
+      ...[...muslHeaders(root, context.musl)].map(([name, content]) => [`gen/musl/${name}`, content] as const),
+      ['gen/tree/zow_tree.h', wasm.facts.header],
+    ]),
     groups: [...musl, libc, process, ...core, ...[...userspace.values()].flat(), client],
     archives: [
       archive('musl', musl),

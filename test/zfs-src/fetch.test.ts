@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type FetchPlaces, fetchTarball, sha256File, unpack } from '../../zfs-src/fetch.ts';
-import { BuildError, type Source } from '../../zfs-src/releases.ts';
+import { adoptTree, type FetchPlaces, fetchTarball, sha256File, unpack } from '../../zfs-src/fetch.ts';
+import { BuildError, type Release, type Source } from '../../zfs-src/releases.ts';
+import { sourcesDigest } from '../../zfs-src/tree.ts';
 import { temporaryFolder } from './project.ts';
 
 interface Bench {
@@ -176,4 +177,106 @@ test('a patch that does not apply is one line, and the tree that was there stays
   t.false(error.message.includes('\n'));
   t.deepEqual(readdirSync(join(b.folder, 'upstream')), ['1.0']);
   t.is(readFileSync(join(target, 'module/a.c'), 'utf8'), 'int a = 1;\n');
+});
+
+/** A tree as git has it: what is compiled, META, and what must not come along. */
+function checkout(t: ExecutionContext, version = '1.0', text = 'int a = 1;\n'): string {
+  const folder = join(temporaryFolder(t), 'checkout');
+  const files: Record<string, string> = {
+    META: `Meta:          1\nName:          zfs\nVersion:       ${version}\nRelease:       1\n`,
+    'module/zfs/a.c': text,
+    'include/sys/a.h': '#define A 1\n',
+    'lib/Makefile.am': 'X = 1\n',
+    'module/zfs/a.o': 'an object',
+    '.git/HEAD': 'ref: refs/heads/master\n',
+  };
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(join(folder, name, '..'), { recursive: true });
+    writeFileSync(join(folder, name), content);
+  }
+  return folder;
+}
+
+test('the digest of the sources is that of what sha256sum says, whatever is built or lies beside them', (t) => {
+  const tree = checkout(t);
+  const names = ['include/sys/a.h', 'lib/Makefile.am', 'module/zfs/a.c'];
+  const listed = spawnSync('sha256sum', names, { cwd: tree, encoding: 'utf8' }).stdout;
+  const digest = createHash('sha256').update(listed).digest('hex');
+  t.is(sourcesDigest(tree), digest);
+  writeFileSync(join(tree, 'include/zfs_gitrev.h'), 'made');
+  writeFileSync(join(tree, 'module/zfs/b.o'), 'built');
+  t.is(sourcesDigest(tree), digest);
+  writeFileSync(join(tree, 'module/zfs/a.c'), 'int a = 2;\n');
+  t.not(sourcesDigest(tree), digest);
+});
+
+test('a tree of the user becomes ours: its sources without what was built, and what a tarball has besides', async (t) => {
+  const b = bench(t);
+  const tree = checkout(t);
+  const target = join(b.folder, 'upstream/1.0');
+  const adopt = (from = tree, release?: Release): Promise<boolean> =>
+    adoptTree(from, release, '1.0', target, join(b.folder, 'patches'), b.places());
+  t.true(await adopt());
+  t.is(readFileSync(join(target, 'module/zfs/a.c'), 'utf8'), 'int a = 1;\n');
+  t.is(readFileSync(join(target, 'include/zfs_gitrev.h'), 'utf8'), '#define\tZFS_META_GITREV "zfs-1.0"\n');
+  t.false(existsSync(join(target, 'module/zfs/a.o')));
+  t.false(existsSync(join(target, '.git')));
+  t.false(await adopt(), 'nothing has changed');
+  writeFileSync(join(tree, 'module/zfs/a.c'), 'int a = 2;\n');
+  t.true(await adopt(), 'it has');
+  t.is(readFileSync(join(target, 'module/zfs/a.c'), 'utf8'), 'int a = 2;\n');
+});
+
+test('a tree that is not the release that it says it is, is refused and leaves what was there', async (t) => {
+  const b = bench(t);
+  const target = join(b.folder, 'upstream/1.0');
+  const good = checkout(t);
+  const release = { sources: sourcesDigest(good) };
+  const adopt = (from: string): Promise<boolean> =>
+    adoptTree(from, release, '1.0', target, join(b.folder, 'patches'), b.places());
+  t.true(await adopt(good));
+  const changed = checkout(t, '1.0', 'int a = 3;\n');
+  const error = await t.throwsAsync(adopt(changed), { instanceOf: BuildError });
+  t.regex(
+    error.message,
+    /checkout: not the sources of OpenZFS 1\.0: their digest is [0-9a-f]{64}, expected [0-9a-f]{64}; /,
+  );
+  t.false(error.message.includes('\n'));
+  const other = await t.throwsAsync(adopt(checkout(t, '2.0')), { instanceOf: BuildError });
+  t.regex(other.message, /checkout: OpenZFS 2\.0, not 1\.0$/);
+  const bare = checkout(t);
+  rmSync(join(bare, 'META'));
+  const none = await t.throwsAsync(adopt(bare), { instanceOf: BuildError });
+  t.is(none.message, `${bare}: not the sources of an OpenZFS release: there is no META in it`);
+  const gone = await t.throwsAsync(adopt('/nowhere/at/all'), { instanceOf: BuildError });
+  t.is(gone.message, '/nowhere/at/all: not there (named by ZFS_TREE)');
+  t.deepEqual(readdirSync(join(b.folder, 'upstream')), ['1.0']);
+  t.is(readFileSync(join(target, 'module/zfs/a.c'), 'utf8'), 'int a = 1;\n');
+});
+
+test('a release that no mirror has: what to name is said; its tarball is held to its sources', async (t) => {
+  const b = bench(t);
+  const target = join(b.folder, 'upstream/1.0');
+  const patches = join(b.folder, 'patches');
+  const release = { sources: '0'.repeat(64) };
+  const missing = await t.throwsAsync(unpack(release, '1.0', target, patches, b.places()), { instanceOf: BuildError });
+  t.regex(missing.message, /^no Debian mirror has OpenZFS 1\.0: .*ZFS_TARBALL=.*ZFS_TREE=/);
+  const without = unpack(release, '1.0', target, patches, b.places({ override: b.tarball }));
+  const meta = await t.throwsAsync(without, { instanceOf: BuildError });
+  t.is(meta.message, `${b.tarball}: not the sources of an OpenZFS release: there is no META in it`);
+  const broken = join(b.folder, 'broken.tar.gz');
+  writeFileSync(broken, readFileSync(b.tarball).subarray(0, 80));
+  const half = await t.throwsAsync(unpack(release, '1.0', target, patches, b.places({ override: broken })), {
+    instanceOf: BuildError,
+  });
+  t.regex(half.message, /broken\.tar\.gz: tar failed: /);
+  t.false(half.message.includes('\n'));
+  t.deepEqual(readdirSync(join(b.folder, 'upstream')), []);
+
+  const tree = checkout(t);
+  const tarball = join(b.folder, 'zfs-1.0.tar.gz');
+  spawnSync('tar', ['-C', join(tree, '..'), '-czf', tarball, 'checkout']);
+  const right = { sources: sourcesDigest(tree) };
+  t.true(await unpack(right, '1.0', target, patches, b.places({ override: tarball })));
+  t.false(await unpack(right, '1.0', target, patches, b.places()), 'the next build needs neither');
 });

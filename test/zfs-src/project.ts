@@ -1,10 +1,19 @@
 // Help for the tests of the build: a release's sources, and a project of its own to try things in.
-import { cpSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { defaultPlaces, unpack } from '../../zfs-src/fetch.ts';
-import { findRelease, projectRoot, readReleases } from '../../zfs-src/releases.ts';
+import { findRelease, projectRoot, readReleases, supportedReleases } from '../../zfs-src/releases.ts';
+
+/** The releases whose sources can be had here: from a mirror, or because somebody brought them (ZFS_TREE). */
+export function availableReleases(): string[] {
+  const releases = readReleases();
+  return supportedReleases(releases).filter((release) => {
+    const isBrought = existsSync(join(projectRoot, 'zfs-src/upstream', release, 'META'));
+    return isBrought || findRelease(releases, release).tarball !== undefined;
+  });
+}
 
 const brought = new Map<string, Promise<string>>();
 

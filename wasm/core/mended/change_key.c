@@ -30,6 +30,8 @@
 #include <sys/spa.h>
 #include <sys/zap.h>
 
+#include "compat.h"
+
 extern int __real_spa_keystore_change_key(const char *, dsl_crypto_params_t *);
 extern int __wrap_spa_keystore_change_key(const char *, dsl_crypto_params_t *);
 extern int __real_dsl_sync_task(const char *, dsl_checkfunc_t *,

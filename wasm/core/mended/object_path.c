@@ -27,6 +27,16 @@
 #include <sys/zfs_znode.h>
 #include <sys/zfs_stat.h>
 
+#ifdef	TREE_ZAP_LONG_NAMES
+#define	NAME_MAXLEN	ZAP_MAXNAMELEN_NEW
+#define	name_search(os, object, value, mask, name) \
+	zap_value_search(os, object, value, mask, name, NAME_MAXLEN)
+#else
+#define	NAME_MAXLEN	ZAP_MAXNAMELEN
+#define	name_search(os, object, value, mask, name) \
+	zap_value_search(os, object, value, mask, name)
+#endif
+
 #define	LEVELS_MAX	4096
 
 extern int zfs_obj_to_pobj(objset_t *, sa_handle_t *, sa_attr_type_t *,
@@ -61,7 +71,7 @@ object_parent(objset_t *os, sa_attr_type_t *table, uint64_t object,
 static int
 path_check(objset_t *os, uint64_t object, int len)
 {
-	char *name = kmem_alloc(ZAP_MAXNAMELEN_NEW, KM_SLEEP);
+	char *name = kmem_alloc(NAME_MAXLEN, KM_SLEEP);
 	sa_attr_type_t *table;
 	uint64_t unlinked, parent, attributes = 0;
 	size_t path = 2;		/* the root, and the end */
@@ -78,22 +88,22 @@ path_check(objset_t *os, uint64_t object, int len)
 			    ZPL_END, &table);
 	}
 	if (error != 0) {
-		kmem_free(name, ZAP_MAXNAMELEN_NEW);
+		kmem_free(name, NAME_MAXLEN);
 		return (error);
 	}
 	for (int level = 0; error == 0; level++, object = parent) {
 		error = object_parent(os, table, object, &parent, &is_xattrs);
 		if (error != 0 || parent == object)
 			break;
-		(void) strlcpy(name, "<xattrdir>", ZAP_MAXNAMELEN_NEW);
+		(void) strlcpy(name, "<xattrdir>", NAME_MAXLEN);
 		if (!is_xattrs)
-			error = zap_value_search(os, parent, object,
-			    ZFS_DIRENT_OBJ(-1ULL), name, ZAP_MAXNAMELEN_NEW);
-		path += 1 + strnlen(name, ZAP_MAXNAMELEN_NEW);
+			error = name_search(os, parent, object,
+			    ZFS_DIRENT_OBJ(-1ULL), name);
+		path += 1 + strnlen(name, NAME_MAXLEN);
 		if (error == 0 && (level == LEVELS_MAX || path > len))
 			error = SET_ERROR(ENAMETOOLONG);
 	}
-	kmem_free(name, ZAP_MAXNAMELEN_NEW);
+	kmem_free(name, NAME_MAXLEN);
 	return (error == ENAMETOOLONG ? error : 0);
 }
 

@@ -98,7 +98,7 @@ pool_run_dropped(spa_t *spa)
 		pool_clear_devices(spa, NULL);
 		(void) spa_vdev_state_exit(spa, NULL, 0);
 		(void) __real_zio_resume(spa);
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_TXG_WAIT_FLAGS
 		error = txg_wait_synced_flags(spa->spa_dsl_pool, 0,
 		    TXG_WAIT_SUSPEND);
 		if (error == 0)

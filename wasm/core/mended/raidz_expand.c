@@ -26,6 +26,7 @@
 
 #include "work.h"
 
+#ifdef	TREE_RAIDZ_EXPAND
 extern void __real_spa_start_raidz_expansion_thread(spa_t *);
 extern void __wrap_spa_start_raidz_expansion_thread(spa_t *);
 
@@ -97,3 +98,4 @@ __wrap_spa_start_raidz_expansion_thread(spa_t *spa)
 	    name) != 0)
 		kmem_strfree(name);
 }
+#endif	/* TREE_RAIDZ_EXPAND */

@@ -175,19 +175,26 @@ record_payload(const dmu_replay_record_t *drr, boolean_t swap)
 static boolean_t
 embedded_is_good(const receive_check_t *rc, const void *payload)
 {
+#ifdef	TREE_DECOMPRESS_ABD
 	abd_t cabd, dabd;
+#endif
 	char *buf;
 	int error;
 
 	if (rc->rc_compression == ZIO_COMPRESS_OFF)
 		return (B_TRUE);
 	buf = zio_buf_alloc(rc->rc_lsize);
+#ifdef	TREE_DECOMPRESS_ABD
 	abd_get_from_buf_struct(&cabd, (void *)payload, rc->rc_psize);
 	abd_get_from_buf_struct(&dabd, buf, rc->rc_lsize);
 	error = zio_decompress_data(rc->rc_compression, &cabd, &dabd,
 	    rc->rc_psize, rc->rc_lsize, NULL);
 	abd_free(&dabd);
 	abd_free(&cabd);
+#else
+	error = zio_decompress_data_buf(rc->rc_compression, (void *)payload,
+	    buf, rc->rc_psize, rc->rc_lsize, NULL);
+#endif
 	zio_buf_free(buf, rc->rc_lsize);
 	return (error == 0);
 }

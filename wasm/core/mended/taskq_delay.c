@@ -192,7 +192,7 @@ delayed_cancel(taskqid_t id, boolean_t wait)
 	}
 }
 
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_TASKQ_CANCEL_WAIT
 int
 taskq_cancel_id(taskq_t *tq, taskqid_t id, boolean_t wait)
 {

@@ -32,7 +32,7 @@
 
 #include "flush.h"
 
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_TXG_WAIT_FLAGS
 /* What zil.c is compiled with: no suspension ends the wait. */
 extern int libzpool_txg_wait_synced_flags(dsl_pool_t *, uint64_t,
     txg_wait_flag_t);

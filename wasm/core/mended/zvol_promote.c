@@ -25,9 +25,12 @@
 #include <sys/dsl_dir.h>
 #include <sys/dsl_pool.h>
 #include <sys/spa_impl.h>
+#include <sys/zfs_rlock.h>
 #include <sys/zil_impl.h>
 #include <sys/zvol.h>
 #include <sys/zvol_impl.h>
+
+#include "compat.h"
 
 extern int __real_dsl_dataset_promote(const char *, char *);
 extern int __wrap_dsl_dataset_promote(const char *, char *);

@@ -202,7 +202,7 @@ vdev_zow_set_removed(spa_t *spa, vdev_t *vd)
 	vd->vdev_stat.vs_write_errors = 0;
 	vd->vdev_stat.vs_checksum_errors = 0;
 	vdev_state_dirty(vd->vdev_top);
-	zfs_post_remove(spa, vd, B_TRUE);
+	zow_post_remove(spa, vd);
 }
 
 static void
@@ -286,7 +286,7 @@ vdev_zow_rele(vdev_t *vd)
 
 static int
 vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
-    uint64_t *logical_ashift, uint64_t *physical_ashift)
+    uint64_t *logical_ashift, ZOW_WITH_CRED(uint64_t *physical_ashift))
 {
 	vdev_zow_t *vz;
 	device_info_t info;

@@ -58,7 +58,11 @@ stream_io(zfs_file_t *zf, void *buf, size_t len, boolean_t write)
 }
 
 int
-zfs_file_open(const char *path, int flags, int mode, zfs_file_t **fpp)
+zfs_file_open(const char *path, int flags, int mode,
+#ifdef	TREE_FILE_OPEN_CRED
+    cred_t *cr,
+#endif
+    zfs_file_t **fpp)
 {
 	zfs_file_t *zf;
 	file_kind_t kind = FILE_REGULAR;
@@ -127,13 +131,13 @@ zfs_file_write(zfs_file_t *zf, const void *buf, size_t count, ssize_t *resid)
 
 int
 zfs_file_pwrite(zfs_file_t *zf, const void *buf, size_t count, loff_t pos,
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_FILE_PWRITE_ASHIFT
     uint8_t ashift,
 #endif
     ssize_t *resid)
 {
 	(void) zf, (void) buf, (void) count, (void) pos, (void) resid;
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_FILE_PWRITE_ASHIFT
 	(void) ashift;
 #endif
 	return (ENOTSUP);

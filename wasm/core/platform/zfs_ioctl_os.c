@@ -475,7 +475,7 @@ pool_can_leave(const char *name)
 	spa_namespace_exit(FTAG);
 	if (spa_suspended(spa))
 		error = SET_ERROR(EAGAIN);
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_TXG_WAIT_FLAGS
 	else if (txg_wait_synced_flags(spa_get_dsl(spa), 0,
 	    TXG_WAIT_SUSPEND) != 0)
 		error = SET_ERROR(EAGAIN);
@@ -896,6 +896,7 @@ zfs_ioctl_update_mount_cache(const char *dsname)
 	(void) dsname;
 }
 
+#ifdef	TREE_IOC_USERNS
 /*
  * Which user namespaces may mount a filesystem: none is ever mounted here.
  */
@@ -905,12 +906,15 @@ zfs_ioc_userns(zfs_cmd_t *zc)
 	(void) zc;
 	return (SET_ERROR(ENOTSUP));
 }
+#endif
 
 void
 zfs_ioctl_init_os(void)
 {
+#ifdef	TREE_IOC_USERNS
 	zfs_ioctl_register_dataset_nolog(ZFS_IOC_USERNS_ATTACH,
 	    zfs_ioc_userns, zfs_secpolicy_config, POOL_CHECK_NONE);
 	zfs_ioctl_register_dataset_nolog(ZFS_IOC_USERNS_DETACH,
 	    zfs_ioc_userns, zfs_secpolicy_config, POOL_CHECK_NONE);
+#endif
 }

@@ -163,7 +163,7 @@ zfsvfs_load_quotas(zfsvfs_t *zfsvfs)
 	return (error);
 }
 
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_DEFAULT_QUOTAS
 /*
  * Where a zfsvfs_t keeps a default quota; NULL for any other property.
  */

@@ -22,6 +22,7 @@
 #include <sys/zfs_context.h>
 #include <sys/dataset_kstats.h>
 #include <sys/dbuf.h>
+#include <sys/dmu_impl.h>
 #include <sys/dmu_traverse.h>
 #include <sys/dsl_dataset.h>
 #include <sys/dsl_prop.h>
@@ -138,7 +139,7 @@ zvol_get_synced(zvol_state_t *zv, lr_write_t *lr, struct lwb *lwb)
 	ASSERT3U(lr->lr_length, <=, bs);
 	ASSERT3P(lwb, !=, NULL);
 	range = zfs_rangelock_enter(&zv->zv_rangelock, offset, bs, RL_READER);
-	error = dmu_buf_hold_noread_by_dnode(zv->zv_dn, offset, FTAG, &buf);
+	error = zow_hold_noread(zv, offset, FTAG, &buf);
 	if (error != 0) {
 		zfs_rangelock_exit(range);
 		return (error);
@@ -218,8 +219,8 @@ zvol_enter_for_write(zvol_state_t *zv)
 		rw_enter(&zv->zv_suspend_lock, RW_WRITER);
 		if (zv->zv_zilog == NULL && !zv->zv_zso->zso_lost) {
 			ASSERT3P(zv->zv_objset, !=, NULL);
-			zv->zv_zilog = zil_open(zv->zv_objset, zvol_os_get_data,
-			    &zv->zv_kstat.dk_zil_sums);
+			zv->zv_zilog = zow_zil_open(zv->zv_objset,
+			    zvol_os_get_data, &zv->zv_kstat);
 			zv->zv_flags |= ZVOL_WRITTEN_TO;
 			/* replay / destroy done in zvol_os_create_minor() */
 			VERIFY0(zv->zv_zilog->zl_header->zh_flags &
@@ -281,7 +282,7 @@ zvol_read(zvol_state_t *zv, char *buf, uint64_t offset, uint64_t length)
 static uint64_t
 zvol_log_small(zilog_t *zilog)
 {
-	uint64_t waste = zil_max_log_data(zilog, sizeof (lr_write_t)) / 16;
+	uint64_t waste = zow_zil_max_write(zilog) / 16;
 
 	return (waste <= sizeof (lr_write_t) ? 0 :
 	    MIN(ZVOL_LOG_SMALL, waste - sizeof (lr_write_t)));
@@ -291,7 +292,7 @@ zvol_log_small(zilog_t *zilog)
 static uint64_t
 zvol_log_piece(zilog_t *zilog)
 {
-	uint64_t room = zil_max_log_data(zilog, sizeof (lr_write_t));
+	uint64_t room = zow_zil_max_write(zilog);
 
 	return (MIN(ZVOL_LOG_PIECE, P2ALIGN_TYPED(room,
 	    room >= 4096 ? 4096 : SPA_MINBLOCKSIZE, uint64_t)));
@@ -301,7 +302,7 @@ zvol_log_piece(zilog_t *zilog)
 static boolean_t
 zvol_log_indirect(zvol_state_t *zv, uint64_t size, boolean_t sync)
 {
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_ZIL_WRITE_STATE
 	return (zil_write_state(zv->zv_zilog, size, zv->zv_volblocksize,
 	    B_FALSE, sync) == WR_INDIRECT);
 #else
@@ -576,7 +577,7 @@ zvol_free_blocks(zvol_state_t *zv, uint64_t start, uint64_t end)
 			dmu_tx_abort(tx);
 		} else {
 			zvol_log_mark(zv, tx);
-			zvol_log_truncate(zv, tx, start, end - start);
+			zow_log_truncate(zv, tx, start, end - start);
 			dmu_tx_commit(tx);
 		}
 	}
@@ -722,7 +723,7 @@ zvol_visit(const char *name, zvol_state_t **zvp)
 		return (SET_ERROR(ENOENT));
 	}
 	mutex_enter(&zv->zv_state_lock);
-	if (zv->zv_flags & ZVOL_REMOVING)
+	if (zow_is_removing(zv))
 		error = SET_ERROR(ENXIO);
 	else
 		atomic_inc(&zv->zv_suspend_ref);
@@ -737,7 +738,7 @@ zvol_leave(zvol_state_t *zv)
 {
 	mutex_enter(&zv->zv_state_lock);
 	atomic_dec(&zv->zv_suspend_ref);
-	cv_broadcast(&zv->zv_removing_cv);
+	cv_broadcast(zow_removing_cv(zv));
 	mutex_exit(&zv->zv_state_lock);
 }
 
@@ -746,7 +747,7 @@ zvol_change_begin(zvol_state_t *zv)
 {
 	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
 	while (zv->zv_zso->zso_changes)
-		cv_wait(&zv->zv_removing_cv, &zv->zv_state_lock);
+		cv_wait(zow_removing_cv(zv), &zv->zv_state_lock);
 	zv->zv_zso->zso_changes = B_TRUE;
 }
 
@@ -756,7 +757,7 @@ zvol_change_end(zvol_state_t *zv)
 	ASSERT(MUTEX_HELD(&zv->zv_state_lock));
 	ASSERT(zv->zv_zso->zso_changes);
 	zv->zv_zso->zso_changes = B_FALSE;
-	cv_broadcast(&zv->zv_removing_cv);
+	cv_broadcast(zow_removing_cv(zv));
 }
 
 /* Reads of an objset that is owned what its requests need. */
@@ -872,7 +873,7 @@ zvol_open_minor(const char *name, boolean_t read_only, zvol_state_t **zvp,
 		return (error);
 	mutex_enter(&zv->zv_state_lock);
 	zvol_change_begin(zv);
-	if (zv->zv_open_count == 0 && !(zv->zv_flags & ZVOL_REMOVING)) {
+	if (zv->zv_open_count == 0 && !zow_is_removing(zv)) {
 		mutex_exit(&zv->zv_state_lock);
 		error = zvol_acquire(zv, name, read_only);
 		mutex_enter(&zv->zv_state_lock);
@@ -880,7 +881,7 @@ zvol_open_minor(const char *name, boolean_t read_only, zvol_state_t **zvp,
 	if (error == 0) {
 		boolean_t is_open = zv->zv_objset != NULL;
 
-		if (zv->zv_flags & ZVOL_REMOVING)
+		if (zow_is_removing(zv))
 			error = SET_ERROR(ENXIO);
 		else if (zv->zv_zso->zso_lost ||
 		    pool_is_dropped(dmu_objset_spa(zv->zv_objset)))
@@ -988,7 +989,7 @@ zvol_suspend_minor(const char *name, zvol_state_t **zvp)
 	return (0);
 }
 
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_ZVOL_SUSPEND_INT
 extern int __wrap_zvol_suspend(const char *, zvol_state_t **);
 
 int
@@ -1225,7 +1226,7 @@ volume_request_do(volume_request_t *vr)
 	zvol_state_t *zv = vh->vh_zv;
 	boolean_t fua = (vr->vr_flags & VOLUME_FUA) != 0;
 
-	if (zv->zv_flags & ZVOL_REMOVING)
+	if (zow_is_removing(zv))
 		return (SET_ERROR(ENXIO));
 	if (vr->vr_op == VOLUME_FLUSH)
 		return (zvol_flush(zv, vr));
@@ -1443,7 +1444,7 @@ zvol_alloc(const char *name, uint64_t volsize, uint64_t volblocksize)
 	zv->zv_volblocksize = volblocksize;
 	list_link_init(&zv->zv_next);
 	mutex_init(&zv->zv_state_lock, NULL, MUTEX_DEFAULT, NULL);
-	cv_init(&zv->zv_removing_cv, NULL, CV_DEFAULT, NULL);
+	cv_init(zow_removing_cv(zv), NULL, CV_DEFAULT, NULL);
 	zfs_rangelock_init(&zv->zv_rangelock, NULL, NULL);
 	rw_init(&zv->zv_suspend_lock, NULL, RW_DEFAULT, NULL);
 	(void) strlcpy(zv->zv_name, name, sizeof (zv->zv_name));
@@ -1460,14 +1461,14 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 	ASSERT0P(zv->zv_objset);
 	ASSERT0P(zv->zv_zilog);
 	zv->zv_objset = os;
-	error = dataset_kstats_create(&zv->zv_kstat, os);
+	error = zow_kstats_create(&zv->zv_kstat, os);
 	if (error == 0) {
-		zv->zv_zilog = zil_open(os, zvol_os_get_data,
-		    &zv->zv_kstat.dk_zil_sums);
+		zv->zv_zilog = zow_zil_open(os, zvol_os_get_data,
+		    &zv->zv_kstat);
 		if (spa_writeable(dmu_objset_spa(os))) {
 			replayed = zil_replay_disable ?
-			    zil_destroy(zv->zv_zilog, B_FALSE) :
-			    zil_replay(os, zv, zvol_replay_vector);
+			    zow_zil_destroy(zv->zv_zilog) :
+			    zow_zil_replay(os, zv, zvol_replay_vector);
 		}
 		/*
 		 * What was not replayed is not closed, which would write. It
@@ -1483,6 +1484,21 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 	return (error);
 }
 
+/* The property volthreading, where there is one. */
+static void
+zvol_load_threading(zvol_state_t *zv)
+{
+#ifdef	TREE_ZVOL_THREADING
+	uint64_t threading = B_TRUE;
+
+	(void) dsl_prop_get_integer(zv->zv_name, "volthreading", &threading,
+	    NULL);
+	zv->zv_threading = threading;
+#else
+	(void) zv;
+#endif
+}
+
 int
 zvol_os_create_minor(const char *name)
 {
@@ -1490,8 +1506,7 @@ zvol_os_create_minor(const char *name)
 	zvol_state_t *zv;
 	objset_t *os;
 	dmu_object_info_t doi;
-	uint64_t volsize, threading;
-	uint64_t pool_guid, guid;
+	uint64_t volsize, pool_guid, guid;
 	spa_t *spa;
 	int error;
 
@@ -1519,10 +1534,7 @@ zvol_os_create_minor(const char *name)
 			zv->zv_hash = hash;
 			if (dmu_objset_is_snapshot(os))
 				zv->zv_flags |= ZVOL_RDONLY;
-			zv->zv_threading = B_TRUE;
-			if (dsl_prop_get_integer(name, "volthreading",
-			    &threading, NULL) == 0)
-				zv->zv_threading = threading;
+			zvol_load_threading(zv);
 			error = zvol_replay(zv, os);
 		}
 	}
@@ -1578,7 +1590,7 @@ zvol_os_free(zvol_state_t *zv)
 	ASSERT0P(zv->zv_zso);
 	rw_destroy(&zv->zv_suspend_lock);
 	zfs_rangelock_fini(&zv->zv_rangelock);
-	cv_destroy(&zv->zv_removing_cv);
+	cv_destroy(zow_removing_cv(zv));
 	mutex_destroy(&zv->zv_state_lock);
 	dataset_kstats_destroy(&zv->zv_kstat);
 	kmem_free(zv, sizeof (*zv));
@@ -1611,7 +1623,7 @@ zvol_wait_close(zvol_state_t *zv)
 	}
 }
 
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_ZVOL_RENAME_INT
 int
 #else
 void
@@ -1628,7 +1640,7 @@ zvol_os_rename_minor(zvol_state_t *zv, const char *newname)
 	hlist_del(&zv->zv_hlink);
 	hlist_add_head(&zv->zv_hlink, ZVOL_HT_HEAD(zv->zv_hash));
 	dataset_kstats_rename(&zv->zv_kstat, newname);
-#if ZFS_META_VERSION_NUMBER >= 20400
+#ifdef	TREE_ZVOL_RENAME_INT
 	return (0);
 #endif
 }
@@ -1811,6 +1823,7 @@ __wrap_spa_reset(const char *pool)
 int
 zvol_init(void)
 {
+	zow_zvol_register();
 	list_create(&zvol_stays, sizeof (zvol_stay_t),
 	    offsetof(zvol_stay_t, st_node));
 	list_create(&volume_commits, sizeof (volume_request_t),

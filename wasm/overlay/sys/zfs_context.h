@@ -2,7 +2,22 @@
  * Upstream's user-space context, with what its common code asks of the kernel
  * context besides when _KERNEL is defined.
  */
+#if defined(ZOW_CORE) && !defined(TREE_TUNABLES)
+/*
+ * It has what tunables are in user space, which comes after our sys/mod.h,
+ * whose definitions count.
+ */
+#include <sys/mod.h>
+#undef	ZFS_MODULE_PARAM
+#undef	ZFS_MODULE_PARAM_ARGS
+#undef	ZFS_MODULE_PARAM_CALL
+#define	zfs_kernel_param_t	libzpool_zfs_kernel_param_t
 #include_next <sys/zfs_context.h>
+#undef	zfs_kernel_param_t
+#include "tunables.h"
+#else
+#include_next <sys/zfs_context.h>
+#endif
 
 #ifndef	_ZOW_ZFS_CONTEXT_H
 #define	_ZOW_ZFS_CONTEXT_H
@@ -19,10 +34,13 @@
 #endif
 #define	PAGESHIFT	12
 #define	RW_NONE		(-1)
+#ifndef	mutex_owned
+#define	mutex_owned(lock)	MUTEX_HELD(lock)
+#endif
 
 /* A waiting ioctl whose client has gone is interrupted (zfs_ioctl_os.c). */
 #undef	issig
-#define	issig()		zow_interrupted()
+#define	issig(...)	zow_interrupted()
 extern int zow_interrupted(void);
 
 /* The process behind a session, for zfs_proc_is_caller(). */

@@ -21,6 +21,7 @@ typedef struct znode znode_t;
 #define	KGID_TO_SGID(id)	(id)
 
 extern void zfs_create_fs(objset_t *, cred_t *, nvlist_t *, dmu_tx_t *);
+extern int zfs_get_zplprop(objset_t *, zfs_prop_t, uint64_t *);
 #endif
 #else
 #include_next <sys/zfs_znode.h>
