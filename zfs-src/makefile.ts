@@ -47,13 +47,14 @@ export function writeMakefile(root: string, plan: Plan): string {
       `${group.compiler}\n${plan.fingerprint}\n${responseFile(group.flags)}`,
     );
     const own: string[] = [];
+    const compiler = [group.compiler, ...(group.placeFlags ?? [])].join(' ');
     for (const source of group.sources) {
       const object = objectFile(plan, group, source);
       const depfile = object.replace(/o$/, 'd');
       own.push(object);
       depfiles.push(depfile);
       folders.add(dirname(object));
-      const command = `${group.compiler} @${flags} -MD -MP -MF ${depfile} -MT ${object} -c ${source} -o ${object}.tmp`;
+      const command = `${compiler} @${flags} -MD -MP -MF ${depfile} -MT ${object} -c ${source} -o ${object}.tmp`;
       text.push(`${object}: ${source} ${flags}.stamp\n${produce(object, command)}`);
     }
     if (new Set(own).size !== own.length) {

@@ -2,7 +2,7 @@
 import { mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { type Context, fingerprint, own, upstreamGroups, wraps } from './context.ts';
-import type { Archive, Link, Plan } from './plan.ts';
+import type { Archive, Group, Link, Plan } from './plan.ts';
 import { CLIENT, NATIVE_LIBRARIES, NATIVE_PROGRAMS, NATIVE_TESTS } from './units.ts';
 import { readUpstream } from './upstream.ts';
 
@@ -22,7 +22,9 @@ export function nativePlan(context: Context): Plan {
     },
   });
   const version = `-DZFS_META_VERSION="${context.release}"`;
-  const common = ['-O2', '-g1', '-w', '-pthread', `-ffile-prefix-map=${tree}/=`, `-fdebug-prefix-map=${root}=.`];
+  const common = ['-O2', '-g1', '-w', '-pthread', `-ffile-prefix-map=${tree}/=`];
+  // The folder that gcc is called in would be in every object's debug information.
+  const placeFlags = ['"-fdebug-prefix-map=$(CURDIR)=."'];
   const adjust = (flags: readonly string[]): string[] => [version, ...flags, ...common];
   const programs = [...NATIVE_PROGRAMS, ...NATIVE_TESTS];
   const libraries = upstream.closure(programs).filter((name) => !programs.includes(name));
@@ -42,7 +44,7 @@ export function nativePlan(context: Context): Plan {
     groups: [
       ...upstreamGroups(upstream, [...libraries, ...programs], tree, tools.gcc, adjust),
       { name: 'client', compiler: tools.gcc, sources: client, flags: clientFlags },
-    ],
+    ].map((group): Group => ({ ...group, placeFlags })),
     archives: [...libraries, 'client'].map(
       (library): Archive => ({ file: archiveOf(library), archiver: tools.ar, groups: [library] }),
     ),

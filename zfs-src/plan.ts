@@ -8,6 +8,11 @@ export interface Group {
   readonly compiler: string;
   readonly sources: readonly string[];
   readonly flags: readonly string[];
+  /**
+   * Words for the compiler that name the folder of the build, as `$(CURDIR)`, so that it does not get into what is made. They are
+   * no part of what makes an object stale: a checkout that moves keeps its objects.
+   */
+  readonly placeFlags?: readonly string[];
 }
 
 /** A static library of the objects of some groups. */

@@ -1,5 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { writeMakefile } from '../../zfs-src/makefile.ts';
@@ -149,11 +158,27 @@ test('two sources with one object are refused', (t) => {
   t.throws(() => writeMakefile(root, plan({ groups, archives: [], links: [] })), { message: /same object file/ });
 });
 
+/** Each group with debug information, which names the folder it was made in. */
+function placedPlan(): Plan {
+  const placeFlags = ['"-fdebug-prefix-map=$(CURDIR)=."'];
+  const { groups, ...rest } = plan({}, ['-O1', '-g', '-Iinc']);
+  return { ...rest, groups: groups.map((group) => ({ ...group, placeFlags })) };
+}
+
 test('the same sources in another folder give the same bytes', (t) => {
   const outputs = [project(t), project(t)].map((root) => {
-    const flags = ['-O1', '-g', '-Iinc', `-fdebug-prefix-map=${root}=.`];
-    t.is(build(root, plan({}, flags)).status, 0);
-    return ['out/program', 'out/lib.a'].map((file) => readFileSync(join(root, file)));
+    t.is(build(root, placedPlan()).status, 0);
+    const bytes = ['out/program', 'out/lib.a'].map((file) => readFileSync(join(root, file)));
+    t.true(bytes.every((file) => !file.includes(root)));
+    return bytes;
   });
   t.deepEqual(outputs[0], outputs[1]);
+});
+
+test('a checkout that moves keeps what it has built', (t) => {
+  const root = project(t);
+  t.is(build(root, placedPlan()).output, 'out/program\n');
+  const moved = join(temporaryFolder(t), 'a place');
+  renameSync(root, moved);
+  t.is(build(moved, placedPlan()).output, '');
 });
