@@ -62,6 +62,16 @@ export const FACTS: readonly Fact[] = [
     says: 'A filesystem can be given to a user namespace.',
   },
   {
+    name: 'TREE_LWB_ALLOC_TXG',
+    found: /\blwb_alloc_txg;/,
+    says: 'A block of the log knows in which txgs it was allocated and issued.',
+  },
+  {
+    name: 'TREE_NVLIST_CONST',
+    found: /\bnvpair_value_string\([^)]*\bconst char \*\*/,
+    says: 'Strings and lists in an nvlist are constants.',
+  },
+  {
     name: 'TREE_POST_REMOVE_BY_KERNEL',
     found: /\bzfs_post_remove\([^)]*\bboolean_t\b/,
     says: 'The event of a removed device says who removed it.',
@@ -92,9 +102,19 @@ export const FACTS: readonly Fact[] = [
     says: 'A wait for a txg can end with a suspended pool.',
   },
   {
+    name: 'TREE_VDEV_FAULT_WANTED',
+    found: /\bvdev_fault_wanted;/,
+    says: 'A vdev can be faulted from where nothing may wait.',
+  },
+  {
     name: 'TREE_VDEV_OPEN_CRED',
     found: /\bvdev_open_func_t\)?\([^)]*\bcred_t\b/,
     says: "A vdev's open is told for whom.",
+  },
+  {
+    name: 'TREE_VDEV_PROPS',
+    found: /\bvdev_prop_set\(/,
+    says: 'A vdev has properties.',
   },
   {
     name: 'TREE_VDEV_PSIZE_TO_ASIZE',
@@ -115,6 +135,11 @@ export const FACTS: readonly Fact[] = [
     name: 'TREE_ZFSDEV_STATE_INIT',
     found: /\bzfsdev_state_init\(/,
     says: 'The common code makes and ends the state of an open of /dev/zfs.',
+  },
+  {
+    name: 'TREE_ZFSVFS_CREATE_HOLD',
+    found: /\bzfsvfs_create_hold\(/,
+    says: 'A filesystem is looked into by who does not own it.',
   },
   {
     name: 'TREE_ZIL_COMMIT_INT',
@@ -140,6 +165,11 @@ export const FACTS: readonly Fact[] = [
     name: 'TREE_ZIL_WRITE_STATE',
     found: /\bzil_write_state\(/,
     says: 'zil.c decides how a write is logged.',
+  },
+  {
+    name: 'TREE_ZIO_FLAG_T',
+    found: /\bzio_flag_t;/,
+    says: "A zio's flags are no enumeration.",
   },
   {
     name: 'TREE_ZIO_FLUSH',

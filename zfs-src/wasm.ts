@@ -174,7 +174,10 @@ class Wasm {
       name: 'core',
       compiler: tools.clang,
       sources: own(root, ...units.CORE.own),
-      flags: [...flags, '-D_KERNEL', ...units.OWN_WARNINGS],
+      flags: [
+        ...[...flags, '-D_KERNEL', ...units.OWN_WARNINGS],
+        ...(this.facts.has('TREE_NVLIST_CONST') ? [] : ['-Wno-incompatible-pointer-types-discards-qualifiers']),
+      ],
     };
     return [...upstream.flatMap((part) => withExceptions(part, tree, exceptions)), ours];
   }

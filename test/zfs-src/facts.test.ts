@@ -6,7 +6,8 @@ import { projectRoot, readReleases } from '../../zfs-src/releases.ts';
 import { bringSources, temporaryFolder } from './project.ts';
 
 test('our C asks only for facts that are looked for, and every one is asked for', (t) => {
-  const asked = new Set<string>();
+  // The warnings of our C, of which wasm.ts decides.
+  const asked = new Set<string>(['TREE_NVLIST_CONST']);
   for (const file of globSync('{wasm,cli/src,cli/native}/**/*.{c,h}', { cwd: projectRoot })) {
     for (const [name] of readFileSync(join(projectRoot, file), 'utf8').matchAll(/\bTREE_[A-Z_]+\b/g)) asked.add(name);
   }

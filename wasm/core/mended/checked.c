@@ -52,8 +52,6 @@ extern int __real_spa_create(const char *, nvlist_t *, nvlist_t *, nvlist_t *,
     struct dsl_crypto_params *);
 extern int __wrap_spa_create(const char *, nvlist_t *, nvlist_t *, nvlist_t *,
     struct dsl_crypto_params *);
-extern int __real_vdev_prop_set(vdev_t *, nvlist_t *, nvlist_t *);
-extern int __wrap_vdev_prop_set(vdev_t *, nvlist_t *, nvlist_t *);
 extern void __real_dsl_props_set_sync(void *, dmu_tx_t *);
 extern void __wrap_dsl_props_set_sync(void *, dmu_tx_t *);
 extern int __real_dsl_prop_set_hasrecvd(const char *);
@@ -153,12 +151,6 @@ pool_index(int prop, uint64_t value, const char **name)
 }
 
 static int
-vdev_index(int prop, uint64_t value, const char **name)
-{
-	return (vdev_prop_index_to_string(prop, value, name));
-}
-
-static int
 check_pool_props(nvlist_t *props)
 {
 	nvpair_t *pair = NULL;
@@ -211,6 +203,16 @@ __wrap_spa_create(const char *pool, nvlist_t *nvroot, nvlist_t *props,
 	    zplprops, dcp));
 }
 
+#ifdef	TREE_VDEV_PROPS
+extern int __real_vdev_prop_set(vdev_t *, nvlist_t *, nvlist_t *);
+extern int __wrap_vdev_prop_set(vdev_t *, nvlist_t *, nvlist_t *);
+
+static int
+vdev_index(int prop, uint64_t value, const char **name)
+{
+	return (vdev_prop_index_to_string(prop, value, name));
+}
+
 /* `zpool set NAME=VALUE POOL VDEV`, whose user properties nobody measures. */
 int
 __wrap_vdev_prop_set(vdev_t *vd, nvlist_t *in, nvlist_t *out)
@@ -233,6 +235,7 @@ __wrap_vdev_prop_set(vdev_t *vd, nvlist_t *in, nvlist_t *out)
 	}
 	return (error != 0 ? error : __real_vdev_prop_set(vd, in, out));
 }
+#endif	/* TREE_VDEV_PROPS */
 
 /*
  * `zfs inherit` marks the property with a longer name where the data set has

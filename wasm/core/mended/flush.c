@@ -287,7 +287,7 @@ vdev_stop_writes(vdev_t *vd)
 		vd->vdev_cant_write = B_TRUE;
 }
 
-/* A device whose failure suspends its pool. */
+/* A device whose failure has to be told where one can wait. */
 typedef struct lost_leaf {
 	char		ll_pool[ZFS_MAX_DATASET_NAME_LEN];
 	uint64_t	ll_guid;
@@ -316,13 +316,26 @@ pool_suspend_lost(void *arg)
 	free(ll);
 }
 
+static void
+leaf_later(vdev_t *vd, const char *fiber, void (*func)(void *))
+{
+	lost_leaf_t *ll = malloc(sizeof (*ll));
+
+	if (ll == NULL)
+		return;
+	(void) strlcpy(ll->ll_pool, spa_name(vd->vdev_spa),
+	    sizeof (ll->ll_pool));
+	ll->ll_guid = vd->vdev_guid;
+	if (zow_work_for(WORK_RESCUE, ll->ll_pool, fiber, func, ll) != 0)
+		free(ll);
+}
+
 /* Never blocks: a zio waits for it. */
 static void
 pool_lose(vdev_t *vd)
 {
 	spa_t *spa = vd->vdev_spa;
 	pool_flush_t *pf = pool_flush_get(spa);
-	lost_leaf_t *ll;
 
 	if (pf->pf_lost)
 		return;
@@ -336,15 +349,37 @@ pool_lose(vdev_t *vd)
 	    "was acknowledged as flushed is lost by that.", spa_name(spa),
 	    vd->vdev_path, spa_name(spa),
 	    (u_longlong_t)spa_last_synced_txg(spa));
-	ll = malloc(sizeof (*ll));
-	if (ll == NULL)
-		return;
-	(void) strlcpy(ll->ll_pool, spa_name(spa), sizeof (ll->ll_pool));
-	ll->ll_guid = vd->vdev_guid;
-	if (zow_work_for(WORK_RESCUE, ll->ll_pool, "pool_lost", pool_suspend_lost,
-	    ll) != 0)
-		free(ll);
+	leaf_later(vd, "pool_lost", pool_suspend_lost);
 }
+
+#ifdef	TREE_VDEV_FAULT_WANTED
+static void
+leaf_fault(vdev_t *vd)
+{
+	vd->vdev_fault_wanted = B_TRUE;
+	spa_async_request(vd->vdev_spa, SPA_ASYNC_FAULT_VDEV);
+}
+#else
+static void
+pool_fault_leaf(void *arg)
+{
+	lost_leaf_t *ll = arg;
+	spa_t *spa;
+
+	if (spa_open(ll->ll_pool, &spa, FTAG) == 0) {
+		(void) vdev_fault(spa, ll->ll_guid, VDEV_AUX_ERR_EXCEEDED);
+		spa_close(spa, FTAG);
+	}
+	free(ll);
+}
+
+/* Until 2.2 it is zed that does so. */
+static void
+leaf_fault(vdev_t *vd)
+{
+	leaf_later(vd, "leaf_fault", pool_fault_leaf);
+}
+#endif
 
 static void
 leaf_fail(leaf_flush_t *lf, vdev_t *vd, boolean_t removal)
@@ -372,8 +407,7 @@ leaf_fail(leaf_flush_t *lf, vdev_t *vd, boolean_t removal)
 	    "until it is brought back by 'zpool clear %s'; what it may have "
 	    "lost is then resilvered.", spa_name(spa), vd->vdev_path,
 	    spa_name(spa));
-	vd->vdev_fault_wanted = B_TRUE;
-	spa_async_request(spa, SPA_ASYNC_FAULT_VDEV);
+	leaf_fault(vd);
 }
 
 void
@@ -501,9 +535,14 @@ lwb_done(zio_t *zio)
 	pool_flush_t *pf = pool_flush_find(spa);
 
 	if (zio->io_error != 0) {
-		uint64_t txg = MAX(MAX(lwb->lwb_alloc_txg, lwb->lwb_max_txg),
-		    lwb->lwb_issued_txg);
+		uint64_t txg = lwb->lwb_max_txg;
 
+#ifdef	TREE_LWB_ALLOC_TXG
+		txg = MAX(MAX(lwb->lwb_alloc_txg, txg), lwb->lwb_issued_txg);
+#else
+		if (lwb->lwb_tx != NULL)
+			txg = MAX(txg, dmu_tx_get_txg(lwb->lwb_tx));
+#endif
 		if (pf == NULL)
 			pf = pool_flush_get(spa);
 		pf->pf_log_txg = MAX(pf->pf_log_txg, txg);

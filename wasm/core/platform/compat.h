@@ -55,6 +55,10 @@
 #define	ZOW_WITH_CRED(last)	last
 #endif
 
+#ifndef	TREE_ZIO_FLAG_T
+typedef enum zio_flag zio_flag_t;
+#endif
+
 #ifdef	TREE_POST_REMOVE_BY_KERNEL
 #define	zow_post_remove(spa, vd)	zfs_post_remove(spa, vd, B_TRUE)
 #else

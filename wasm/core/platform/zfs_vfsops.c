@@ -395,6 +395,38 @@ zfsvfs_create_impl(zfsvfs_t **zfvp, zfsvfs_t *zfsvfs, objset_t *os)
 	return (error);
 }
 
+#ifdef	TREE_ZFSVFS_CREATE_HOLD
+/*
+ * Opens a filesystem or its snapshot that may have an owner besides.
+ */
+int
+zfsvfs_create_hold(const char *name, zfsvfs_t **zfvp)
+{
+	zfsvfs_t *zfsvfs = kmem_zalloc(sizeof (zfsvfs_t), KM_SLEEP);
+	objset_t *os;
+	int error = dmu_objset_hold(name, zfsvfs, &os);
+
+	if (error == 0 && dmu_objset_type(os) != DMU_OST_ZFS) {
+		dmu_objset_rele(os, zfsvfs);
+		error = SET_ERROR(EINVAL);
+	}
+	if (error != 0) {
+		kmem_free(zfsvfs, sizeof (zfsvfs_t));
+		return (error);
+	}
+	zfsvfs->z_use_hold = B_TRUE;
+	zfsvfs_open_enter();
+	error = zfsvfs_fill(zfsvfs, os);
+	if (error != 0) {
+		dmu_objset_rele(os, zfsvfs);
+		zfsvfs_free(zfsvfs);
+		return (error);
+	}
+	*zfvp = zfsvfs;
+	return (0);
+}
+#endif
+
 void
 zfsvfs_free(zfsvfs_t *zfsvfs)
 {

@@ -71,6 +71,9 @@ struct zvol_state_os {
 	kthread_t	*zso_marker;
 	/* It could not be opened again after that. */
 	boolean_t	zso_lost;
+#ifndef	TREE_ZVOL_REMOVING
+	kcondvar_t	zso_removing_cv;
+#endif
 };
 
 typedef enum volume_op {
@@ -1499,6 +1502,16 @@ zvol_load_threading(zvol_state_t *zv)
 #endif
 }
 
+static void
+zvol_free_private(zvol_state_t *zv)
+{
+#ifndef	TREE_ZVOL_REMOVING
+	cv_destroy(zow_removing_cv(zv));
+#endif
+	kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
+	zv->zv_zso = NULL;
+}
+
 int
 zvol_os_create_minor(const char *name)
 {
@@ -1559,8 +1572,7 @@ zvol_os_create_minor(const char *name)
 	if (zv == NULL)
 		return (error);
 	if (error != 0) {
-		kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
-		zv->zv_zso = NULL;
+		zvol_free_private(zv);
 		zvol_os_free(zv);
 		return (error);
 	}
@@ -1577,8 +1589,7 @@ zvol_os_remove_minor(zvol_state_t *zv)
 	ASSERT3U(zv->zv_zso->zso_new_size, ==, UINT64_MAX);
 	ASSERT(!zv->zv_zso->zso_changes);
 	zow_volume_removed(zv->zv_name, strlen(zv->zv_name));
-	kmem_free(zv->zv_zso, sizeof (*zv->zv_zso));
-	zv->zv_zso = NULL;
+	zvol_free_private(zv);
 }
 
 void
@@ -1590,7 +1601,9 @@ zvol_os_free(zvol_state_t *zv)
 	ASSERT0P(zv->zv_zso);
 	rw_destroy(&zv->zv_suspend_lock);
 	zfs_rangelock_fini(&zv->zv_rangelock);
+#ifdef	TREE_ZVOL_REMOVING
 	cv_destroy(zow_removing_cv(zv));
+#endif
 	mutex_destroy(&zv->zv_state_lock);
 	dataset_kstats_destroy(&zv->zv_kstat);
 	kmem_free(zv, sizeof (*zv));
