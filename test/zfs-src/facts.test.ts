@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { FACTS, readFacts } from '../../zfs-src/facts.ts';
 import { projectRoot, readReleases } from '../../zfs-src/releases.ts';
-import { bringSources, temporaryFolder } from './project.ts';
+import { bringSources, sourcesOrSkip, temporaryFolder } from './project.ts';
 
 test('our C asks only for facts that are looked for, and every one is asked for', (t) => {
   // The warnings of our C, of which wasm.ts decides.
@@ -44,7 +44,9 @@ test('what is so is read from declarations, not from comments, other systems or 
 
 test('two releases that are known to differ do', async (t) => {
   const now = readFacts(join(projectRoot, await bringSources(readReleases().default)));
-  const then = readFacts(join(projectRoot, await bringSources('2.1.11')));
+  const older = await sourcesOrSkip(t, '2.1.11');
+  if (older === undefined) return;
+  const then = readFacts(join(projectRoot, older));
   t.true(now.has('TREE_ZPLPROP'));
   t.false(then.has('TREE_ZPLPROP'));
   t.true(then.has('TREE_ZVOL_OPS'));

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { defaultPlaces, unpack } from '../../zfs-src/fetch.ts';
-import { findRelease, projectRoot, readReleases, supportedReleases } from '../../zfs-src/releases.ts';
+import { BuildError, findRelease, projectRoot, readReleases, supportedReleases } from '../../zfs-src/releases.ts';
+import { skip } from '../skip.ts';
 
 /** The releases whose sources can be had here: from a mirror, or because somebody brought them (ZFS_TREE). */
 export function availableReleases(): string[] {
@@ -22,6 +23,18 @@ export function bringSources(release: string): Promise<string> {
   const tree = brought.get(release) ?? unpackSources(release);
   brought.set(release, tree);
   return tree;
+}
+
+/** As bringSources. Skips the test, and resolves with undefined, where no mirror of this machine has another release than the default. */
+export async function sourcesOrSkip(t: ExecutionContext, release: string): Promise<string | undefined> {
+  try {
+    return await bringSources(release);
+  } catch (error) {
+    const isMissing = error instanceof BuildError && error.message.startsWith('no copy of ');
+    if (!isMissing || release === readReleases().default) throw error;
+    skip(t, error.message);
+    return undefined;
+  }
 }
 
 async function unpackSources(release: string): Promise<string> {
