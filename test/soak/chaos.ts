@@ -89,14 +89,14 @@ export class Chaos {
     this.#roll = dice(options.seed);
   }
 
-  async run(until: number): Promise<void> {
+  async run(isOver: () => boolean): Promise<void> {
     const { host, without } = this.#options;
     const faults = this.pool.faults.filter(({ fault }) => !without.has(fault));
-    while (Date.now() < until && !host.isDead) {
+    while (!isOver() && !host.isDead) {
       await sleep(3000 + this.#roll(12_000));
       const { fault, on } = faults[this.#roll(faults.length)]!;
       const lengthMs = 500 + this.#roll(this.#roll(4) === 0 ? 20_000 : 5000);
-      if (Date.now() + lengthMs > until) break;
+      if (isOver()) break;
       await this.#strike(fault, on, lengthMs);
     }
   }

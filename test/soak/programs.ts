@@ -51,7 +51,7 @@ export class ProgramWorker {
     this.#roll = dice(options.seed);
   }
 
-  async work(until: number): Promise<void> {
+  async work(isOver: () => boolean): Promise<void> {
     const { host, disk, without } = this.#options;
     const known: Record<string, Step> = {
       volume: this.#volume,
@@ -69,7 +69,7 @@ export class ProgramWorker {
       observe: this.#observe,
     };
     const steps = disk === undefined ? Object.keys(known).filter((name) => !without.has(name)) : ['pool'];
-    while (Date.now() < until && !host.isDead) {
+    while (!isOver() && !host.isDead) {
       this.#step = steps[this.#roll(steps.length)]!;
       this.done[this.#step] = (this.done[this.#step] ?? 0) + 1;
       try {

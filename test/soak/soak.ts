@@ -4,6 +4,8 @@
  *
  *   node test/soak/soak.ts [MINUTES, default 120] [SEED, default 1] [WITHOUT, default none: steps and faults, with commas]
  *
+ * SIGINT ends it before its time; so do many findings.
+ *
  * docs/crash-safety.md says what is checked.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -34,6 +36,8 @@ export interface SoakOptions {
   /** What a client of the well pool may wait, beyond what the machine had no processor for; as the event loop. */
   readonly limitMs?: number;
   readonly say?: (line: string) => void;
+  /** Ends it before its time, with all that is looked at in the end. */
+  readonly signal?: AbortSignal;
   /** Where the host's log and the probe's are kept when something was found. Default: nowhere. */
   readonly keep?: string;
 }
@@ -54,6 +58,8 @@ const volumes: Record<string, { clients: number; options: readonly string[]; enc
 const wellVolumes = ['well/v0', 'well/v1', 'well/v2', 'well/v3'];
 /** How long what was under way may take at the end, when all disks are well. */
 const finishMs = 120_000;
+/** So many end it. */
+const findingsMax = 20;
 /** By which what the host holds may differ from the beginning, when everybody has gone. */
 const descriptorsMore = 8;
 const fibersMore = 80;
@@ -214,8 +220,10 @@ class Soak {
 
   /** Everything at once, for the time that was asked for. */
   async #mix(): Promise<void> {
-    const { minutes, seed, programs = 32 } = this.#options;
+    const { minutes, seed, programs = 32, signal } = this.#options;
     const end = Date.now() + minutes * 60_000;
+    // What comes after many findings is theirs.
+    const isOver = () => Date.now() >= end || signal?.aborted === true || this.#findings.total >= findingsMax;
     const common = { host: this.#host, trouble: this.#trouble, findings: this.#findings, without: this.#without };
     this.#chaos = sickPools.map(
       (pool, i) => new Chaos(pool, { ...common, disks: this.#disks, seed: seed * 10 + i, say: this.#say }),
@@ -229,10 +237,10 @@ class Soak {
     const work = this.#programs.map(async (worker, i) => {
       // Not all of them at the same moment.
       await sleep(dice(seed + i)(3000));
-      await worker.work(end);
+      await worker.work(isOver);
     });
     try {
-      await Promise.all([...this.#chaos.map((chaos) => chaos.run(end)), ...work]);
+      await Promise.all([...this.#chaos.map((chaos) => chaos.run(isOver)), ...work]);
     } finally {
       clearInterval(watch);
     }
@@ -472,8 +480,11 @@ export async function soak(options: SoakOptions): Promise<Outcome> {
 
 if (import.meta.main) {
   const [minutes = '120', seed = '1', without = ''] = process.argv.slice(2);
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort());
   const outcome = await soak({
     minutes: Number(minutes),
+    signal: interrupt.signal,
     seed: Number(seed),
     without: without.split(',').filter((word) => word !== ''),
     say: (line) => print(1, `${line}\n`),

@@ -49,6 +49,10 @@ export class Findings {
     this.#onFinding(`${kind}: ${detail}`);
   }
 
+  get total(): number {
+    return [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
+  }
+
   get lines(): string[] {
     return [...this.#kinds].map(
       ([kind, details]) => `${kind}, ${this.#counts.get(kind)} times:\n  ${details.join('\n  ')}`,
