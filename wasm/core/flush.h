@@ -58,7 +58,9 @@ boolean_t pool_is_lost(const spa_t *spa);
  * written to it goes nowhere.
  */
 boolean_t pool_is_dropped(const spa_t *spa);
+/* The same of a dataset's pool; whether a dataset is one of `pool`'s. */
 boolean_t pool_name_is_dropped(const char *name);
+boolean_t pool_has_name(const char *pool, const char *name);
 void pool_set_dropped(spa_t *spa);
 void vdev_zow_drop(const spa_t *spa);
 boolean_t vdev_zow_answers(const char *path);

@@ -58,7 +58,7 @@
 /* What is known of a pool one of whose flushes, or log blocks, failed. */
 typedef struct pool_flush {
 	list_node_t	pf_node;
-	const spa_t	*pf_spa;
+	spa_t		*pf_spa;
 	boolean_t	pf_lost;
 	boolean_t	pf_dropped;
 	boolean_t	pf_failed;	/* since the txg's labels are written */
@@ -86,7 +86,7 @@ pool_flush_find(const spa_t *spa)
 }
 
 static pool_flush_t *
-pool_flush_get(const spa_t *spa)
+pool_flush_get(spa_t *spa)
 {
 	pool_flush_t *pf = pool_flush_find(spa);
 
@@ -115,17 +115,22 @@ pool_is_dropped(const spa_t *spa)
 }
 
 boolean_t
-pool_name_is_dropped(const char *name)
+pool_has_name(const char *pool, const char *name)
 {
 	size_t len = strcspn(name, "/@#");
+
+	return (strlen(pool) == len && strncmp(pool, name, len) == 0);
+}
+
+boolean_t
+pool_name_is_dropped(const char *name)
+{
 	pool_flush_t *pf = list_head(&pool_flushes);
 
-	for (; pf != NULL; pf = list_next(&pool_flushes, pf)) {
-		if (pf->pf_dropped && strlen(spa_name(pf->pf_spa)) == len &&
-		    strncmp(spa_name(pf->pf_spa), name, len) == 0)
-			return (B_TRUE);
-	}
-	return (B_FALSE);
+	while (pf != NULL && !(pf->pf_dropped &&
+	    pool_has_name(spa_name(pf->pf_spa), name)))
+		pf = list_next(&pool_flushes, pf);
+	return (pf != NULL);
 }
 
 void

@@ -62,13 +62,11 @@ pool_drops(void)
 boolean_t
 pool_dropped_since(const char *name, uint64_t when)
 {
-	size_t len = strcspn(name, "/@#");
-
 	if (drop_clock - when > DROPS_KEPT)
 		return (B_TRUE);
 	for (int i = 0; i < DROPS_KEPT; i++) {
-		if (drops[i].d_when > when && strlen(drops[i].d_pool) == len &&
-		    strncmp(drops[i].d_pool, name, len) == 0)
+		if (drops[i].d_when > when &&
+		    pool_has_name(drops[i].d_pool, name))
 			return (B_TRUE);
 	}
 	return (B_FALSE);
