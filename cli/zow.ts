@@ -16,6 +16,7 @@ import {
   tunableCommand,
 } from './commands/inspect.ts';
 import { explain, serve } from './commands/serve.ts';
+import { type TopOptions, topCommand } from './commands/top.ts';
 import { PROGRAMS } from './programs.ts';
 
 const SERVE_HELP = `
@@ -62,6 +63,12 @@ sets it at each start.
 
   zow tunable zfs_txg_timeout
   zow tunable zfs_txg_timeout=10 zio_slow_io_ms=1000`;
+
+const TOP_HELP = `
+Rates are those of the last interval, in seconds (default 2). POOL has what the pool's disks do, and in how long 99 of
+100 of their I/Os were done; VOLUME what its clients ask for, and how long the core took on average, milliseconds.
+
+On a terminal: o, b, l and n sort volumes by operations, bytes, latency and name; q quits.`;
 
 const EVENTS_HELP = `
 Each line has at least class, eid and time ([seconds, nanoseconds]). An integer above 2^53-1 is a string of its digits.
@@ -139,6 +146,21 @@ export async function main(args: readonly string[]): Promise<number> {
     .action(async (options: EventsOptions) => {
       code = await eventsCommand(socket(), options);
     });
+  zow
+    .command('top [interval] [count]')
+    .description('show what pools, volumes and clients do now, as zpool iostat and top do')
+    .option('-b, --batch', 'one after the other, as where the output is no terminal')
+    .option('-j, --json', 'the counters that rates are made of: a JSON object a line')
+    .addHelpText('after', TOP_HELP)
+    .action(async (interval: string | undefined, count: string | undefined, options: TopOptions) => {
+      const seconds = positive(zow, 'interval', interval ?? '2');
+      code = await topCommand(
+        socket(),
+        seconds,
+        count === undefined ? Infinity : positive(zow, 'count', count),
+        options,
+      );
+    });
   for (const [name, description] of Object.entries(PROGRAMS)) {
     // Here for the help; cli/main.ts runs them without loading any of this.
     zow.command(`${name} [arguments...]`).description(description).helpOption(false).allowUnknownOption();
@@ -150,6 +172,15 @@ export async function main(args: readonly string[]): Promise<number> {
     return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   }
   return code;
+}
+
+function positive(zow: Command, what: string, text: string): number {
+  const value = Number(text);
+  // A timer has 31 bits of milliseconds.
+  const isGood = what === 'count' ? Number.isSafeInteger(value) && value > 0 : value >= 0.1 && value <= 86_400;
+  if (!isGood)
+    zow.error(`zow: top: ${what} '${text}' is not ${what === 'count' ? 'a positive number' : '0.1 to 86400 seconds'}`);
+  return value;
 }
 
 function eventId(text: string): [eid: number, seconds: number | undefined] {

@@ -26,7 +26,8 @@ import { DatasetStore } from './iscsi/dataset-store.ts';
 import { type IscsiListenerOptions, IscsiServer } from './iscsi/server.ts';
 import { type Logger, log as rootLog } from './log.ts';
 import { Health, type Patient } from './metrics/health.ts';
-import type { HostSource } from './metrics/host-sample.ts';
+import { type HostSource, sampleHost } from './metrics/host-sample.ts';
+import { liveOf } from './metrics/live.ts';
 import { ProcessMeter, Sampler } from './metrics/sampler.ts';
 import { vitalsOf } from './metrics/vitals.ts';
 import { NbdServer } from './nbd/server.ts';
@@ -85,6 +86,8 @@ const IOCTLS_MS = 5_000;
 /** How long a pool may be suspended before its export is given up, milliseconds, and how often it is looked. */
 const SUSPENDED_MS = 10_000;
 const SUSPENDED_LOOK_MS = 500;
+/** What a host without that listener counts of it. */
+const noHttp: HostSource['http'] = { connections: { open: 0, total: 0, refused: 0 }, requests: new Map() };
 
 /**
  * A running host: the core, its pools, and the sockets they are reached by. What `zow serve` serves.
@@ -111,6 +114,8 @@ export class ZowHost implements AsyncDisposable {
   #returning: Returning | undefined;
   #iscsi: { readonly server: IscsiServer; readonly store: DatasetStore } | undefined;
   #http: HttpServer | undefined;
+  /** From when somebody asks. */
+  #measured: HostSource | undefined;
   #endMeters: (() => Promise<void>) | undefined;
   #shares: Shares | undefined;
   #isReady = false;
@@ -201,13 +206,15 @@ export class ZowHost implements AsyncDisposable {
       if (refused !== undefined) throw refused;
       const entrance = await PrivateSocket.open(core instanceof Supervisor ? core.own : core);
       const run = (options.programs ?? programsOf)(entrance.path);
-      host = new ZowHost(config, core, remote, entrance, run, log);
+      const served = new ZowHost(config, core, remote, entrance, run, log);
+      host = served;
       if (core instanceof Supervisor) {
         recovery.begin(core, run);
         host.#recovery = recovery;
-        const served = host;
         core.inspector.status = async () => JSON.stringify(await served.status());
       } else core.inspector.openRemote = (path) => remote.open(path, { readOnly: true });
+      core.inspector.live = async () =>
+        JSON.stringify(liveOf(await sampleHost(served.#source, 'look'), performance.now() / 1000));
       // Early: who asks whether it is ready is to be told that it is not.
       await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));
@@ -353,7 +360,7 @@ export class ZowHost implements AsyncDisposable {
     if (http === undefined) return;
     const health = new Health(this.#patient());
     const hosts = http.kind === 'tcp' ? http.hosts : [];
-    const routes = new Map([...healthRoutes(health), metricsRoute(this.#measured())]);
+    const routes = new Map([...healthRoutes(health), metricsRoute(this.#source)]);
     try {
       if (http.kind === 'unix') makeFolders(dirname(http.path), 0o700);
       this.#http = new HttpServer({ listener: httpListener(http), hosts, routes, log: this.#log });
@@ -389,8 +396,13 @@ export class ZowHost implements AsyncDisposable {
     };
   }
 
+  get #source(): HostSource {
+    this.#measured ??= this.#measure();
+    return this.#measured;
+  }
+
   /** What is measured. A core in this process is asked here, others where they are. */
-  #measured(): HostSource {
+  #measure(): HostSource {
     const host = this;
     const { core } = this;
     const { release } = core;
@@ -399,12 +411,18 @@ export class ZowHost implements AsyncDisposable {
         nbd: this.#nbd?.metrics,
         iscsi: this.#iscsi?.server.metrics,
         waiting: this.#shares?.waiting ?? 0,
+        clients: [...(this.#nbd?.summaries() ?? []), ...(this.#iscsi?.server.summaries() ?? [])],
       }));
       this.#endMeters = () => sampler.close();
       return {
-        ...{ release, engines: [{ index: 0, pools: [], sample: sampler.sample }], lostPools: [], engineLosses: 0 },
+        ...{
+          release,
+          engines: [{ index: 0, pools: [], sample: sampler.sample, look: sampler.look }],
+          lostPools: [],
+          engineLosses: 0,
+        },
         get http() {
-          return host.#http!.metrics;
+          return host.#http?.metrics ?? noHttp;
         },
       };
     }
@@ -413,13 +431,14 @@ export class ZowHost implements AsyncDisposable {
     return {
       release,
       get http() {
-        return host.#http!.metrics;
+        return host.#http?.metrics ?? noHttp;
       },
       get engines() {
         return core.members.map(({ index, pools, core: engine }) => ({
           index,
           pools: [...pools.keys()],
           sample: () => (engine as EngineProcess).sample(),
+          look: () => (engine as EngineProcess).sample('look'),
         }));
       },
       get lostPools() {
@@ -428,9 +447,7 @@ export class ZowHost implements AsyncDisposable {
       get engineLosses() {
         return core.losses;
       },
-      get supervisor() {
-        return { process: meter.sample(), nbd: host.#nbd?.metrics };
-      },
+      supervisor: () => ({ process: meter.sample(), nbd: host.#nbd?.metrics }),
     };
   }
 

@@ -1,8 +1,6 @@
-import { ErrnoError } from '../../host/errno.ts';
-import { HostClient, HostUnreachableError } from '../../host/ioctl/client.ts';
-import { ProtocolError, QueryKind } from '../../host/ioctl/protocol.ts';
+import type { HostClient } from '../../host/ioctl/client.ts';
+import { QueryKind } from '../../host/ioctl/protocol.ts';
 import { decodeNativeNvlist } from '../../host/nvlist/native.ts';
-import { NvlistError } from '../../host/nvlist/nvlist.ts';
 import { eventLine, poolEvents } from '../../host/observe/events.ts';
 import {
   decodeKstat,
@@ -13,33 +11,8 @@ import {
   statistics,
 } from '../../host/observe/kstats.ts';
 import { decodeTunables, findTunable, type Tunable, tunableJson } from '../../host/observe/tunables.ts';
-import { print } from '../../host/print.ts';
-import { ExitCode } from '../../host/serve/errors.ts';
 import { type HostStatus, statusText } from '../../host/supervisor/status.ts';
-
-/** Thrown to end a command whose reader has gone. */
-class ReaderGone extends Error {}
-
-/** Runs a command on the host that serves `socket`; the exit code. Whoever reads what it prints may go at any time. */
-async function withHost(socket: string | undefined, run: (host: HostClient) => Promise<void>): Promise<number> {
-  try {
-    using host = await HostClient.connect(socket, 'zow');
-    await run(host);
-  } catch (error) {
-    if (error instanceof ReaderGone) return ExitCode.ok;
-    const expected = [HostUnreachableError, ErrnoError, ProtocolError, NvlistError].some(
-      (kind) => error instanceof kind,
-    );
-    if (!expected) throw error;
-    print(2, `zow: ${(error as Error).message}\n`);
-    return ExitCode.usage;
-  }
-  return ExitCode.ok;
-}
-
-function show(text: string): void {
-  if (!print(1, text)) throw new ReaderGone();
-}
+import { show, withHost } from './host.ts';
 
 export interface KstatOptions {
   readonly json?: boolean;

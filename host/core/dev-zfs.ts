@@ -108,6 +108,8 @@ export interface Inspector {
   openRemote?: ((path: string) => Device) | undefined;
   /** The host's status in JSON; absent where there is no supervisor. */
   status?: (() => Promise<string>) | undefined;
+  /** What `zow top` shows, in JSON (metrics/live.ts); absent where nobody serves volumes. */
+  live?: (() => Promise<string>) | undefined;
 }
 
 export interface IoctlCore {

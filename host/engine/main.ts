@@ -34,7 +34,11 @@ class Engine {
     this.#relay = relay;
     const shares = new Shares(core.volumes);
     this.#nbd = new NbdServer({ provider: core.volumes, listeners: [], shares });
-    this.sampler = new Sampler(core, () => ({ nbd: this.#nbd.metrics, waiting: shares.waiting }));
+    this.sampler = new Sampler(core, () => ({
+      nbd: this.#nbd.metrics,
+      waiting: shares.waiting,
+      clients: this.#nbd.summaries(),
+    }));
   }
 
   static async start({ socket, memoryBytes, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
@@ -160,6 +164,7 @@ export function main(): void {
     tunables: () => engine().core.inspector.tunables(),
     setTunable: ({ name, value }) => engine().core.inspector.setTunable(name, value),
     sample: () => engine().sampler.sample(),
+    look: () => engine().sampler.look(),
     finish: async () => {
       await engine().finish();
       setImmediate(() => process.exit(0));

@@ -54,6 +54,8 @@ export interface Operations {
   readonly setTunable: Call<{ readonly name: string; readonly value: string }, void>;
   /** What metrics tell of the engine. */
   readonly sample: Call<void, EngineSample>;
+  /** What one sees of it who looks at it live. */
+  readonly look: Call<void, EngineSample>;
   /** Sessions end; then the core, and the process. */
   readonly finish: Call<void, void>;
 }

@@ -103,9 +103,9 @@ export class EngineProcess implements Core {
     await this.#calls.call('dismissClients', undefined);
   }
 
-  /** What metrics tell of it. */
-  sample(): Promise<EngineSample> {
-    return this.#calls.call('sample', undefined);
+  /** What metrics tell of it; with `look`, what one sees who looks at it live. */
+  sample(what: 'sample' | 'look' = 'sample'): Promise<EngineSample> {
+    return this.#calls.call(what, undefined);
   }
 
   async close(): Promise<void> {

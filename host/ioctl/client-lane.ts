@@ -109,21 +109,34 @@ export class ClientLane implements Disposable {
     };
   }
 
-  /** Asks, and gives each packed nvlist as it comes. A DONE that says why not is thrown as `refusal` makes it. */
+  /**
+   * Asks, and gives each packed nvlist as it comes. A DONE that says why not is thrown as `refusal` makes it. What a reader
+   * leaves is read to its end: the next answer comes behind it.
+   */
   async *query(query: Query, refusal: (errno: number, message: string) => Error): AsyncGenerator<Buffer> {
     this.#write([encodeQuery(query)]);
     for (;;) {
-      const { type, length } = await this.#header(0);
-      const payload = await this.#inbox.take(length);
-      if (type === FrameType.item) {
-        yield payload;
-        continue;
+      const item = await this.#item(refusal);
+      if (item === undefined) return;
+      let isLeft = true;
+      try {
+        yield item;
+        isLeft = false;
+      } finally {
+        while (isLeft) isLeft = (await this.#item(refusal)) !== undefined;
       }
-      if (type !== FrameType.done) throw unexpected(type);
-      const { errno, message } = decodeVerdict(payload);
-      if (errno !== 0) throw refusal(errno, message);
-      return;
     }
+  }
+
+  /** The next one of an answer; undefined at its end. */
+  async #item(refusal: (errno: number, message: string) => Error): Promise<Buffer | undefined> {
+    const { type, length } = await this.#header(0);
+    const payload = await this.#inbox.take(length);
+    if (type === FrameType.item) return payload;
+    if (type !== FrameType.done) throw unexpected(type);
+    const { errno, message } = decodeVerdict(payload);
+    if (errno !== 0) throw refusal(errno, message);
+    return undefined;
   }
 
   /** Closes at once: what runs is interrupted, and of the first lane the session ends. */

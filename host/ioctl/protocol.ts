@@ -66,6 +66,8 @@ export const QueryKind = {
   status: 5,
   /** A remote disk, by its name: its size, and then what is at its ends. */
   disk: 6,
+  /** What goes on now: one ITEM with the string `json`. */
+  live: 7,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */

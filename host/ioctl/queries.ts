@@ -31,6 +31,10 @@ export async function* answer(inspector: Inspector, { kind, text }: Query): Asyn
       if (inspector.status === undefined) throw new InspectError(Errno.ENOTTY, 'a host of one core has no status');
       yield withString(emptyPacked, 'json', await inspector.status());
       return;
+    case QueryKind.live:
+      if (inspector.live === undefined) throw new InspectError(Errno.ENOTTY, 'nothing is counted here');
+      yield withString(emptyPacked, 'json', await inspector.live());
+      return;
     case QueryKind.disk:
       yield* lookAt(inspector, text);
       return;

@@ -8,6 +8,8 @@ export interface EngineSource {
   readonly index: number;
   readonly pools: readonly string[];
   readonly sample: () => Promise<EngineSample>;
+  /** For who looks at it live. */
+  readonly look: () => Promise<EngineSample>;
 }
 
 /** A host, as far as it is measured. */
@@ -19,14 +21,21 @@ export interface HostSource {
   /** Engines that were lost since the start. */
   readonly engineLosses: number;
   /** Of the process that has the listeners, where the cores are in others. */
-  readonly supervisor?: { readonly process: ProcessSample; readonly nbd: NbdMetrics | undefined } | undefined;
+  readonly supervisor?: (() => SupervisorSample) | undefined;
   readonly http: {
     readonly connections: { open: number; total: number; refused: number };
     readonly requests: ReadonlyMap<number, number>;
   };
 }
 
-export interface HostSample extends Omit<HostSource, 'engines'> {
+export interface SupervisorSample {
+  readonly process: ProcessSample;
+  readonly nbd: NbdMetrics | undefined;
+}
+
+export interface HostSample extends Omit<HostSource, 'engines' | 'supervisor'> {
+  /** Absent where nobody asks for it, or the cores are in this process. */
+  readonly supervisor?: SupervisorSample | undefined;
   readonly engines: readonly {
     readonly index: number;
     readonly pools: readonly string[];
@@ -40,15 +49,17 @@ export interface HostSample extends Omit<HostSource, 'engines'> {
 /** How long an engine has to answer, milliseconds: longer than its pools have. */
 const ANSWER_MS = 1_000;
 
-/** Asks all engines at once. */
-export async function sampleHost(source: HostSource): Promise<HostSample> {
+/** Asks all engines at once, for metrics or for who looks at them live. */
+export async function sampleHost(source: HostSource, what: 'sample' | 'look' = 'sample'): Promise<HostSample> {
   const started = performance.now();
   const engines = await Promise.all(
-    source.engines.map(async ({ index, pools, sample }) => ({
-      index,
-      pools,
-      sample: await within(ANSWER_MS, sample()),
+    source.engines.map(async (engine) => ({
+      index: engine.index,
+      pools: engine.pools,
+      sample: await within(ANSWER_MS, engine[what]()),
     })),
   );
-  return { ...source, engines, seconds: (performance.now() - started) / 1000 };
+  // It measures since it was asked last: who looks live does not ask it.
+  const supervisor = what === 'sample' ? source.supervisor?.() : undefined;
+  return { ...source, engines, supervisor, seconds: (performance.now() - started) / 1000 };
 }

@@ -1,5 +1,6 @@
 import type { IscsiMetrics } from '../iscsi/metrics.ts';
 import type { NbdMetrics } from '../nbd/metrics.ts';
+import type { ClientSummary } from '../volumes/client-connection.ts';
 import type { VolumeStatistics } from '../volumes/statistics.ts';
 
 /**
@@ -20,6 +21,7 @@ export interface EngineSample {
   readonly process: ProcessSample;
   readonly nbd: NbdMetrics | undefined;
   readonly iscsi: IscsiMetrics | undefined;
+  readonly clients: readonly ClientSummary[];
 }
 
 export interface ProcessSample {

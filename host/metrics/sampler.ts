@@ -4,6 +4,7 @@ import { Errno, errnoOf } from '../errno.ts';
 import type { IscsiMetrics } from '../iscsi/metrics.ts';
 import type { NbdMetrics } from '../nbd/metrics.ts';
 import { decodeKstat, statistics } from '../observe/kstats.ts';
+import type { ClientSummary } from '../volumes/client-connection.ts';
 import { Datasets } from './datasets.ts';
 import { poolConfig } from './pool-config.ts';
 import { Queries } from './queries.ts';
@@ -16,6 +17,8 @@ const ANSWER_MS = 400;
 const DELAY_MS = 10;
 /** Volumes of a core that are told. */
 const VOLUMES_MAX = 2_000;
+/** Clients of a core that are told. */
+const CLIENTS_MAX = 1_000;
 
 /** What a sampler asks beside the core. */
 export interface Frontends {
@@ -23,6 +26,7 @@ export interface Frontends {
   readonly iscsi?: IscsiMetrics | undefined;
   /** Requests that wait for a buffer. */
   readonly waiting: number;
+  readonly clients?: readonly ClientSummary[];
 }
 
 interface KnownPool {
@@ -33,29 +37,37 @@ interface KnownPool {
 
 /** Asks one core of this process for what metrics tell of it. No pool keeps it waiting. */
 export class Sampler {
-  /** Who asks while it is under way gets the same. */
+  /** For metrics. Who asks while it is under way gets the same. */
   readonly sample: () => Promise<EngineSample>;
+  /** For who looks at it live: without the datasets, and with a meter of its own. */
+  readonly look: () => Promise<EngineSample>;
   readonly #core: Core;
   readonly #frontends: () => Frontends;
   readonly #queries: Queries;
   readonly #pools = new Map<string, KnownPool>();
   readonly #meter = new ProcessMeter();
+  #lookMeter: ProcessMeter | undefined;
 
   constructor(core: Core, frontends: () => Frontends) {
     this.#core = core;
     this.#frontends = frontends;
     this.#queries = new Queries(core);
-    this.sample = shared(() => this.#sample());
+    this.sample = shared(() => this.#sample(this.#meter, true));
+    this.look = shared(() => {
+      this.#lookMeter ??= new ProcessMeter();
+      return this.#sample(this.#lookMeter, false);
+    });
   }
 
   /** Gives its session back. An answer that is waited for is waited for no more. */
   async close(): Promise<void> {
     this.#meter.end();
+    this.#lookMeter?.end();
     for (const { datasets } of this.#pools.values()) datasets.end();
     await within(ANSWER_MS, this.#queries.close());
   }
 
-  async #sample(): Promise<EngineSample> {
+  async #sample(meter: ProcessMeter, withDatasets: boolean): Promise<EngineSample> {
     const names = await this.#poolNames();
     for (const [name, { datasets }] of this.#pools) {
       if (names.includes(name)) continue;
@@ -66,11 +78,11 @@ export class Sampler {
       this.#numbers('zfs/arcstats'),
       this.#numbers('zfs/zil'),
       this.#numbers('zfs/dmu_tx'),
-      ...names.map((name) => this.#pool(name)),
+      ...names.map((name) => this.#pool(name, withDatasets)),
     ]);
     const { volumes } = this.#core;
     const { heapBytes = 0, heapUsedBytes = 0, fibers = 0 } = this.#core.usage?.() ?? {};
-    const { nbd, iscsi, waiting } = this.#frontends();
+    const { nbd, iscsi, waiting, clients = [] } = this.#frontends();
     return {
       pools: pools.filter((pool) => pool !== undefined),
       arc,
@@ -84,9 +96,10 @@ export class Sampler {
       heap: { size: heapBytes, used: heapUsedBytes },
       fibers,
       buffers: { limit: volumes.buffers.limitBytes, waiting },
-      process: this.#meter.sample(),
+      process: meter.sample(),
       nbd,
       iscsi,
+      clients: clients.slice(0, CLIENTS_MAX),
     };
   }
 
@@ -104,13 +117,13 @@ export class Sampler {
   }
 
   /** Undefined: it was exported meanwhile. */
-  async #pool(name: string): Promise<PoolSample | undefined> {
+  async #pool(name: string, withDatasets: boolean): Promise<PoolSample | undefined> {
     let known = this.#pools.get(name);
     if (known === undefined) {
       known = { datasets: new Datasets(name, this.#queries), asked: undefined };
       this.#pools.set(name, known);
       // The first time, those of a small pool are worth a moment.
-      await within(ANSWER_MS, known.datasets.look());
+      if (withDatasets) await within(ANSWER_MS, known.datasets.look());
     }
     const { datasets } = known;
     known.asked ??= this.#details(name).finally(() => {
@@ -119,7 +132,7 @@ export class Sampler {
     const details = await within(ANSWER_MS, known.asked);
     const state = await this.#text(`zfs/${name}/state`);
     if (state === undefined) return undefined;
-    const found = details === undefined ? undefined : datasets.get();
+    const found = details === undefined || !withDatasets ? undefined : datasets.get();
     return {
       name,
       state: state.trim(),

@@ -19,6 +19,17 @@ export interface ConnectionMetrics {
   stalled: number;
 }
 
+/** A client that is served now. */
+export interface ClientSummary {
+  readonly protocol: Protocol;
+  /** As in logs. */
+  readonly peer: string;
+  /** Names of the volumes it has open. */
+  readonly volumes: readonly string[];
+  /** That went by its connection so far, either way. */
+  readonly bytes: number;
+}
+
 /** What takes the input of a connection: the phase it is in, or what cuts it into messages. It throws ProtocolError. */
 export interface Intake {
   /** No input is taken: `feed` consumes nothing. */
@@ -85,6 +96,11 @@ export abstract class ClientConnection implements WireSink, ShareUser {
 
   get wire(): Wire {
     return this.#wire!;
+  }
+
+  get summary(): ClientSummary {
+    const { peer, progress } = this.wire;
+    return { protocol: this.#protocol, peer, volumes: this.volumes, bytes: progress };
   }
 
   /** Another one takes the place of the last. `received`: what has come by it already. */

@@ -1,7 +1,7 @@
 import net from 'node:net';
 import type { Logger } from '../log.ts';
 import { type ListenerAddress, type ListenerOptions, listen } from '../net/listener.ts';
-import type { ClientConnection, ConnectionMetrics, Protocol } from './client-connection.ts';
+import type { ClientConnection, ClientSummary, ConnectionMetrics, Protocol } from './client-connection.ts';
 import type { ClientLimits } from './limits.ts';
 import type { Shares } from './shares.ts';
 
@@ -70,7 +70,11 @@ export abstract class Frontend<
     return this.#clients.size;
   }
 
-  /** Who is served now. */
+  /** Who is served now, the oldest first. */
+  summaries(): ClientSummary[] {
+    return [...this.#clients].map(({ summary }) => summary);
+  }
+
   protected get clients(): ReadonlySet<Client> {
     return this.#clients;
   }

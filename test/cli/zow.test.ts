@@ -34,6 +34,7 @@ test('help is complete', (t) => {
     ['kstat', '--help'],
     ['tunable', '--help'],
     ['events', '--help'],
+    ['top', '--help'],
   ].map((args) => {
     const { status, stdout, stderr } = zow(...args);
     t.is(status, 0);

@@ -276,6 +276,11 @@ test.serial('queries are answered with items and an end, and errors are the end 
     t.is(error.errno, errno);
   }
   t.deepEqual(await ask(QueryKind.kstats, 'zfs/tank/io'), ['zfs/tank/io'], 'the connection is as good as before');
+  for await (const item of client.query({ kind: QueryKind.kstats, text: '' })) {
+    t.is(item.toString('latin1'), 'zfs/arcstats');
+    break;
+  }
+  t.deepEqual(await ask(QueryKind.kstats, 'zfs/tank/io'), ['zfs/tank/io'], 'what was left is not the next answer');
 });
 
 test.serial('a client that goes away in the middle of a query leaves nothing', async (t) => {
