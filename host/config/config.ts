@@ -1,4 +1,5 @@
 import type { NbdAddress } from '../devices/nbd/address.ts';
+import type { SlowLimit } from '../devices/nbd/slowness.ts';
 import type { TargetConfig, TargetPolicy } from '../iscsi/targets.ts';
 import type { NbdListenerOptions } from '../nbd/listener-options.ts';
 import type { TlsClientConfig } from '../net/tls.ts';
@@ -45,6 +46,7 @@ export interface RemoteDeviceConfig {
   readonly tls: TlsClientConfig | undefined;
   readonly ioTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  readonly slow: SlowLimit | undefined;
 }
 
 export interface PoolConfig {

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { addressText, type NbdAddress } from '../devices/nbd/address.ts';
+import type { SlowLimit } from '../devices/nbd/slowness.ts';
 import type { TlsClientConfig } from '../net/tls.ts';
 import {
   CONNECT_TIMEOUT_MS_DEFAULT,
@@ -42,6 +43,7 @@ export function readDevices(value: unknown, context: SemanticContext): RemoteDev
         CONNECT_TIMEOUT_MS_DEFAULT,
         context,
       ),
+      slow: readSlow(device.slow, [...path, 'slow'], context),
     });
   }
   return devices;
@@ -102,6 +104,13 @@ function readTls(tls: Mapping, path: KeyPath, context: SemanticContext): TlsClie
     context.report(path, 'value', 'psk is in the place of certificates, not beside them');
   }
   return config;
+}
+
+/** `500ms for 5s`. */
+function readSlow(value: unknown, path: KeyPath, context: SemanticContext): SlowLimit | undefined {
+  const [, over, period] = (typeof value === 'string' ? /^(\S+) for (\S+)$/.exec(value) : null) ?? [];
+  if (over === undefined) return undefined;
+  return { overMs: readDuration(over, path, 0, context), forMs: readDuration(period, path, 0, context) };
 }
 
 function readDuration(value: unknown, path: KeyPath, otherwise: number, context: SemanticContext): number {

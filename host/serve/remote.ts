@@ -8,7 +8,7 @@ import { StartError } from './errors.ts';
 export async function startRemoteDisks(devices: readonly RemoteDeviceConfig[]): Promise<RemoteDisks> {
   const disks: NbdDisk[] = [];
   const errors: string[] = [];
-  for (const { name, address, tls, ioTimeoutMs, connectTimeoutMs } of devices) {
+  for (const { name, address, tls, ioTimeoutMs, connectTimeoutMs, slow } of devices) {
     try {
       disks.push(
         new NbdDisk({
@@ -16,6 +16,7 @@ export async function startRemoteDisks(devices: readonly RemoteDeviceConfig[]): 
           address,
           ioTimeoutMs,
           connectTimeoutMs,
+          slow,
           ...(tls !== undefined && {
             tls: await loadClientTls(tls, address.kind === 'tcp' ? address.host : undefined),
           }),

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { addressText } from '../../host/devices/nbd/address.ts';
 import { nbdkit, qemuNbd, type Server, serveFile } from '../host/devices/nbd/servers.ts';
 import type { Client } from '../host/nbd/client.ts';
-import { Lab, MiB, noise, until } from './host.ts';
+import { Lab, MiB, noise, sleep, until } from './host.ts';
 
 /** Pools on a local file and a disk that nbdkit or qemu-nbd exports: /dev/zow/r. */
 
@@ -65,6 +65,7 @@ class Load {
   readonly #flushes: boolean;
   readonly #done: Promise<void>;
   #running = true;
+  #count = 0;
 
   constructor(client: Client, flushes: boolean) {
     this.#client = client;
@@ -83,7 +84,12 @@ class Load {
       if (errno !== 0 || flushed.errno !== 0) throw new Error(`write ${i}: ${errno}, flush: ${flushed.errno}`);
       this.longestMs = Math.max(this.longestMs, performance.now() - start);
       this.#acknowledged.set(at, data);
+      this.#count++;
     }
+  }
+
+  get count(): number {
+    return this.#count;
   }
 
   /** Rejects when a request failed. */
@@ -144,6 +150,29 @@ test('a server that stops is out after io_timeout, and nobody waits longer', asy
   t.log(`longest wait ${Math.round(load.longestMs)} ms`);
   t.true(load.longestMs >= 900 && load.longestMs < 4000, `${load.longestMs} ms`);
   t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+  t.true(await load.isAllThere());
+  await lab.stop();
+});
+
+test('a disk that is too slow is out of its mirror, which is as fast as the other one then; it is tried again', async (t) => {
+  // Reads are quick: writes alone are slow.
+  const server = await serve(t, (image, socket) => {
+    const [program, ...args] = nbdkit('--filter=delay')(image, socket);
+    return [program, ...args, 'wdelay=300ms'];
+  });
+  const lab = await Lab.open(t);
+  await lab.start({ config: devices(server, { slow: '200ms for 2s' }) });
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', lab.disk('a'));
+  await lab.zfs('create', '-o', 'volblocksize=16K', '-V', '64M', 'tank/v');
+  await lab.zpool('attach', 'tank', lab.disk('a'), REMOTE);
+  const load = new Load(await lab.open('tank/v'), true);
+  await until('it is lost', () => /all its writes took longer than 200 ms for 2 s/.test(lab.hostLog));
+  await becomes(lab, 'REMOVED');
+  t.regex(lab.hostLog, /"nextTryMs":30000/);
+  const before = load.count;
+  await sleep(1000);
+  t.true(load.count - before > 10, `${load.count - before} writes in a second`);
+  await load.stop();
   t.true(await load.isAllThere());
   await lab.stop();
 });

@@ -4,6 +4,7 @@ import { Cmd, Magic, NbdErrno, REQUEST_BYTES, TransmissionFlag } from '../../pro
 import { Coverage } from './coverage.ts';
 import type { NbdExport } from './negotiate.ts';
 import { type Pending, Replies } from './replies.ts';
+import { type SlowLimit, Slowness } from './slowness.ts';
 
 interface Request extends Pending {
   /** On the clock of the connection, milliseconds. */
@@ -16,9 +17,21 @@ export interface ConnectionOptions {
   /** For messages. */
   readonly name: string;
   readonly ioTimeoutMs: number;
+  /** A server that is slower ends it too. */
+  readonly slow?: SlowLimit | undefined;
   /** It is of no use any more, and every request of it has failed. Once, also after `close`. */
-  onLost(reason: string): void;
+  onLost(reason: string, how: Loss): void;
 }
+
+/** `slow`: it works, and whoever uses it is better off without. */
+export type Loss = 'slow' | 'gone';
+
+/** Each of them can be slow alone: a server has what is read in memory, and what is flushed not on its disk. */
+const SLOW_KINDS = {
+  reads: [Cmd.READ],
+  writes: [Cmd.WRITE, Cmd.TRIM, Cmd.WRITE_ZEROES],
+  flushes: [Cmd.FLUSH],
+} as const;
 
 /** How often it is looked at the oldest request. */
 const LOOK_MS = 50;
@@ -37,6 +50,8 @@ export class NbdConnection {
   readonly #requests = new Map<bigint, Request>();
   readonly #replies: Replies<Request>;
   readonly #looks: NodeJS.Timeout;
+  /** By the requests' command. */
+  readonly #slowness = new Map<number, Slowness>();
   #lastCookie = 0n;
   #isCorked = false;
   #lost: ErrnoError | undefined;
@@ -52,6 +67,12 @@ export class NbdConnection {
     this.nbdExport = nbdExport;
     this.#options = options;
     this.#socket = socket;
+    if (options.slow !== undefined) {
+      for (const commands of Object.values(SLOW_KINDS)) {
+        const slowness = new Slowness(options.slow);
+        for (const command of commands) this.#slowness.set(command, slowness);
+      }
+    }
     this.#replies = new Replies<Request>(
       { find: (cookie) => this.#requests.get(cookie), finished: (cookie, request) => this.#finished(cookie, request) },
       nbdExport.isStructured,
@@ -107,15 +128,15 @@ export class NbdConnection {
     this.#socket.end(header(Cmd.DISC, 0, 0n, 0, 0));
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
     this.#socket.once('close', () => clearTimeout(timer));
-    this.#lose('it was closed', false);
+    this.#lose('it was closed', 'gone', false);
   }
 
   /** Ends it; the reason is for people. */
   lose(reason: string): void {
-    this.#lose(reason, true);
+    this.#lose(reason, 'gone', true);
   }
 
-  #lose(reason: string, destroy: boolean): void {
+  #lose(reason: string, how: Loss, destroy: boolean): void {
     if (this.#lost !== undefined) return;
     const lost = new ErrnoError(Errno.ENXIO, `${this.#options.name}: ${reason}`);
     this.#lost = lost;
@@ -125,7 +146,7 @@ export class NbdConnection {
     const requests = [...this.#requests.values()];
     this.#requests.clear();
     for (const request of requests) request.reject(lost);
-    this.#options.onLost(reason);
+    this.#options.onLost(reason, how);
   }
 
   /** What is written in one turn leaves together. */
@@ -150,6 +171,11 @@ export class NbdConnection {
 
   #finished(cookie: bigint, request: Request): void {
     this.#requests.delete(cookie);
+    const slowness = this.#slowness.get(request.command);
+    if (slowness !== undefined) {
+      const now = this.#now();
+      slowness.answered(now - request.startMs, now);
+    }
     const { failure } = request;
     if (failure === 0) {
       request.resolve();
@@ -173,6 +199,7 @@ export class NbdConnection {
   /** The oldest decides: a server that answers others and not this one hangs too. */
   #look(): void {
     const now = this.#now();
+    if (this.#slowness.size > 0) this.#lookForSlowness(now);
     const [oldest] = this.#requests.values();
     if (oldest === undefined || now - oldest.startMs < this.#options.ioTimeoutMs) return;
     // In a turn of Node's loop the timers come first, then the sockets, then this.
@@ -181,6 +208,24 @@ export class NbdConnection {
       if (still !== oldest) return;
       this.lose(`a request was not answered for ${Math.round(this.#now() - oldest.startMs)} ms`);
     });
+  }
+
+  #lookForSlowness(now: number): void {
+    const seen = new Set<Slowness>();
+    // The oldest of each kind is enough.
+    for (const { command, startMs } of this.#requests.values()) {
+      const slowness = this.#slowness.get(command);
+      if (slowness === undefined || seen.has(slowness)) continue;
+      seen.add(slowness);
+      slowness.waits(now - startMs, now);
+      if (seen.size === Object.keys(SLOW_KINDS).length) break;
+    }
+    for (const [kind, [command]] of Object.entries(SLOW_KINDS)) {
+      if (this.#slowness.get(command)?.isSlow !== true) continue;
+      const { overMs, forMs } = this.#options.slow!;
+      this.#lose(`all its ${kind} took longer than ${overMs} ms for ${forMs / 1000} s`, 'slow', true);
+      return;
+    }
   }
 }
 

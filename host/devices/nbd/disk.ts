@@ -4,9 +4,10 @@ import { log } from '../../log.ts';
 import type { TlsClientUpgrade } from '../../net/tls.ts';
 import type { DeviceOpenOptions } from '../device.ts';
 import { addressText, type NbdAddress } from './address.ts';
-import { NbdConnection } from './connection.ts';
+import { type Loss, NbdConnection } from './connection.ts';
 import { NbdDevice } from './device.ts';
 import { negotiate } from './negotiate.ts';
+import type { SlowLimit } from './slowness.ts';
 
 export interface NbdDiskOptions {
   /** How users name it: its path for the programs. */
@@ -16,6 +17,8 @@ export interface NbdDiskOptions {
   readonly tls?: TlsClientUpgrade | undefined;
   /** A request that is not answered for so long ends the connection. */
   readonly ioTimeoutMs: number;
+  /** A disk that is slower is lost; undefined: it may be as slow as it is. */
+  readonly slow?: SlowLimit | undefined;
   /** For a connection, with the handshakes of TLS and NBD. */
   readonly connectTimeoutMs: number;
   /** Instead of `backoff`, for tests. */
@@ -156,7 +159,8 @@ export class NbdDisk {
     const connection: NbdConnection = new NbdConnection(socket, nbdExport, {
       name: this.name,
       ioTimeoutMs: this.#options.ioTimeoutMs,
-      onLost: (reason) => this.#lost(connection, reason),
+      slow: this.#options.slow,
+      onLost: (reason, how) => this.#lost(connection, reason, how),
     });
     this.#connection = connection;
     this.#readyMs = performance.now();
@@ -168,13 +172,15 @@ export class NbdDisk {
     this.onReady();
   }
 
-  #lost(connection: NbdConnection, reason: string): void {
+  #lost(connection: NbdConnection, reason: string, how: Loss): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
     this.#reason = reason;
     if (this.#isClosed) return;
     const { flapMs, steadyMs } = this.#backoff;
     if (performance.now() - this.#readyMs >= steadyMs) this.#losses = 0;
+    // One that is slow is there at once, and as slow.
+    if (how === 'slow') this.#losses = Math.max(1, this.#losses);
     const waitMs = flapMs[Math.min(this.#losses, flapMs.length - 1)]!;
     this.#losses += 1;
     log.warn({ device: this.name, reason, ...(waitMs > 0 && { nextTryMs: waitMs }) }, 'remote disk is lost');

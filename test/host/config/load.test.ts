@@ -217,6 +217,7 @@ devices:
   c: { nbd: "10.0.0.2:1/disk", io_timeout: 5 }
   d: { nbd: "10.0.0.2:1/disk", connect_timeout: 1ms, tls: { psk: k, authority: c } }
   e: { nbd: "h:1/d", tls: { key: k }, slow: 1s }
+  f: { nbd: "h:3/d", slow: 1ms for 5s, fast: 1s }
   a/b: { nbd: "h:2/d" }
 pools:
   tank: { vdevs: [/dev/zow/x] }
@@ -229,8 +230,10 @@ pools:
     `6:49: devices.d.connect_timeout: must be 10ms to 3600s, not '1ms'`,
     `6:59: devices.d.tls: psk is in the place of certificates, not beside them`,
     `7:27: devices.e.tls: certificate and key belong together`,
-    `7:39: devices.e.slow: unknown key; allowed are nbd, tls, io_timeout, connect_timeout`,
-    `10:19: pools.tank.vdevs[0]: there is no 'x' in devices`,
+    `7:45: devices.e.slow: must be two times such as 500ms for 5s, at most an hour, not '1s'`,
+    `8:28: devices.f.slow: must be 10ms to 3600s, not '1ms'`,
+    `8:40: devices.f.fast: unknown key; allowed are nbd, tls, io_timeout, connect_timeout, slow`,
+    `11:19: pools.tank.vdevs[0]: there is no 'x' in devices`,
   ],
   [
     'malformed YAML',
@@ -610,7 +613,7 @@ test('whatever the text, the answer is a Config or a ConfigError with places in 
 test('disks of NBD servers', (t) => {
   const { devices, pools } = parse(`socket: s
 devices:
-  m2-disk: { nbd: "M2.example:10900/m2/disk", tls: { authority: ca.pem, server_name: m2 }, io_timeout: 3s, connect_timeout: 200ms }
+  m2-disk: { nbd: "M2.example:10900/m2/disk", tls: { authority: ca.pem, server_name: m2 }, io_timeout: 3s, connect_timeout: 200ms, slow: 0.5s for 5s }
   six: { nbd: "[fd00::2]:10809/" }
   local: { nbd: "nbd+unix:///a%20b?socket=run/nbd.sock" }
 pools:
@@ -629,6 +632,7 @@ pools:
       },
       ioTimeoutMs: 3000,
       connectTimeoutMs: 200,
+      slow: { overMs: 500, forMs: 5000 },
     },
     {
       name: 'six',
@@ -636,6 +640,7 @@ pools:
       tls: undefined,
       ioTimeoutMs: 5000,
       connectTimeoutMs: 2000,
+      slow: undefined,
     },
     {
       name: 'local',
@@ -643,6 +648,7 @@ pools:
       tls: undefined,
       ioTimeoutMs: 5000,
       connectTimeoutMs: 2000,
+      slow: undefined,
     },
   ]);
   t.deepEqual(pools[0]!.vdevs.args, ['mirror', '/srv/zow/a.img', '/dev/zow/m2-disk']);
