@@ -70,11 +70,12 @@ export abstract class Frontend<
     return this.#clients.size;
   }
 
-  /** Who is served now, the oldest first. */
+  /** The same as plain data, the oldest first. */
   summaries(): ClientSummary[] {
     return [...this.#clients].map(({ summary }) => summary);
   }
 
+  /** Who is served now. */
   protected get clients(): ReadonlySet<Client> {
     return this.#clients;
   }
