@@ -25,6 +25,18 @@ export interface ModuleOptions {
   readonly trace?: Trace | undefined;
 }
 
+/** By file. What V8 has compiled and optimised of a module stays with it, for the next core of this process. */
+const modules = new Map<string, WebAssembly.Module>();
+
+function compiled(file: string): WebAssembly.Module {
+  let module = modules.get(file);
+  if (module === undefined) {
+    module = new WebAssembly.Module(readFileSync(file));
+    modules.set(file, module);
+  }
+  return module;
+}
+
 /** What may be asked at any time, also after the end (wasm/zow.wit). */
 const readable: ReadonlySet<string> = new Set(['fiber-name', 'fiber-running']);
 
@@ -66,7 +78,7 @@ export class WasmModule<Exports extends LibcExports, Imports extends LibcImports
         randomFillSync(memory.view(address, length));
       },
     };
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(options.file)), {
+    const instance = new WebAssembly.Instance(compiled(options.file), {
       env: { memory: memory.wasm },
       wasi_snapshot_preview1: this.wasi.imports,
       zow: { ...libc, ...imports(this) },

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Cmd, CmdFlag } from '../../host/protocols/nbd.ts';
 import type { Client } from '../host/nbd/client.ts';
-import { execute, Lab, long, MiB, noise, sleep, until } from './host.ts';
+import { execute, Lab, long, MiB, noise, root, sleep, until } from './host.ts';
 
 /**
  * Disks whose flush fails and forgets a part of what was written. Nothing that was acknowledged as flushed may be lost,
@@ -110,6 +110,29 @@ for (const [name, vdevs, failing] of onlyCopies) {
     await afterCrash(t, lab, [1, 2, ...durable]);
   });
 }
+
+test('zpool status that is under way while zpool clear goes back ends as any other', async (t) => {
+  const { lab, breakFlushes, mend } = await scene(t, ['a'], ['a']);
+  const other = lab.disk('other', 128 * MiB);
+  const ended = join(lab.directory, 'ended');
+  const untilEnded = (command: string) => lab.shell(`until [ -e ${ended} ]; do ${command} || exit 1; done`);
+  const zpool = join(root, 'cli/native/bin/zpool');
+  // Each holds the lock of the pools' names for a while, for which all others then wait, in line.
+  const holders = untilEnded(`${zpool} create other ${other} && ${zpool} destroy other`);
+  const looks = Array.from({ length: 32 }, () => untilEnded(`${zpool} status`));
+  for (let round = 0; round < 5; round++) {
+    const client = await lab.open('tank/v');
+    breakFlushes();
+    const said = promise(client, round);
+    await until('the pool is suspended', isSuspended(lab));
+    mend();
+    await lab.zpool('clear', 'tank');
+    t.is(await said, 'failed');
+    client.destroy();
+  }
+  writeFileSync(ended, '');
+  for (const { code, stderr } of await Promise.all([...looks, holders])) t.is(code, 0, stderr);
+});
 
 for (const how of ['flush', 'fua', 'sync=always'] as const) {
   test(`a write that is durable by ${how} is not, when the only disk's flush failed`, async (t) => {

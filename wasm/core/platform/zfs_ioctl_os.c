@@ -723,17 +723,20 @@ allow_log_exit(client_process_t *cp, const char *before)
 		kmem_strfree(after);
 }
 
-/* Whether the pool was dropped meanwhile, or before and could not leave. */
+/*
+ * Whether the pool was dropped meanwhile, or before and could not leave. What
+ * looks has changed nothing, and what it saw was so: zpool(8) aborts where
+ * ZFS_IOC_POOL_STATS fails.
+ */
 static boolean_t
 ioctl_went_nowhere(unsigned int number, const char *name, uint64_t drops)
 {
 	if (name[0] == '\0' || number == ZFS_IOC_CLEAR ||
-	    number == ZFS_IOC_POOL_EXPORT)
+	    number == ZFS_IOC_POOL_EXPORT ||
+	    ioctl_work_kind(number) == WORK_LOOK)
 		return (B_FALSE);
 	/* The drop's own clock began later. */
-	return (pool_dropped_since(name, drops) ||
-	    (ioctl_work_kind(number) != WORK_LOOK &&
-	    pool_name_is_dropped(name)));
+	return (pool_dropped_since(name, drops) || pool_name_is_dropped(name));
 }
 
 static void
