@@ -1,6 +1,7 @@
 import { closeSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { Cmd } from '../../host/protocols/nbd.ts';
 import { dice, Lab, MiB, noise, until } from './host.ts';
 
 /** Disks that lose or change what was written on them, under a running host. */
@@ -101,6 +102,35 @@ test('damage without redundancy: the reader gets an error, the file is named, th
   await lab.zpool('export', 'tank');
   await lab.stop();
 });
+
+for (const layout of ['mirror', 'raidz1']) {
+  test(`writes that one disk of a ${layout} refuses are missing there: zpool clear, or the next import, resilvers them`, async (t) => {
+    const lab = await Lab.open(t);
+    const disks = lab.manyDisks(layout === 'mirror' ? 2 : 3, diskBytes);
+    const refusing = join(lab.directory, 'refusing');
+    const vars = { ZOW_FAULTS: `disks/d1:error(op=write,p=0.2,seed=5,errno=EIO,while=${refusing})` };
+    await lab.start({ vars });
+    await lab.zpool('create', '-o', 'ashift=12', 'tank', layout, ...disks);
+    await lab.zfs('create', '-V', '48M', 'tank/v');
+    for (const heal of ['clear', 'import']) {
+      const client = await lab.open('tank/v');
+      writeFileSync(refusing, '');
+      for (let at = 0; at < 8; at++) t.is((await client.writeAt(at * MiB, noise(MiB, at + heal.length))).errno, 0);
+      t.is((await client.request({ type: Cmd.FLUSH })).errno, 0);
+      await lab.zpool('sync', 'tank');
+      rmSync(refusing);
+      client.destroy();
+      if (heal === 'clear') await lab.zpool('clear', 'tank');
+      else await reimport(lab);
+      await until('it is resilvered', async () =>
+        /resilvered [1-9]\S* in .* with 0 errors/.test(await lab.zpool('status', 'tank')),
+      );
+      await lab.zpool('scrub', '-w', 'tank');
+      t.regex(await lab.zpool('status', 'tank'), /scrub repaired 0B in \S+ with 0 errors/);
+    }
+    await lab.finish('tank');
+  });
+}
 
 test('a disk that fails under a running mirror: degraded, I/O goes on; back again: online resilvers', async (t) => {
   const lab = await Lab.open(t);

@@ -278,7 +278,7 @@ test('a pool of the configuration is made, imported, and imported without its re
   t.is((await client.writeAt(0, noise(MiB, 1))).errno, 0);
   client.destroy();
   await server.start();
-  await becomes(lab, 'ONLINE');
+  await isWhole(lab);
   t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
   await lab.stop();
 });

@@ -66,6 +66,7 @@ void vdev_zow_drop(const spa_t *spa);
 boolean_t vdev_zow_answers(const char *path);
 /* `zpool clear` of devices, where it is not for pool_go_back(). */
 void pool_clear_devices(spa_t *spa, vdev_t *vd);
+void pool_bring_missing(vdev_t *vd);
 extern int __real_zio_resume(spa_t *);
 
 /*

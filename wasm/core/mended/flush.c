@@ -624,8 +624,10 @@ pool_clear_devices(spa_t *spa, vdev_t *vd)
 void
 __wrap_vdev_clear(spa_t *spa, vdev_t *vd)
 {
-	if (!pool_is_lost(spa))
-		pool_clear_devices(spa, vd);
+	if (pool_is_lost(spa))
+		return;
+	pool_clear_devices(spa, vd);
+	pool_bring_missing(vd == NULL ? spa->spa_root_vdev : vd);
 }
 
 extern int __wrap_zio_resume(spa_t *);
