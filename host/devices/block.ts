@@ -10,7 +10,7 @@ import { syscalls } from './syscalls.ts';
  * Documentation/ABI/stable/sysfs-block); of a partition, the queue is its disk's.
  * Errors as `openFile`; EROFS for writing on a device that is read-only, EBUSY also when it is mounted or part of a RAID.
  */
-export function openBlock(path: string, options: DescriptorOpenOptions = {}): DescriptorDevice {
+export function openBlock(path: string, options: DescriptorOpenOptions = {}): Promise<DescriptorDevice> {
   return openDescriptor(path, options, 'block device', (_fd, stat) => {
     const sys = sysfsOf(stat.rdev);
     if (options.readOnly !== true && attribute(sys, 'ro') !== 0) throw readOnlyError(path);

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { log } from '../log.ts';
-import type { Device, DeviceCapabilities, MaybePromise } from './device.ts';
+import { type Device, type DeviceCapabilities, isPending, type MaybePromise } from './device.ts';
 import type { DeviceLock } from './lock.ts';
 import { checkOffset, checkWithin, closedError, readOnlyError, roomForWrite, unsupportedError } from './range.ts';
 import { type IoMode, StallGuard } from './stall.ts';
-import { distantRangeCalls, type RangeCall, rangeCalls, syscalls } from './syscalls.ts';
-import { THREADS_PER_DISK, Turns } from './threads.ts';
+import { type Calls, type RangeCall, syscalls } from './syscalls.ts';
+import { onThread, THREADS_PER_DISK, Turns } from './threads.ts';
 
 /**
  * Longer transfers always go to libuv's threads: the copy alone then takes longer than the trip there, and another core
@@ -31,8 +31,10 @@ export interface Descriptor {
   /** The call behind `trim` and `writeZeroes`; undefined when there is none. */
   readonly trimCall: RangeCall | undefined;
   readonly zeroCall: RangeCall | undefined;
+  /** Size in bytes when it was opened. */
+  readonly sizeBytes: number;
   /** Size in bytes now. */
-  measure(): number;
+  measure(): MaybePromise<number>;
   /** Whether what stat(2) found under the disk's name is the disk that is open. */
   isSame(stat: fs.BigIntStats): boolean;
   /** Whether the disk is there, whatever its name. */
@@ -44,6 +46,8 @@ export interface Descriptor {
   writeErrorsAreLate(errno: number): boolean;
   /** Given back at close; undefined when the open is not exclusive. */
   readonly lock: DeviceLock | undefined;
+  /** Ended at close. */
+  readonly calls: Calls;
 }
 
 /**
@@ -68,7 +72,6 @@ export class DescriptorDevice implements Device {
   #sizeBytes: number;
   #inFlight = 0;
   #closing: PromiseWithResolvers<void> | undefined;
-  #released = false;
   #flushing = false;
   /** Those whose flush begins when the one that is under way has ended. */
   #nextFlush: PromiseWithResolvers<void> | undefined;
@@ -87,7 +90,7 @@ export class DescriptorDevice implements Device {
       nonRotational: descriptor.nonRotational,
     };
     this.#descriptor = descriptor;
-    this.#sizeBytes = descriptor.measure();
+    this.#sizeBytes = descriptor.sizeBytes;
   }
 
   async isPresent(): Promise<boolean> {
@@ -99,10 +102,16 @@ export class DescriptorDevice implements Device {
     }
   }
 
-  size(): number {
+  size(): MaybePromise<number> {
     this.#open();
-    this.#sizeBytes = this.#descriptor.measure();
-    return this.#sizeBytes;
+    const measured = this.#descriptor.measure();
+    if (isPending(measured)) return this.#track(measured.then((bytes) => this.#measured(bytes)));
+    return this.#measured(measured);
+  }
+
+  #measured(bytes: number): number {
+    this.#sizeBytes = bytes;
+    return bytes;
   }
 
   read(buffer: Uint8Array, offset: number): MaybePromise<number> {
@@ -110,20 +119,28 @@ export class DescriptorDevice implements Device {
     const length = buffer.byteLength;
     checkOffset(this.name, offset, length);
     if (length === 0) return 0;
-    this.#forgetLabels(offset, length);
+    const forgotten = this.#isLabel(offset, length) ? this.#forgetLabels() : undefined;
+    if (isPending(forgotten)) return this.#track(forgotten.then(() => this.#readLater(buffer, offset)));
     const done = this.#readNow(buffer, offset, length);
     if (done === length || done === 0) return done;
     if (done === undefined) return this.#readLater(buffer, offset);
     return this.#readLater(buffer.subarray(done), offset + done).then((more) => done + more);
   }
 
+  #labelsAtEnd(): number {
+    return this.#sizeBytes - (this.#sizeBytes % LABEL_BYTES) - 2 * LABEL_BYTES;
+  }
+
+  #isLabel(offset: number, length: number): boolean {
+    return offset < 2 * LABEL_BYTES || offset + length > this.#labelsAtEnd();
+  }
+
   /** Labels tell whether another machine uses the disk: what this one knows of them from before does not count. */
-  #forgetLabels(offset: number, length: number): void {
-    const tail = this.#sizeBytes - (this.#sizeBytes % LABEL_BYTES) - 2 * LABEL_BYTES;
-    if (offset >= 2 * LABEL_BYTES && offset + length <= tail) return;
-    const { fd } = this.#descriptor;
-    syscalls?.forget(fd, 0, 2 * LABEL_BYTES);
-    if (tail > 0) syscalls?.forget(fd, tail, this.#sizeBytes - tail);
+  #forgetLabels(): MaybePromise<unknown> {
+    const { fd, calls } = this.#descriptor;
+    const tail = this.#labelsAtEnd();
+    const first = calls.forget(fd, 0, 2 * LABEL_BYTES);
+    return tail > 0 ? calls.forget(fd, tail, this.#sizeBytes - tail) : first;
   }
 
   /** Bytes read without waiting, 0 at the end; undefined when it would wait. */
@@ -158,10 +175,15 @@ export class DescriptorDevice implements Device {
 
   write(buffer: Uint8Array, offset: number): MaybePromise<number> {
     this.#writable();
-    this.#unlessFailed();
     checkOffset(this.name, offset, buffer.byteLength);
     // A file grows under a write past its end; a disk does not.
-    if (offset + buffer.byteLength > this.#sizeBytes) this.size();
+    const measured = offset + buffer.byteLength > this.#sizeBytes ? this.size() : undefined;
+    if (isPending(measured)) return this.#track(measured.then(() => this.#writeWithin(buffer, offset)));
+    return this.#writeWithin(buffer, offset);
+  }
+
+  #writeWithin(buffer: Uint8Array, offset: number): MaybePromise<number> {
+    this.#unlessFailed();
     const length = roomForWrite(this.name, offset, buffer.byteLength, this.#sizeBytes);
     if (length === 0) return 0;
     const { fd, ioMode } = this.#descriptor;
@@ -255,44 +277,35 @@ export class DescriptorDevice implements Device {
   }
 
   async #runRange(operation: string, call: RangeCall, offset: number, length: number): Promise<void> {
-    const { fd, lock, ioMode } = this.#descriptor;
-    const calls = ioMode === 'async' ? distantRangeCalls : rangeCalls;
-    const errno = await calls.run(call, lock?.fd ?? fd, offset, length);
+    const { fd, lock, calls } = this.#descriptor;
+    const errno = await calls.range(call, lock?.fd ?? fd, offset, length);
     if (errno !== 0) throw new ErrnoError(errno, `${this.name}: ${operation} of ${length} bytes at ${offset} failed`);
   }
 
   close(): MaybePromise<void> {
-    if (this.#closing !== undefined) return this.#released ? undefined : this.#closing.promise;
-    this.#closing = Promise.withResolvers<void>();
-    if (this.#inFlight > 0) return this.#closing.promise;
-    this.#finish();
-    return this.#flushFailure === undefined ? undefined : this.#closing.promise;
+    if (this.#closing === undefined) {
+      this.#closing = Promise.withResolvers<void>();
+      if (this.#inFlight === 0) void this.#finish();
+    }
+    return this.#closing.promise;
   }
 
   /**
    * After a failed flush the cache has what the disk may not have, and is believed by whoever opens it next: what is still
-   * to be written is, the rest is forgotten.
+   * to be written is, the rest is forgotten. A close waits, too, on file systems that write then what they have.
    */
-  #finish(): void {
-    if (this.#flushFailure === undefined) {
-      this.#release();
-      return;
+  async #finish(): Promise<void> {
+    const { fd, lock, calls } = this.#descriptor;
+    if (this.#flushFailure !== undefined) {
+      await onThread<void>((done) => fs.fdatasync(fd, done)).catch(() => undefined);
+      await calls.forget(fd, 0, 0);
     }
-    fs.fdatasync(this.#descriptor.fd, () => {
-      syscalls?.forget(this.#descriptor.fd, 0, 0);
-      this.#release();
-    });
-  }
-
-  #release(): void {
-    try {
-      fs.closeSync(this.#descriptor.fd);
-    } catch (error) {
+    await onThread<void>((done) => fs.close(fd, done)).catch((error: unknown) => {
       // The descriptor is gone all the same, and durability was flush's affair.
       log.warn({ device: this.name, error: String(error) }, 'close failed');
-    }
-    this.#descriptor.lock?.release();
-    this.#released = true;
+    });
+    await lock?.release();
+    calls.end();
     this.#closing?.resolve();
   }
 
@@ -340,7 +353,7 @@ export class DescriptorDevice implements Device {
       return await operation;
     } finally {
       this.#inFlight -= 1;
-      if (this.#inFlight === 0 && this.#closing !== undefined) this.#finish();
+      if (this.#inFlight === 0 && this.#closing !== undefined) void this.#finish();
     }
   }
 

@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { Errno, ErrnoError } from '../errno.ts';
-import { syscalls } from './syscalls.ts';
+import { type Calls, syscalls } from './syscalls.ts';
+import { onThread } from './threads.ts';
 
 /**
  * The lock that keeps a second process off a disk: flock(2) on the disk itself. The kernel keeps it, so nothing lies
@@ -20,58 +21,87 @@ export interface DeviceLock {
   /** The descriptor that holds it: the only one through which Linux lets a claimed block device discard and zero. */
   readonly fd: number;
   /** To be called once. */
-  release(): void;
+  release(): Promise<void>;
 }
 
 const held = new Map<string, Held>();
+/** The last who asked for a disk's lock, or gives it back: the next waits for that, since a disk may answer late. */
+const turns = new Map<string, Promise<unknown>>();
+
+function inTurn<T>(identity: string, task: () => Promise<T>): Promise<T> {
+  const turn = (turns.get(identity) ?? Promise.resolve()).then(task);
+  const ended = turn.then(
+    () => undefined,
+    () => undefined,
+  );
+  turns.set(identity, ended);
+  void ended.then(() => {
+    if (turns.get(identity) === ended) turns.delete(identity);
+  });
+  return turn;
+}
 
 /**
  * Locks what descriptor `fd` is open on, for this process.
  * EBUSY: another process has it, the message says which where /proc/locks does.
  */
-export function lockDevice(name: string, identity: string, fd: number, readOnly: boolean): DeviceLock {
-  let lock = held.get(identity);
-  if (lock === undefined) {
-    lock = { fd: take(name, fd, readOnly), readOnly, opens: 0 };
-    held.set(identity, lock);
-  } else if (lock.readOnly && !readOnly) {
-    // A claim cannot be converted: for an instant there is none, and another process may be quicker.
-    fs.closeSync(lock.fd);
-    held.delete(identity);
-    lock.fd = take(name, fd, readOnly);
-    lock.readOnly = false;
-    held.set(identity, lock);
-  }
-  lock.opens += 1;
-  return { fd: lock.fd, release: () => release(identity, lock) };
+export function lockDevice(
+  name: string,
+  identity: string,
+  fd: number,
+  readOnly: boolean,
+  calls: Calls,
+): Promise<DeviceLock> {
+  return inTurn(identity, async () => {
+    let lock = held.get(identity);
+    if (lock === undefined) {
+      lock = { fd: await take(name, fd, readOnly, calls), readOnly, opens: 0 };
+      held.set(identity, lock);
+    } else if (lock.readOnly && !readOnly) {
+      // A claim cannot be converted: for an instant there is none, and another process may be quicker.
+      held.delete(identity);
+      await close(lock.fd);
+      lock.fd = await take(name, fd, readOnly, calls);
+      lock.readOnly = false;
+      held.set(identity, lock);
+    }
+    lock.opens += 1;
+    const own = lock;
+    return { fd: own.fd, release: () => inTurn(identity, () => release(identity, own)) };
+  });
 }
 
-function release(identity: string, lock: Held): void {
+async function release(identity: string, lock: Held): Promise<void> {
   lock.opens -= 1;
   // It may have been lost to another process, when its claim was to be converted.
   if (lock.opens > 0 || held.get(identity) !== lock) return;
   held.delete(identity);
-  fs.closeSync(lock.fd);
+  await close(lock.fd);
+}
+
+function close(fd: number): Promise<void> {
+  return onThread<void>((done) => fs.close(fd, done)).catch(() => undefined);
 }
 
 /** A descriptor of its own holds the lock, opened through /proc so that it is the same file whatever its path is now. */
-function take(name: string, fd: number, readOnly: boolean): number {
+async function take(name: string, fd: number, readOnly: boolean, calls: Calls): Promise<number> {
   if (syscalls === undefined) {
     throw new ErrnoError(Errno.EOPNOTSUPP, `cannot lock ${name}: this Node has no node:ffi for Linux's flock`);
   }
-  const stat = fs.fstatSync(fd, { bigint: true });
+  const stat = await onThread<fs.BigIntStats>((done) => fs.fstat(fd, { bigint: true }, done));
   const block = stat.isBlockDevice();
   const access = readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
   let lockFd: number;
   try {
-    lockFd = fs.openSync(`/proc/self/fd/${fd}`, block ? access | fs.constants.O_EXCL : access);
+    const flags = block ? access | fs.constants.O_EXCL : access;
+    lockFd = await onThread<number>((done) => fs.open(`/proc/self/fd/${fd}`, flags, done));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
     throw busy(name, stat, 'mounted, part of a RAID or LVM, or held in another container');
   }
-  const errno = syscalls.tryLock(lockFd);
+  const errno = await calls.tryLock(lockFd);
   if (errno === 0 || block) return lockFd;
-  fs.closeSync(lockFd);
+  await close(lockFd);
   if (errno === Errno.EAGAIN) throw busy(name, stat, 'locked by another process');
   throw new ErrnoError(errno, `cannot lock ${name}`);
 }

@@ -7,7 +7,6 @@ import { faultsFromEnvironment, withFaults } from './faulty/faultspec.ts';
 import { type DescriptorOpenOptions, openError, openFile } from './file.ts';
 import { MemoryDevice } from './memory.ts';
 import { REMOTE_FOLDER, RemoteDisks } from './remote.ts';
-import { ioModeFromEnvironment } from './stall.ts';
 import { TracingDevice } from './trace.ts';
 
 const trace = tracer('device');
@@ -37,47 +36,17 @@ const none = new RemoteDisks([]);
 
 async function openPath(path: string, options: DescriptorOpenOptions): Promise<Device> {
   let stat: fs.Stats;
-  let isLocal: boolean;
   try {
-    // On other threads, as one whose file system does not answer waits here.
-    isLocal = isLocalFileSystem(await fs.promises.statfs(path));
     stat = await fs.promises.stat(path);
   } catch (error) {
     throw openError(path, options.readOnly ?? false, error);
   }
-  if (stat.isFile()) {
-    return openFile(path, {
-      ...options,
-      ioMode: options.ioMode ?? ioModeFromEnvironment(undefined, isLocal ? 'adaptive' : 'async'),
-    });
-  }
+  if (stat.isFile()) return openFile(path, options);
   if (stat.isBlockDevice()) return openBlock(path, options);
   const hint = 'a disk is a regular file or a block device';
   if (stat.isDirectory()) throw new ErrnoError(Errno.EISDIR, `${path} is a directory; ${hint}`);
   // Looked at, never opened: an open of a tape or a watchdog does something.
   throw new ErrnoError(Errno.EINVAL, `${path} is a ${otherKind(stat)}; ${hint}`);
-}
-
-/**
- * File systems whose writes go to the page cache and no further (f_type: linux/magic.h and statfs(2)). All others may ask
- * another process (FUSE) or another machine (NFS, SMB, Ceph, 9p) for each call, and wait for it.
- */
-const localFileSystems: ReadonlySet<number> = new Set([
-  0xef53, // ext2, ext3, ext4
-  0x58465342, // xfs
-  0x9123683e, // btrfs
-  0xf2f52010, // f2fs
-  0xca451a4e, // bcachefs
-  0x2fc12fc1, // zfs
-  0x01021994, // tmpfs
-  0x858458f6, // ramfs
-  0x794c7630, // overlayfs
-  0x4d44, // vfat
-  0x2011bab0, // exfat
-]);
-
-function isLocalFileSystem({ type }: fs.StatsFs): boolean {
-  return localFileSystems.has(type >>> 0);
 }
 
 function otherKind(stat: fs.Stats): string {

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { Errno } from '../errno.ts';
 import { LOCK_EX_NB, linuxFfi } from '../ffi.ts';
+import type { MaybePromise } from './device.ts';
 
 /**
  * The few Linux calls a disk needs that `node:fs` lacks, through `node:ffi` (on by default since Node 26.1). Everything
@@ -14,7 +15,7 @@ export interface Syscalls {
   forget(fd: number, offset: number, length: number): void;
   /** flock(2) with LOCK_EX | LOCK_NB: 0 or an errno, EAGAIN when another holds it. */
   tryLock(fd: number): number;
-  /** fallocate(2), for probing; see `RangeCalls` for real work. 0 or an errno. */
+  /** fallocate(2), for probing; see `Calls` for real work. 0 or an errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): number;
 }
 
@@ -60,6 +61,8 @@ function load(): Syscalls | undefined {
 
 /** `discard` is ioctl BLKDISCARD, for block devices; the others are fallocate with PUNCH_HOLE or ZERO_RANGE. */
 export type RangeCall = 'punch' | 'zero' | 'discard';
+/** `lock` is flock with LOCK_EX | LOCK_NB, `forget` posix_fadvise with POSIX_FADV_DONTNEED. */
+type Call = RangeCall | 'lock' | 'forget';
 
 /** JavaScript, not TypeScript, and in a string, so that it also starts from inside the one-file bundle. */
 const workerSource = `
@@ -68,30 +71,37 @@ process.emitWarning = () => {};
 const ffi = require('node:ffi');
 const { functions: libc } = ffi.dlopen(null, {
   fallocate: { arguments: ['i32', 'i32', 'i64', 'i64'], return: 'i32' },
+  posix_fadvise: { arguments: ['i32', 'i64', 'i64', 'i32'], return: 'i32' },
+  flock: { arguments: ['i32', 'i32'], return: 'i32' },
   ioctl: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
   __errno_location: { arguments: [], return: 'pointer' },
 });
 const errnoAt = libc.__errno_location();
 const BLKDISCARD = 0x1277n;
+const calls = {
+  discard: (fd, offset, length) => libc.ioctl(fd, BLKDISCARD, new BigUint64Array([offset, length])),
+  punch: (fd, offset, length) => libc.fallocate(fd, ${PUNCH_HOLE}, offset, length),
+  zero: (fd, offset, length) => libc.fallocate(fd, ${ZERO_RANGE}, offset, length),
+  lock: (fd) => libc.flock(fd, ${LOCK_EX_NB}),
+  forget: (fd, offset, length) => (libc.posix_fadvise(fd, offset, length, ${POSIX_FADV_DONTNEED}), 0),
+};
 parentPort.on('message', ({ id, call, fd, offset, length }) => {
-  const result = call === 'discard'
-    ? libc.ioctl(fd, BLKDISCARD, new BigUint64Array([offset, length]))
-    : libc.fallocate(fd, call === 'punch' ? ${PUNCH_HOLE} : ${ZERO_RANGE}, offset, length);
+  const result = calls[call](fd, offset, length);
   parentPort.postMessage({ id, errno: result === 0 ? 0 : ffi.getInt32(errnoAt) || ${Errno.EIO} });
 });
 `;
 
 /**
- * Runs range calls one after another in a Worker of their own, started at the first: a discard of a real disk can take
- * a second, and libuv's pool has no such request.
+ * Runs calls one after another in a Worker of their own, started at the first: a discard of a real disk can take a second,
+ * and libuv's pool has no such request.
  */
-class RangeCalls {
+class CallWorker {
   #worker: Worker | undefined;
   #nextId = 0;
   readonly #waiting = new Map<number, (errno: number) => void>();
 
   /** Resolves to 0 or an errno. The descriptor must stay open until then. */
-  run(call: RangeCall, fd: number, offset: number, length: number): Promise<number> {
+  run(call: Call, fd: number, offset: number, length: number): Promise<number> {
     return new Promise((resolve) => {
       const id = this.#nextId++;
       this.#waiting.set(id, resolve);
@@ -99,6 +109,12 @@ class RangeCalls {
       worker.ref();
       worker.postMessage({ id, call, fd, offset: BigInt(offset), length: BigInt(length) });
     });
+  }
+
+  /** To be called when nothing is under way. */
+  end(): void {
+    void this.#worker?.terminate();
+    this.#worker = undefined;
   }
 
   #start(): Worker {
@@ -124,6 +140,46 @@ class RangeCalls {
   }
 }
 
-export const rangeCalls = new RangeCalls();
-/** Those of disks that may never answer, for the others not to wait behind them. */
-export const distantRangeCalls = new RangeCalls();
+const ownDisks = new CallWorker();
+
+/**
+ * The calls of one open disk. What this machine answers itself is done at once, but for ranges, for which one Worker serves
+ * all such disks. A disk that another process or machine serves may never answer: it has a Worker of its own.
+ */
+export class Calls {
+  readonly #isDistant: boolean;
+  readonly #worker: CallWorker;
+
+  constructor(isDistant: boolean) {
+    this.#isDistant = isDistant;
+    this.#worker = isDistant ? new CallWorker() : ownDisks;
+  }
+
+  /** Resolves to 0 or an errno. The descriptor must stay open until then. */
+  range(call: RangeCall, fd: number, offset: number, length: number): Promise<number> {
+    return this.#worker.run(call, fd, offset, length);
+  }
+
+  /** Whether holes can be punched: tried where nothing is. */
+  async punches(fd: number, offset: number, length: number): Promise<boolean> {
+    if (syscalls === undefined) return false;
+    if (this.#isDistant) return (await this.#worker.run('punch', fd, offset, length)) === 0;
+    return syscalls.fallocate(fd, PUNCH_HOLE, offset, length) === 0;
+  }
+
+  /** As Syscalls.tryLock, which has to be there. */
+  async tryLock(fd: number): Promise<number> {
+    return this.#isDistant ? this.#worker.run('lock', fd, 0, 0) : syscalls!.tryLock(fd);
+  }
+
+  /** As Syscalls.forget; nothing where that is not there. */
+  forget(fd: number, offset: number, length: number): MaybePromise<unknown> {
+    if (syscalls === undefined) return undefined;
+    return this.#isDistant ? this.#worker.run('forget', fd, offset, length) : syscalls.forget(fd, offset, length);
+  }
+
+  /** The disk is closed. */
+  end(): void {
+    if (this.#isDistant) this.#worker.end();
+  }
+}

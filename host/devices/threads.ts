@@ -18,6 +18,13 @@ export function makeThreads(): void {
   fs.stat('/', () => undefined);
 }
 
+/** A call of `node:fs` that waits on one of them: `start` is given its callback. */
+export function onThread<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    start((error, value) => (error === null || error === undefined ? resolve(value as T) : reject(error)));
+  });
+}
+
 /** So many tasks at a time, the others in line, first come first served. */
 export class Turns {
   readonly #line: (() => void)[] = [];

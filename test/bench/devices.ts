@@ -50,7 +50,7 @@ async function measure(file: string, mode: IoMode, row: Row): Promise<Result> {
   // dd's way to say POSIX_FADV_DONTNEED for a whole file; reading it brings it all in.
   if (row.cold) execFileSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
   else fs.readFileSync(file);
-  const device = openFile(file, { ioMode: mode });
+  const device = await openFile(file, { ioMode: mode });
   const memory = new SharedArrayBuffer(row.bytes * row.depth);
   const random = seededRandom(1);
   const start = performance.now();

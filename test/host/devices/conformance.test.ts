@@ -32,7 +32,7 @@ function file(ioMode: IoMode, wrap: (inner: Device) => Device = (inner) => inner
     const disk = path.join(folder, 'disk.img');
     createSparse(disk, bytes);
     return {
-      open: async (options) => wrap(openFile(disk, { ioMode, exclusive: true, ...options })),
+      open: async (options) => wrap(await openFile(disk, { ioMode, exclusive: true, ...options })),
       remove: () => fs.rmSync(folder, { recursive: true }),
     };
   };

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
@@ -8,6 +8,7 @@ import { openFile } from '../../../host/devices/file.ts';
 import { openDevice } from '../../../host/devices/open.ts';
 import { createSparse } from '../../../host/devices/sparse.ts';
 import { ioModeFromEnvironment, StallGuard } from '../../../host/devices/stall.ts';
+import { sleep, until } from '../../e2e/process.ts';
 import { skip, unless } from '../../skip.ts';
 import { fails, pattern, readAll, same, writeAll } from './conformance.ts';
 import { canLoop, loopDevice, noLoop, scratch } from './disks.ts';
@@ -111,15 +112,15 @@ test('trim gives the space back', async (t) => {
 test('cached reads and small writes are answered at once, forced modes obey', async (t) => {
   await withDisk(MiB, async (disk) => {
     const buffer = pattern(4096, 1);
-    const plain = openFile(disk, { ioMode: 'adaptive' });
+    const plain = await openFile(disk, { ioMode: 'adaptive' });
     await plain.write(buffer, 0);
     const attempts = Array.from({ length: 20 }, () => plain.read(buffer, 0));
     t.true(attempts.some((result) => !isPending(result)));
     await Promise.all(attempts);
-    const sync = openFile(disk, { ioMode: 'sync' });
+    const sync = await openFile(disk, { ioMode: 'sync' });
     t.is(sync.read(buffer, 0), 4096);
     t.is(sync.write(buffer, 0), 4096);
-    const async = openFile(disk, { ioMode: 'async' });
+    const async = await openFile(disk, { ioMode: 'async' });
     const pending = [async.read(buffer, 0), async.write(buffer, 0)];
     t.true(pending.every(isPending));
     await Promise.all(pending);
@@ -164,7 +165,7 @@ async function withSync(replacement: FakeSync, body: () => Promise<void>): Promi
 
 test.serial('a flush that already runs covers nothing that comes after; those that wait share the next', async (t) => {
   await withDisk(MiB, async (disk) => {
-    const device = openFile(disk);
+    const device = await openFile(disk);
     const running: (() => void)[] = [];
     const fake: FakeSync = (_fd, done) => running.push(() => done(null));
     await withSync(fake, async () => {
@@ -193,7 +194,7 @@ test.serial('a flush that already runs covers nothing that comes after; those th
 
 test.serial('there is never more than one fdatasync, and all who could have had its error get it', async (t) => {
   await withDisk(MiB, async (disk) => {
-    const device = openFile(disk);
+    const device = await openFile(disk);
     const ends: ((error?: Error) => void)[] = [];
     let running = 0;
     let most = 0;
@@ -231,7 +232,7 @@ test.serial('there is never more than one fdatasync, and all who could have had 
 
 test.serial('a write that is under way when a flush fails, fails; so do zeroes that come after', async (t) => {
   await withDisk(MiB, async (disk) => {
-    const device = openFile(disk, { ioMode: 'async' });
+    const device = await openFile(disk, { ioMode: 'async' });
     const eio = Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' });
     await withSync(
       (_fd, done) => done(eio),
@@ -249,7 +250,7 @@ test.serial('a write that is under way when a flush fails, fails; so do zeroes t
 
 test.serial('a write whose error may be that of earlier ones counts as a failed flush', async (t) => {
   await withDisk(MiB, async (disk) => {
-    const device = openFile(disk, { ioMode: 'sync' });
+    const device = await openFile(disk, { ioMode: 'sync' });
     const original = fs.writeSync;
     fs.writeSync = () => {
       throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO' });
@@ -267,7 +268,7 @@ test.serial('a write whose error may be that of earlier ones counts as a failed 
 
 test.serial('a failed flush is final until the disk is opened again', async (t) => {
   await withDisk(MiB, async (disk) => {
-    const device = openFile(disk);
+    const device = await openFile(disk);
     const eio = Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' });
     const fake: FakeSync = (_fd, done) => setImmediate(done, eio);
     await withSync(fake, async () => {
@@ -278,7 +279,7 @@ test.serial('a failed flush is final until the disk is opened again', async (t) 
     await fails(t, 'EIO', () => device.write(pattern(512, 1), 0));
     await fails(t, 'EIO', () => device.flush());
     await device.close();
-    const again = openFile(disk);
+    const again = await openFile(disk);
     await again.flush();
     await again.close();
   });
@@ -323,5 +324,43 @@ test('a file is present while its path leads to it, and works on when that is no
     fs.renameSync(`${disk}.away`, disk);
     t.true(await device.isPresent());
     await device.close();
+  });
+});
+
+test('a disk whose file system does not answer keeps nobody else waiting: not its open, its size, nor its close', async (t) => {
+  if (!fs.existsSync('/dev/fuse')) return skip(t, 'no /dev/fuse here');
+  await withDisk(16 * MiB, async (backing, folder) => {
+    const disk = path.join(folder, 'fuse');
+    fs.writeFileSync(disk, '');
+    const pidFile = path.join(folder, 'pid');
+    const server = spawn('nbdfuse', ['-P', pidFile, disk, '--command', 'nbdkit', '-s', 'file', backing], {
+      stdio: 'ignore',
+    });
+    try {
+      await until('nbdfuse serves', () => fs.existsSync(pidFile) || server.exitCode !== null);
+      if (server.exitCode !== null) return skip(t, 'nbdfuse cannot mount here');
+      const first = await openDevice(disk, { exclusive: true });
+      await first.write(pattern(4096, 1), 0);
+      // What stat(2) says is known for a second; the rest has to be asked.
+      fs.statSync(disk);
+      server.kill('SIGSTOP');
+      let turns = 0;
+      const turning = setInterval(() => turns++, 5);
+      const waiting = Promise.all([
+        openDevice(disk).then((device) => device.close()),
+        Promise.resolve(first.size()),
+        Promise.resolve(first.close()),
+      ]);
+      const answered = await Promise.race([waiting, sleep(300).then(() => 'nobody')]);
+      clearInterval(turning);
+      t.is(answered, 'nobody', 'they wait for it');
+      t.true(turns > 5, `${turns} turns of the event loop`);
+      server.kill('SIGCONT');
+      await waiting;
+    } finally {
+      server.kill('SIGCONT');
+      execFileSync('fusermount3', ['-u', '-z', disk]);
+      server.kill();
+    }
   });
 });
