@@ -2,8 +2,8 @@ import test from 'ava';
 import { describe, explore } from './explore.ts';
 import { isLayoutName, layouts } from './layouts.ts';
 
-/** The short form of `make crash`: 165 power cuts in all. */
-const statesPerLayout = 15;
+/** The short form of `make crash`: 110 power cuts in all. */
+const statesPerLayout = 10;
 const work = { requestsPerWriter: 12, changes: 3 };
 
 for (const layout of Object.keys(layouts).filter(isLayoutName)) {

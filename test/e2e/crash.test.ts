@@ -9,8 +9,8 @@ import { Writer, type WriterOptions } from './writer.ts';
  * kill -9 of the host in the middle of writes, at random moments. A crash of the process alone leaves what the operating
  * system has in its cache; volatile() of ZOW_FAULTS makes it a power cut, in which every disk loses what was not flushed.
  */
-const kills = long ? 20 : 5;
-const powerCuts = long ? 20 : 4;
+const kills = long ? 20 : 3;
+const powerCuts = long ? 20 : 3;
 /** Of a second frontend: what is below it is the same. */
 const otherFront = long ? 20 : 2;
 
