@@ -124,7 +124,7 @@ export class Chaos {
       if (host.isDead) return;
       const { code, stdout, stderr, tookMs } = await host.run('zpool', ['status', name], { limitMs: 60_000 });
       status = stdout + stderr;
-      if (code === null) await this.#late(after, tookMs);
+      if (code === null) await this.#late('zpool status', after, tookMs);
       const bad = wellStates.exec(stdout);
       const resilvers = /(resilver|scrub) in progress|resilvering/.test(stdout);
       if (code === 0 && bad === null && !resilvers) {
@@ -145,20 +145,20 @@ export class Chaos {
    * A channel program in syncing context has its pool's configuration for as long as it takes: 100,000,000 instructions,
    * here under more programs than there are processors. Who waits for anything else hangs.
    */
-  async #late(after: string, tookMs: number): Promise<void> {
+  async #late(command: string, after: string, tookMs: number): Promise<void> {
     const { host, findings, say } = this.#options;
     const { name } = this.pool;
     const line = `${name} after ${after}: ${Math.round(tookMs)} ms`;
     const computes = (host.channelPrograms.get(name) ?? 0) > 0 && /zcp_eval_sync/.test(await host.fibers());
-    if (computes) say(`zpool status waits for a channel program: ${line}`);
-    else findings.add('zpool status hangs', line);
+    if (computes) say(`${command} waits for a channel program: ${line}`);
+    else findings.add(`${command} hangs`, line);
   }
 
   async #clear(after: string, [, device = '', state]: RegExpExecArray): Promise<void> {
-    const { host, findings } = this.#options;
+    const { host } = this.#options;
     const { name } = this.pool;
-    const { code, stderr } = await host.run('zpool', ['clear', name], { limitMs: clearLimitMs });
-    if (code === null) findings.add('zpool clear hangs', `${name} after ${after}`);
+    const { code, stderr, tookMs } = await host.run('zpool', ['clear', name], { limitMs: clearLimitMs });
+    if (code === null) await this.#late('zpool clear', after, tookMs);
     else if (code !== 0) this.#options.say(`${name}: zpool clear -> ${code}: ${stderr.trim()}`);
     if (state === 'REMOVED' || state === 'OFFLINE') {
       await host.run('zpool', ['online', name, device.includes('/') ? device : this.#options.disks.disk(device).path]);

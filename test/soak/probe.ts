@@ -2,12 +2,13 @@
  * Loaded into a host that is soaked (`node --import`): writes to ZOW_SOAK_PROBE how long its event loop stood still, what its
  * thread did meanwhile, and what it holds. A JSON object a line; times are milliseconds of the machine's monotonic clock.
  */
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 const file = process.env.ZOW_SOAK_PROBE!;
 const tickMs = 10;
 const gapMs = 50;
 const snapshotMs = 5000;
+const lookMs = 1000;
 
 /** Fibers that were started and have not ended; their names from the module itself. */
 const fibers = new Set<number>();
@@ -76,6 +77,27 @@ function schedule(): [runMs: number, waitMs: number] {
   return [run / 1e6, wait / 1e6];
 }
 
+/** By thread: what it had waited for a processor when it was looked at last. */
+let waits = new Map<string, number>();
+
+/** The longest that one of the threads has waited for a processor since the last look, milliseconds. */
+function threadsWaited(): number {
+  const before = waits;
+  waits = new Map();
+  let most = 0;
+  for (const thread of readdirSync('/proc/self/task')) {
+    let wait = 0;
+    try {
+      wait = Number(readFileSync(`/proc/self/task/${thread}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
+    } catch {
+      continue;
+    }
+    waits.set(thread, wait);
+    most = Math.max(most, wait - (before.get(thread) ?? wait));
+  }
+  return most;
+}
+
 function say(line: object): void {
   appendFileSync(file, `${JSON.stringify(line)}\n`);
 }
@@ -83,12 +105,20 @@ function say(line: object): void {
 let last = now();
 let lastSchedule = schedule();
 let said = last;
+let looked = last;
 setInterval(() => {
   const at = now();
   const [run, wait] = schedule();
   if (at - last > gapMs) {
     const [lastRun, lastWait] = lastSchedule;
-    say({ kind: 'gap', from: last, to: at, runMs: run - lastRun, waitMs: wait - lastWait });
+    const [runMs, waitMs] = [run - lastRun, wait - lastWait];
+    // The thread waits, too, for others of V8 and libuv that have no processor.
+    const starvedMs = Math.max(0, Math.min(at - last - runMs - waitMs, threadsWaited()));
+    say({ kind: 'gap', from: last, to: at, runMs, waitMs, starvedMs });
+    looked = at;
+  } else if (at - looked > lookMs) {
+    threadsWaited();
+    looked = at;
   }
   if (at - said > snapshotMs) {
     const { rss, external, heapUsed } = process.memoryUsage();

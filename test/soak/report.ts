@@ -4,12 +4,21 @@ import type { SoakOptions } from './soak.ts';
 import type { Counts } from './tally.ts';
 import { excess } from './waits.ts';
 
-/** A time in which the host's event loop had no turn; what its thread ran, and waited for a processor, in it. */
+/**
+ * A time in which the host's event loop had no turn; what its thread ran, and waited for a processor, in it, and for others
+ * of its threads that had none.
+ */
 export interface Gap {
   readonly from: number;
   readonly to: number;
   readonly runMs: number;
   readonly waitMs: number;
+  readonly starvedMs: number;
+}
+
+/** What is left of a gap when the machine's part is taken off. */
+export function ownPart({ from, to, waitMs, starvedMs }: Gap): number {
+  return to - from - waitMs - starvedMs;
 }
 
 export interface Snapshot {
@@ -88,11 +97,11 @@ export function text(outcome: Outcome): string {
     `faults: ${counts(outcome.troubles)}; longest until a pool was well again ${Math.round(outcome.recoveryLongestMs)} ms`,
     `event loop: ${gaps.length} gaps over 50 ms; the longest:`,
     ...[...gaps]
-      .sort((a, b) => b.to - b.from - b.waitMs - (a.to - a.from - a.waitMs))
+      .sort((a, b) => ownPart(b) - ownPart(a))
       .slice(0, 5)
       .map(
-        ({ from, to, runMs, waitMs }) =>
-          `  ${ms(to - from)} ms: ran ${ms(runMs)}, waited for a processor ${ms(waitMs)}`,
+        ({ from, to, runMs, waitMs, starvedMs }) =>
+          `  ${ms(to - from)} ms: ran ${ms(runMs)}, waited for a processor ${ms(waitMs)}, other threads did ${ms(starvedMs)}`,
       ),
     `resident: ${sample(outcome.resident)}`,
     ...(after === undefined

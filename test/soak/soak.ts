@@ -20,10 +20,10 @@ import type { ClientOptions } from './client.ts';
 import { Disks } from './disks.ts';
 import { root, SoakHost } from './host.ts';
 import { ProgramWorker } from './programs.ts';
-import { type Holdings, type Outcome, Probe, text } from './report.ts';
+import { type Gap, type Holdings, type Outcome, ownPart, Probe, text } from './report.ts';
 import type { Counts } from './tally.ts';
 import { Findings, Trouble } from './trouble.ts';
-import { excess, now } from './waits.ts';
+import { excess, now, type Wait } from './waits.ts';
 import type { Answer, Order } from './worker.ts';
 
 export interface SoakOptions {
@@ -417,9 +417,12 @@ class Soak {
     writeFileSync(join(keep, `${seed}.probe`), readFileSync(this.#host.probeFile));
   }
 
-  #outcome(well: Counts, sick: Counts, before: Holdings, after: Holdings | undefined): Outcome {
+  #outcome(counts: Counts, sick: Counts, before: Holdings, after: Holdings | undefined): Outcome {
     const { limitMs = 200 } = this.#options;
     const findings = this.#findings;
+    const { gaps } = new Probe(this.#host.probeFile).read();
+    const waits = counts.waits.map((wait) => ({ ...wait, starved: starvedIn(gaps, wait) }));
+    const well: Counts = { ...counts, waits };
     for (const line of well.wrong) findings.add('the well pool has wrong data', line);
     for (const line of sick.wrong) findings.add('data lost or wrong', `while it ran: ${line}`);
     const died = this.#host.isDead && this.#host.code === 70;
@@ -434,24 +437,24 @@ class Soak {
     }
     if (unexpected > 0)
       for (const line of this.#host.log.split('\n').filter((text) => /nbd/.test(text))) this.#say(line);
-    for (const wait of well.waits) {
+    for (const wait of waits) {
       if (excess(wait) <= limitMs) continue;
-      const { what, from, to, control, here, hostRan, hostWaited } = wait;
-      const figures = [to - from, control, here, hostRan, hostWaited, excess(wait)].map(Math.round);
+      const { what, from, to, control, here, hostRan, hostWaited, starved } = wait;
+      const figures = [to - from, control, here, hostRan, hostWaited, excess(wait), starved].map(Math.round);
       const cause = this.#trouble.during(undefined, from, to) ?? 'no fault';
       findings.add(
         'a client of the well pool waits',
-        `${what} ${figures[0]} ms (control ${figures[1]}, here ${figures[2]}, the host ran ${figures[3]}, waited ${figures[4]}): ${figures[5]} too many; during ${cause}`,
+        `${what} ${figures[0]} ms (control ${figures[1]}, here ${figures[2]}, the host ran ${figures[3]}, waited ${figures[4]}, its other threads ${figures[6]}): ${figures[5]} too many; during ${cause}`,
       );
     }
-    const { gaps } = new Probe(this.#host.probeFile).read();
-    for (const { from, to, runMs, waitMs } of gaps) {
-      if (to - from - waitMs <= limitMs) continue;
+    for (const gap of gaps) {
+      if (ownPart(gap) <= limitMs) continue;
+      const { from, to, runMs, waitMs, starvedMs } = gap;
       const cause = this.#trouble.during(undefined, from, to) ?? 'no fault';
-      const figures = [to - from, runMs, waitMs].map(Math.round);
+      const figures = [to - from, runMs, waitMs, starvedMs].map(Math.round);
       findings.add(
         'the event loop stands still',
-        `${((from - this.#began) / 1000).toFixed(1)}: ${figures[0]} ms, of which it ran ${figures[1]} and waited for a processor ${figures[2]}; during ${cause}`,
+        `${((from - this.#began) / 1000).toFixed(1)}: ${figures[0]} ms, of which it ran ${figures[1]} and waited for a processor ${figures[2]}, and its other threads ${figures[3]}; during ${cause}`,
       );
     }
     return {
@@ -471,6 +474,11 @@ class Soak {
       findings: findings.lines,
     };
   }
+}
+
+function starvedIn(gaps: readonly Gap[], { from, to }: Wait): number {
+  const within = gaps.filter((gap) => gap.from < to && gap.to > from);
+  return within.reduce((sum, { starvedMs }) => sum + starvedMs, 0);
 }
 
 /** Resolves with what was done and found. */

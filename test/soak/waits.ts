@@ -14,11 +14,13 @@ export interface Wait {
   /** What the host's thread ran, and waited for a processor, meanwhile. */
   readonly hostRan: number;
   readonly hostWaited: number;
+  /** For how long other threads of the host had no processor, for which its thread stood still meanwhile. */
+  readonly starved?: number;
 }
 
 /** What is left of a wait when the machine's part is taken off. */
-export function excess({ from, to, control, here, hostWaited }: Wait): number {
-  return Math.max(0, to - from - Math.max(control, here + hostWaited));
+export function excess({ from, to, control, here, hostWaited, starved = 0 }: Wait): number {
+  return Math.max(0, to - from - Math.max(control, here + hostWaited + starved));
 }
 
 export function now(): number {
