@@ -117,6 +117,8 @@ class Soak {
   readonly #began = now();
   readonly #programs: ProgramWorker[] = [];
   #chaos: Chaos[] = [];
+  /** When clients are there to notice. */
+  readonly #served = { from: Number.POSITIVE_INFINITY, to: Number.POSITIVE_INFINITY };
 
   constructor(options: SoakOptions) {
     this.#options = options;
@@ -138,9 +140,11 @@ class Soak {
     try {
       await this.#prepare();
       const before = await this.#holdings();
+      this.#served.from = now();
       await this.#clientsStart();
       await this.#mix();
       const [well, sick] = await this.#finish();
+      this.#served.to = now();
       await this.#verify('while the host runs');
       const after = await this.#settle(before);
       await this.#end();
@@ -448,7 +452,7 @@ class Soak {
       );
     }
     for (const gap of gaps) {
-      if (ownPart(gap) <= limitMs) continue;
+      if (ownPart(gap) <= limitMs || gap.to < this.#served.from || gap.from > this.#served.to) continue;
       const { from, to, runMs, waitMs, starvedMs } = gap;
       const cause = this.#trouble.during(undefined, from, to) ?? 'no fault';
       const figures = [to - from, runMs, waitMs, starvedMs].map(Math.round);
