@@ -3,6 +3,8 @@ import test from 'ava';
 import { DelayDevice, FaultTrigger } from '../../../host/devices/faulty/faults.ts';
 import { Errno } from '../../../host/errno.ts';
 import { decodeNativeNvlist } from '../../../host/nvlist/native.ts';
+import { DataType } from '../../../host/nvlist/nvlist.ts';
+import { Typed } from '../nvlist/pack.ts';
 import { TestCore, type TestSession } from './fixture.ts';
 
 /** Two opens of /dev/zfs by one process: an ioctl of the first names the second's descriptor, which closes meanwhile. */
@@ -32,6 +34,34 @@ async function closeDuring(
   await (delayMs === 0 ? new Promise((resolve) => setImmediate(resolve)) : sleep(delayMs));
   await Promise.all([b.close(), a.close(), running]);
 }
+
+test('an ioctl that waits in line for a fiber ends when its client is interrupted, or closes', async (t) => {
+  const slow = new FaultTrigger({ operations: ['write'] });
+  slow.enabled = false;
+  const core = await TestCore.load({ memoryBytes: 1024 ** 3, wrap: (device) => new DelayDevice(device, slow, 2000) });
+  const [busy, client] = [await core.open(), await core.open(process)];
+  await core.createPool(busy);
+  slow.enabled = true;
+  let over = 0;
+  const call = { cmd: { name: 'tank' }, src: { force: new Typed(DataType.BOOLEAN_VALUE, 1) } };
+  // As many as a pool has fibers for.
+  const running = Array.from({ length: 512 }, async () => {
+    await busy.must('POOL_SYNC', call);
+    over++;
+  });
+  const signal = new AbortController();
+  const waiting = client.ioctl('POOL_SYNC', { ...call, signal: signal.signal });
+  await sleep(20);
+  signal.abort();
+  t.is((await waiting).errno, Errno.EINTR);
+  const left = client.ioctl('POOL_SYNC', call);
+  await client.close();
+  t.is((await left).errno, Errno.EINTR);
+  t.is(over, 0, 'the others go on');
+  slow.enabled = false;
+  await Promise.all(running);
+  await core.core.close();
+});
 
 const delays = [0, 0, 1, 2, 4, 8, 16, 32];
 

@@ -304,12 +304,37 @@ session_open_work(void *arg)
 	free(sw);
 }
 
-/* As a signal does; one that waits in line for a fiber ends when it has one. */
+/* Answers, and frees the request. */
+static void
+ioctl_end(ioctl_request_t *r, int error)
+{
+	session_t *s = r->r_session;
+
+	list_remove(&requests, r);
+	zow_ioctl_done(r->r_id, error, r->r_cmd, r->r_dst, r->r_dst_len,
+	    r->r_out_history, r->r_out_history_len);
+	VERIFY3S(s->s_running, >, 0);
+	if (--s->s_running == 0)
+		fiber_wake_all(&s->s_idle);
+	free(r->r_dst);
+	free(r->r_out_history);
+	/* There may be a key in it. */
+	explicit_bzero((char *)r->r_src, r->r_src_len);
+	free(r->r_cmd);
+	free(r);
+}
+
+/*
+ * As a signal does. What waits in line for a fiber, behind what a suspended
+ * pool does not answer, ends at once, and its request is gone.
+ */
 static void
 ioctl_signal(ioctl_request_t *r)
 {
 	if (r->r_fiber != NULL)
 		fiber_interrupt(r->r_fiber);
+	else if (zow_work_cancel(r))
+		ioctl_end(r, EINTR);
 	else
 		r->r_interrupted = B_TRUE;
 }
@@ -320,8 +345,9 @@ session_close_work(void *arg)
 	session_work_t *sw = arg;
 	session_t *s = sw->sw_session;
 
-	for (ioctl_request_t *r = list_head(&requests); r != NULL;
-	    r = list_next(&requests, r)) {
+	for (ioctl_request_t *r = list_head(&requests), *next; r != NULL;
+	    r = next) {
+		next = list_next(&requests, r);
 		if (r->r_session == s)
 			ioctl_signal(r);
 	}
@@ -776,18 +802,7 @@ ioctl_work(void *arg)
 
 	allow_log_exit(s->s_process, allow_log);
 	fiber_current->f_context = NULL;
-	list_remove(&requests, r);
-	zow_ioctl_done(r->r_id, error, zc, r->r_dst, r->r_dst_len,
-	    r->r_out_history, r->r_out_history_len);
-	VERIFY3S(s->s_running, >, 0);
-	if (--s->s_running == 0)
-		fiber_wake_all(&s->s_idle);
-	free(r->r_dst);
-	free(r->r_out_history);
-	/* There may be a key in it. */
-	explicit_bzero((char *)r->r_src, r->r_src_len);
-	free(r->r_cmd);
-	free(r);
+	ioctl_end(r, error);
 }
 
 /*
@@ -850,8 +865,10 @@ ioctl_interrupt(int id)
 {
 	for (ioctl_request_t *r = list_head(&requests); r != NULL;
 	    r = list_next(&requests, r)) {
-		if (r->r_id == id)
+		if (r->r_id == id) {
 			ioctl_signal(r);
+			return;
+		}
 	}
 }
 

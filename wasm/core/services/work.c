@@ -279,6 +279,38 @@ zow_work(work_queue_t *wq, const char *fiber, void (*func)(void *), void *arg)
 	return (0);
 }
 
+static work_item_t *
+work_unqueue(work_queue_t *wq, const void *arg)
+{
+	work_item_t **itemp = &wq->wq_head;
+	work_item_t *item;
+
+	while (*itemp != NULL && (*itemp)->wi_arg != arg)
+		itemp = &(*itemp)->wi_next;
+	item = *itemp;
+	if (item == NULL)
+		return (NULL);
+	*itemp = item->wi_next;
+	if (wq->wq_tail == &item->wi_next)
+		wq->wq_tail = itemp;
+	return (item);
+}
+
+int
+zow_work_cancel(void *arg)
+{
+	for (work_queue_t *wq = work_queues; wq != NULL; wq = wq->wq_next) {
+		work_item_t *item = work_unqueue(wq, arg);
+
+		if (item != NULL) {
+			free(item);
+			zow_work_queue_rele(wq);
+			return (1);
+		}
+	}
+	return (0);
+}
+
 int
 zow_work_for(work_kind_t kind, const char *name, const char *fiber,
     void (*func)(void *), void *arg)

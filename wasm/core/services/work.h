@@ -45,6 +45,12 @@ int zow_work(work_queue_t *wq, const char *fiber, void (*func)(void *),
     void *arg);
 
 /*
+ * Takes the item of `arg` out of the line, if it still waits there: func will
+ * not be called. Zero: it has begun, or is about to.
+ */
+int zow_work_cancel(void *arg);
+
+/*
  * An item of the queue that takes long leaves its place to the next in line,
  * and takes it back, full or not, before it is over.
  */
