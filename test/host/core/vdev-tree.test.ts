@@ -65,6 +65,22 @@ test('a pool is not imported by a configuration with a sector that no disk has',
   t.is(await ask('POOL_IMPORT', 12n), 0);
 });
 
+test('a configuration whose devices are in each other deeper than a pool has them is refused', async (t) => {
+  const core = await TestCore.load();
+  t.teardown(() => core.core.close());
+  const session = await core.open();
+  const path = core.disk('a');
+  const ask = async (levels: number) => {
+    let vdev: NvPairs = disk(path, { id: 0n, guid: 1n });
+    for (let i = 1; i < levels; i++) vdev = { type: 'mirror', id: 0n, guid: BigInt(i + 1), children: [vdev] };
+    const tree = { type: 'root', id: 0n, guid: 99n, children: [vdev] };
+    const conf = { name: 'deep', state: 0n, pool_guid: 99n, version: 5000n, txg: 4n, vdev_tree: tree };
+    return (await session.ioctl('POOL_TRYIMPORT', { conf, dstRoom: 1 << 17 })).errno;
+  };
+  for (const levels of [2, 8]) t.is(await ask(levels), 0, `${levels}`);
+  for (const levels of [9, 15]) t.is(await ask(levels), Errno.EINVAL, `${levels}`);
+});
+
 test('a pool is not imported by a configuration whose root is another pool’s', async (t) => {
   const { core, session } = await withPool();
   t.teardown(() => core.core.close());

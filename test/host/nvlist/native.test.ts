@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { decodeNativeNvlist } from '../../../host/nvlist/native.ts';
-import { exactNumber, NvList, NvlistError, nvToJson } from '../../../host/nvlist/nvlist.ts';
+import { depthMax, exactNumber, NvList, NvlistError, nvToJson } from '../../../host/nvlist/nvlist.ts';
 
 /** A pair of native encoding: its head, the name and the value, each aligned to 8. */
 function pair(name: string, type: number, count: number, value: Buffer): Buffer {
@@ -96,4 +96,15 @@ test('whatever the bytes are, they are decoded or refused', (t) => {
     { numRuns: 1000 },
   );
   t.throws(() => decodeNativeNvlist(Buffer.from([1, 1, 0, 0, 0, 0])), { message: /native/ });
+});
+
+test('lists in lists are decoded as deep as upstream packs them, and no deeper', (t) => {
+  const nested = (depth: number): Buffer => {
+    const heads = Array.from({ length: depth }, () => pair('list', 19, 1, embedded));
+    return Buffer.concat([header, ...heads, ...Array.from({ length: depth + 1 }, () => end)]);
+  };
+  t.notThrows(() => decodeNativeNvlist(nested(depthMax)));
+  for (const depth of [depthMax + 1, 1000]) {
+    t.throws(() => decodeNativeNvlist(nested(depth)), { instanceOf: NvlistError, message: /too deeply/ });
+  }
 });
