@@ -1,5 +1,5 @@
 import { type Device, isPending } from '../devices/device.ts';
-import { drop } from '../devices/dropped.ts';
+import { DroppedPools } from '../devices/dropped.ts';
 import { openDevice } from '../devices/open.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { log } from '../log.ts';
@@ -22,6 +22,7 @@ export class CoreDevices {
   readonly #module: WasmModule<CoreExports>;
   readonly #open = new Map<number, Device>();
   readonly #openDevice: typeof openDevice;
+  readonly #dropped = new DroppedPools();
   /** How often a device was not found under its path, by handle. */
   readonly #unlinked = new Map<number, number>();
   /** A path on a network that hangs must not be looked for twice. */
@@ -51,9 +52,10 @@ export class CoreDevices {
       'device-flush': (token, handle) => this.#operation(token, () => this.#device(handle).flush()),
       'device-trim': (token, handle, offset, length) =>
         this.#operation(token, () => this.#device(handle).trim(offset, length)),
-      'device-drop': (handle) => {
-        this.#open.set(handle, drop(this.#device(handle)));
+      'device-drop': (handle, pool) => {
+        this.#open.set(handle, this.#dropped.drop(this.#device(handle), pool));
       },
+      'devices-forget': (pool) => this.#dropped.forget(pool),
     };
   }
 

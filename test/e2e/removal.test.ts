@@ -1,8 +1,9 @@
+import { once } from 'node:events';
 import { copyFileSync, linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import type { Client } from '../host/nbd/client.ts';
-import { Lab, MiB, noise, until } from './host.ts';
+import { Lab, MiB, noise, sleep, until } from './host.ts';
 
 /** Disks that vanish while a pool is on them: files that are removed or replaced, block devices that are unplugged. */
 
@@ -275,6 +276,57 @@ for (const layout of [['d0'], ['mirror', 'd0', 'd1'], ['d0', 'd1']]) {
     });
   }
 }
+
+test('zpool clear of a lost pool whose disk hangs, and then goes again while the pool is taken down', async (t) => {
+  const lab = await Lab.open(t);
+  const [disk] = lab.manyDisks(1) as [string];
+  const [away, loses, hangs] = ['away', 'loses', 'hangs'].map((name) => join(lab.directory, name)) as [
+    string,
+    string,
+    string,
+  ];
+  // Its labels answer: it is gone as soon as something else is read.
+  const gone = `error(errno=ENXIO,op=read,from=${4 * MiB},to=${120 * MiB},while=${away})`;
+  const faults = [gone, `error(op=flush,while=${loses})`, `delay(op=read,ms=11000,while=${hangs})`];
+  const vars = { ZOW_FAULTS: faults.map((fault) => `d0:${fault}`).join(';') };
+  await lab.start({ vars, config: { zed: false } });
+  await pool(lab, disk);
+  const first = await lab.open('tank/v');
+  t.is((await first.writeAt(0, noise(MiB, 1))).errno, 0);
+  t.is((await first.request({ type: 3 })).errno, 0);
+  await lab.zpool('sync', 'tank');
+  t.is((await first.writeAt(MiB, noise(MiB, 2))).errno, 0);
+  writeFileSync(loses, '');
+  void first.request({ type: 3 }).catch(() => undefined);
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  writeFileSync(away, '');
+  void first.readAt(0, MiB).catch(() => undefined);
+  await becomes(lab, 'd0', 'REMOVED');
+  rmSync(loses);
+  writeFileSync(hangs, '');
+  const interrupted = lab.spawn('zpool', ['clear', 'tank']);
+  await sleep(1000);
+  interrupted.kill('SIGINT');
+  await once(interrupted, 'exit');
+  t.regex(await lab.fails('zpool', 'clear', 'tank'), /I\/O error/);
+  t.regex(await lab.zpool('list', '-H', 'tank'), /SUSPENDED/);
+  rmSync(hangs);
+  // What was asked while it hung is waited for, again and again.
+  const resumes = () => lab.hostLog.split('is being resumed').length;
+  const before = resumes();
+  const cleared = lab.run('zpool', ['clear', 'tank'], { timeoutMs: 60_000 });
+  await until('it goes on, and is suspended again', () => resumes() > before + 1);
+  rmSync(away);
+  t.is((await cleared).code, 0);
+  t.is(await stateOf(lab, 'tank'), 'ONLINE');
+  first.destroy();
+  const second = await lab.open('tank/v');
+  t.true((await second.readAt(0, MiB)).equals(noise(MiB, 1)));
+  second.destroy();
+  await lab.zpool('scrub', '-w', 'tank');
+  t.regex(await lab.zpool('status', 'tank'), /scrub repaired 0B .* with 0 errors/);
+  await lab.finish('tank');
+});
 
 test('a disk that vanishes while it is offlined, replaced, detached or exported', async (t) => {
   const lab = await Lab.open(t);

@@ -63,9 +63,15 @@ ZOW_IMPORT("device-trim")
 extern int zow_device_trim(void *zio, int handle, double offset,
     double length);
 
-/* Nothing that is written from now on goes to the device. */
+/*
+ * Nothing that is written from now on goes to the device. It is remembered as
+ * that of `pool`, any address, also when the device is opened and dropped
+ * anew, until all of the pool is forgotten.
+ */
 ZOW_IMPORT("device-drop")
-extern void zow_device_drop(int handle);
+extern void zow_device_drop(int handle, const void *pool);
+ZOW_IMPORT("devices-forget")
+extern void zow_devices_forget(const void *pool);
 
 /* The descriptor `fd` of the client whose ioctl is `request`. */
 ZOW_IMPORT("stream-read")

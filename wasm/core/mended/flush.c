@@ -51,6 +51,7 @@
 
 #include "compat.h"
 #include "flush.h"
+#include "seam.h"
 #include "work.h"
 
 #define	NEVER	UINT64_MAX
@@ -151,6 +152,8 @@ __wrap_spa_remove(spa_t *spa)
 	pool_flush_t *pf = pool_flush_find(spa);
 
 	if (pf != NULL) {
+		if (pf->pf_dropped)
+			zow_devices_forget(spa);
 		list_remove(&pool_flushes, pf);
 		kmem_free(pf, sizeof (*pf));
 	}
@@ -392,7 +395,8 @@ leaf_fail(leaf_flush_t *lf, vdev_t *vd, boolean_t removal)
 	spa_t *spa = vd->vdev_spa;
 	uint64_t from = MIN(lf->lf_since, lf->lf_covered);
 
-	if (lf->lf_failed)
+	/* The host remembers what is dropped, whatever the device does. */
+	if (lf->lf_failed || pool_is_dropped(spa))
 		return;
 	lf->lf_failed = B_TRUE;
 	if (vd->vdev_aux != NULL || !spa_writeable(spa) || !spa->spa_sync_on)

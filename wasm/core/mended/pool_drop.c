@@ -35,12 +35,17 @@
 #include <sys/zio.h>
 
 #include "compat.h"
+#include "fiber.h"
 #include "flush.h"
 
 /* How long what used the pool is waited for, in tenths of a second. */
 #define	DROP_TENTHS_MAX	200
 /* How often, once a second, its import is tried: a device may be late. */
 #define	IMPORTS_MAX	10
+/* How long a disk may take to say that it is there. */
+#define	ANSWER_SECONDS_MAX	10
+#define	ASK_STACK	(64 * 1024)
+#define	RESUME_STACK	(128 * 1024)
 /* A pool is suspended again by each read that its device does not answer. */
 #define	RESUMES_MAX	100
 
@@ -81,6 +86,15 @@ pool_note_drop(const char *name)
 	drops[i].d_when = drop_clock;
 }
 
+static void
+pool_resume_dropped(spa_t *spa)
+{
+	spa_vdev_state_enter(spa, SCL_NONE);
+	pool_clear_devices(spa, NULL);
+	(void) spa_vdev_state_exit(spa, NULL, 0);
+	(void) __real_zio_resume(spa);
+}
+
 /* Whether the pool goes on, its devices dropped. */
 static int
 pool_run_dropped(spa_t *spa)
@@ -89,13 +103,12 @@ pool_run_dropped(spa_t *spa)
 
 	pool_note_drop(spa_name(spa));
 	pool_set_dropped(spa);
+	/* Who reads of it is answered, and suspends it no more. */
+	spa->spa_failmode = ZIO_FAILURE_MODE_CONTINUE;
 	vdev_zow_drop(spa);
 	zvol_hang_up(spa_name(spa));
 	for (int i = 0; i < RESUMES_MAX; i++) {
-		spa_vdev_state_enter(spa, SCL_NONE);
-		pool_clear_devices(spa, NULL);
-		(void) spa_vdev_state_exit(spa, NULL, 0);
-		(void) __real_zio_resume(spa);
+		pool_resume_dropped(spa);
 #ifdef	TREE_TXG_WAIT_FLAGS
 		error = txg_wait_synced_flags(spa->spa_dsl_pool, 0,
 		    TXG_WAIT_SUSPEND);
@@ -108,6 +121,50 @@ pool_run_dropped(spa_t *spa)
 #endif
 	}
 	return (error == 0 ? 0 : SET_ERROR(EIO));
+}
+
+/*
+ * A pool that is suspended while it is exported waits in there, with a name
+ * that nobody finds any more: it is resumed until it has gone.
+ */
+typedef struct resumer {
+	const char	*rs_pool;
+	boolean_t	rs_over;
+} resumer_t;
+
+static spa_t *
+pool_hold_suspended(const char *name, const void *tag)
+{
+	spa_t *spa = NULL;
+
+	spa_namespace_enter(FTAG);
+	while ((spa = spa_next(spa)) != NULL) {
+		if (strcmp(spa_name(spa), name) == 0)
+			break;
+	}
+	if (spa != NULL && spa_suspended(spa))
+		spa_open_ref(spa, tag);
+	else
+		spa = NULL;
+	spa_namespace_exit(FTAG);
+	return (spa);
+}
+
+static void *
+resumer_fiber(void *arg)
+{
+	resumer_t *rs = arg;
+	spa_t *spa;
+
+	while (!rs->rs_over) {
+		spa = pool_hold_suspended(rs->rs_pool, rs);
+		if (spa != NULL) {
+			pool_resume_dropped(spa);
+			spa_close(spa, rs);
+		}
+		delay(MAX(hz / 10, 1));
+	}
+	return (NULL);
 }
 
 /* Where the pool is in the cache file, and its root. */
@@ -130,6 +187,8 @@ pool_import_props(spa_t *spa)
 static int
 pool_drop(const char *name, nvlist_t **configp, nvlist_t **propsp)
 {
+	resumer_t rs = { .rs_pool = name };
+	fiber_t *resumer;
 	spa_t *spa;
 	int error = spa_open(name, &spa, FTAG);
 
@@ -139,16 +198,19 @@ pool_drop(const char *name, nvlist_t **configp, nvlist_t **propsp)
 	*propsp = pool_import_props(spa);
 	error = pool_run_dropped(spa);
 	spa_close(spa, FTAG);
+	resumer = error != 0 ? NULL : fiber_create("pool_resume",
+	    resumer_fiber, &rs, RESUME_STACK, 0);
 	for (int i = 0; error == 0; i++) {
 		error = spa_export(name, configp, B_TRUE, B_TRUE);
-		if (error == 0)
-			return (0);
 		/* Its clients are still on their way out. */
 		if (error != EBUSY || i == DROP_TENTHS_MAX)
 			break;
 		error = 0;
 		delay(MAX(hz / 10, 1));
 	}
+	rs.rs_over = B_TRUE;
+	if (resumer != NULL)
+		(void) fiber_join(resumer);
 	if (error != 0)
 		nvlist_free(*propsp);
 	return (error);
@@ -205,43 +267,154 @@ vdev_answers(vdev_t *vd, const leaf_t *leaves, uint64_t count)
 }
 
 /*
+ * What a fiber of its own asks a pool's leaves, for they may hang. It outlives
+ * who waits for it, and is freed by the last of both.
+ */
+typedef struct question {
+	list_node_t	q_node;
+	uint64_t	q_pool;		/* guid */
+	uint64_t	q_count;
+	leaf_t		*q_leaves;
+	boolean_t	q_over;
+	boolean_t	q_left;		/* nobody waits */
+} question_t;
+
+static list_t questions;
+static kmutex_t question_lock;
+static kcondvar_t question_cv;
+
+void
+pool_drop_init(void)
+{
+	list_create(&questions, sizeof (question_t),
+	    offsetof(question_t, q_node));
+	mutex_init(&question_lock, NULL, MUTEX_DEFAULT, NULL);
+	cv_init(&question_cv, NULL, CV_DEFAULT, NULL);
+}
+
+static question_t *
+question_make(spa_t *spa)
+{
+	question_t *q = kmem_zalloc(sizeof (*q), KM_SLEEP);
+	vdev_t *rvd = spa->spa_root_vdev;
+
+	q->q_pool = spa_guid(spa);
+	spa_config_enter(spa, SCL_STATE, FTAG, RW_READER);
+	q->q_count = leaves_count(rvd);
+	q->q_leaves = kmem_zalloc(q->q_count * sizeof (leaf_t), KM_SLEEP);
+	VERIFY3P(leaves_list(rvd, q->q_leaves), ==, q->q_leaves + q->q_count);
+	spa_config_exit(spa, SCL_STATE, FTAG);
+	return (q);
+}
+
+static void
+question_free(question_t *q)
+{
+	for (uint64_t i = 0; i < q->q_count; i++) {
+		if (q->q_leaves[i].l_path != NULL)
+			kmem_strfree(q->q_leaves[i].l_path);
+	}
+	kmem_free(q->q_leaves, q->q_count * sizeof (leaf_t));
+	kmem_free(q, sizeof (*q));
+}
+
+static void *
+question_fiber(void *arg)
+{
+	question_t *q = arg;
+	boolean_t left;
+
+	for (uint64_t i = 0; i < q->q_count; i++) {
+		if (q->q_leaves[i].l_path != NULL)
+			q->q_leaves[i].l_answers =
+			    vdev_zow_answers(q->q_leaves[i].l_path);
+	}
+	mutex_enter(&question_lock);
+	list_remove(&questions, q);
+	q->q_over = B_TRUE;
+	left = q->q_left;
+	cv_broadcast(&question_cv);
+	mutex_exit(&question_lock);
+	if (left)
+		question_free(q);
+	return (NULL);
+}
+
+static boolean_t
+is_asked(uint64_t pool)
+{
+	question_t *q = list_head(&questions);
+
+	while (q != NULL && q->q_pool != pool)
+		q = list_next(&questions, q);
+	return (q != NULL);
+}
+
+/* Waits until `until`, or for a signal: whether there is time left. */
+static boolean_t
+question_wait(clock_t until)
+{
+	return (cv_timedwait_sig(&question_cv, &question_lock, until) > 0);
+}
+
+/*
+ * The pool's leaves, each asked whether it can be read; NULL: one of them does
+ * not say in time. One that has not said yet is not asked twice.
+ */
+static question_t *
+leaves_ask(spa_t *spa)
+{
+	clock_t until = ddi_get_lbolt() + ANSWER_SECONDS_MAX * hz;
+	question_t *q = question_make(spa);
+	boolean_t in_time = B_TRUE;
+
+	mutex_enter(&question_lock);
+	while (in_time && is_asked(q->q_pool))
+		in_time = question_wait(until);
+	if (!in_time || fiber_create("device_ask", question_fiber, q, ASK_STACK,
+	    1) == NULL) {
+		mutex_exit(&question_lock);
+		question_free(q);
+		return (NULL);
+	}
+	list_insert_tail(&questions, q);
+	while (in_time && !q->q_over)
+		in_time = question_wait(until);
+	if (!q->q_over) {
+		q->q_left = B_TRUE;
+		q = NULL;
+	}
+	mutex_exit(&question_lock);
+	return (q);
+}
+
+/*
  * Whether the pool's devices are there. Before they are it must not be dropped:
- * it would go on without them, and could neither leave nor come back.
+ * it would go on without them, and could neither leave nor come back. One that
+ * hangs would have all wait that the pool is taken down for.
  */
 static boolean_t
 pool_answers(const char *name)
 {
 	boolean_t answers = B_TRUE;
-	uint64_t count;
-	leaf_t *leaves;
 	vdev_t *rvd;
+	question_t *q;
 	spa_t *spa;
 
 	if (spa_open(name, &spa, FTAG) != 0)
 		return (B_FALSE);
 	rvd = spa->spa_root_vdev;
-	spa_config_enter(spa, SCL_STATE, FTAG, RW_READER);
-	count = leaves_count(rvd);
-	leaves = kmem_zalloc(count * sizeof (leaf_t), KM_SLEEP);
-	VERIFY3P(leaves_list(rvd, leaves), ==, leaves + count);
-	spa_config_exit(spa, SCL_STATE, FTAG);
-	/* A disk that hangs holds up nobody who asks for the pool's state. */
-	for (uint64_t i = 0; i < count; i++) {
-		if (leaves[i].l_path != NULL)
-			leaves[i].l_answers =
-			    vdev_zow_answers(leaves[i].l_path);
+	q = leaves_ask(spa);
+	if (q != NULL) {
+		spa_config_enter(spa, SCL_STATE, FTAG, RW_READER);
+		for (uint64_t c = 0; c < rvd->vdev_children; c++)
+			answers &= vdev_answers(rvd->vdev_child[c],
+			    q->q_leaves, q->q_count);
+		spa_config_exit(spa, SCL_STATE, FTAG);
+		question_free(q);
 	}
-	spa_config_enter(spa, SCL_STATE, FTAG, RW_READER);
-	for (uint64_t c = 0; c < rvd->vdev_children; c++)
-		answers &= vdev_answers(rvd->vdev_child[c], leaves, count);
-	spa_config_exit(spa, SCL_STATE, FTAG);
-	for (uint64_t i = 0; i < count; i++) {
-		if (leaves[i].l_path != NULL)
-			kmem_strfree(leaves[i].l_path);
-	}
-	kmem_free(leaves, count * sizeof (leaf_t));
 	spa_close(spa, FTAG);
-	return (answers);
+	return (q != NULL && answers);
 }
 
 static void

@@ -260,6 +260,7 @@ void
 vdev_file_init(void)
 {
 	pool_flush_init();
+	pool_drop_init();
 	list_create(&vdev_zow_open_list, sizeof (vdev_zow_t),
 	    offsetof(vdev_zow_t, vz_node));
 	if (fiber_create("vdev_intr", interrupt_fiber, NULL, 64 * 1024, 1) ==
@@ -316,7 +317,7 @@ vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
 		leaf_flush_init(&vz->vz_flush);
 		list_insert_tail(&vdev_zow_open_list, vz);
 		if (pool_is_dropped(vd->vdev_spa))
-			zow_device_drop(vz->vz_handle);
+			zow_device_drop(vz->vz_handle, vd->vdev_spa);
 	} else {
 		ASSERT(vd->vdev_reopening);
 	}
@@ -392,7 +393,6 @@ vdev_zow_answers(const char *path)
 	return (io.io_error == 0);
 }
 
-/* A device that is open remembers what is dropped: it must stay open. */
 void
 vdev_zow_drop(const spa_t *spa)
 {
@@ -400,7 +400,7 @@ vdev_zow_drop(const spa_t *spa)
 	    vz = list_next(&vdev_zow_open_list, vz)) {
 		if (vz->vz_vdev->vdev_spa != spa)
 			continue;
-		zow_device_drop(vz->vz_handle);
+		zow_device_drop(vz->vz_handle, spa);
 		vz->vz_flush.lf_failed = B_FALSE;
 	}
 }
