@@ -6,6 +6,7 @@ import { print } from '../host/print.ts';
 import { ExitCode } from '../host/serve/errors.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { check } from './commands/check.ts';
+import { diffCommand } from './commands/diff.ts';
 import {
   type EventsOptions,
   eventsCommand,
@@ -23,7 +24,8 @@ const SERVE_HELP = `
 The configuration is described in docs/config.md. Pools that exist are imported; what is missing is created only where
 the configuration says so; whatever contradicts it is an error, and nothing is changed.
 
-SIGTERM, SIGINT or SIGHUP stops serving and exports the pools; a second one half a second later ends it at once.
+SIGTERM or SIGINT stops serving and exports the pools; a second one half a second later ends it at once. SIGHUP reads the
+configuration again and changes, while it serves, what can be changed: zow check --diff shows what that would be.
 
 Exit codes:
   0    ended by a signal, all pools exported
@@ -33,7 +35,7 @@ Exit codes:
   130  ended by a second signal
 
 Environment:
-  ZOW_LOG    trace, debug, info, warn, error, fatal or silent: what is logged to stderr as JSON lines
+  ZOW_LOG    trace, debug, info, warn, error, fatal or silent: what is logged to stderr, as log.format says
   ZOW_TRACE  areas traced, with commas: ioctl, device, fiber, nbd, wasi, or all`;
 
 const HELP = `
@@ -79,6 +81,23 @@ eid, or that is of another time, all that it has are shown.`;
 /** `zow` except for its programs: parses the command line and runs it. Resolves with the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   let code: number = ExitCode.ok;
+  const zow = zowCommand(async (work) => {
+    code = await work;
+  });
+  try {
+    await zow.parseAsync(args.length === 0 ? ['--help'] : args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  }
+  return code;
+}
+
+/**
+ * The table of commands: what is parsed, the help, and what the man page and the completions of shells are made from. `ends` waits for
+ * a command, and has its exit code.
+ */
+export function zowCommand(ends: (work: Promise<number>) => Promise<void>): Command {
   const zow = new Command('zow')
     .description('ZFS on WebAssembly: OpenZFS in one process, without a kernel module')
     .version(`zow ${packageJson.version}, OpenZFS ${release}`, '-V, --version')
@@ -101,14 +120,19 @@ export async function main(args: readonly string[]): Promise<number> {
     .addOption(new Option('--no-hints', 'do not').default(process.stdout.isTTY))
     .addHelpText('after', SERVE_HELP)
     .action(async (config: string, { hints }: { hints: boolean }) => {
-      code = await serve(config, { socket: zow.opts<{ socket?: string }>().socket, hints });
+      await ends(serve(config, { socket: zow.opts<{ socket?: string }>().socket, hints }));
     });
   zow
     .command('check <config>')
     .description('validate a configuration and say what serve would do; changes nothing')
-    .addHelpText('after', '\nExit codes:\n  0    serve would start\n  1    it would refuse, and this is why')
-    .action(async (config: string) => {
-      code = await checkCommand(config, zow.opts<{ socket?: string }>().socket);
+    .option('-d, --diff', 'say what the host that runs would change if it read it now (SIGHUP)')
+    .addHelpText(
+      'after',
+      '\nExit codes:\n  0    serve would start, or the host take it over\n  1    it would refuse, and this is why',
+    )
+    .action(async (config: string, { diff }: { diff?: boolean }) => {
+      const given = zow.opts<{ socket?: string }>().socket;
+      await ends(diff === true ? diffCommand(config, given) : checkCommand(config, given));
     });
   const socket = (): string | undefined => zow.opts<{ socket?: string }>().socket ?? defaultSocketPath();
   zow
@@ -116,7 +140,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .description("show the host's engines, and pools whose engine ended")
     .option('-j, --json', 'as JSON')
     .action(async (options: { json?: boolean }) => {
-      code = await statusCommand(socket(), options);
+      await ends(statusCommand(socket(), options));
     });
   zow
     .command('kstat [pattern]')
@@ -126,7 +150,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .addHelpText('after', KSTAT_HELP)
     .action(async (pattern: string | undefined, options: KstatOptions) => {
       if (options.clear === true && pattern === undefined) zow.error("zow: --clear needs a pattern; '*' is everything");
-      code = await kstatCommand(socket(), pattern ?? '', options);
+      await ends(kstatCommand(socket(), pattern ?? '', options));
     });
   zow
     .command('tunable [args...]')
@@ -135,7 +159,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .option('-v, --verbose', 'with types and descriptions')
     .addHelpText('after', TUNABLE_HELP)
     .action(async (args: string[], options: TunableOptions) => {
-      code = await tunableCommand(socket(), args, options);
+      await ends(tunableCommand(socket(), args, options));
     });
   zow
     .command('events')
@@ -144,7 +168,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .option('-a, --after <eid[@seconds]>', 'only events after the one with this eid', eventId)
     .addHelpText('after', EVENTS_HELP)
     .action(async (options: EventsOptions) => {
-      code = await eventsCommand(socket(), options);
+      await ends(eventsCommand(socket(), options));
     });
   zow
     .command('top [interval] [count]')
@@ -154,24 +178,14 @@ export async function main(args: readonly string[]): Promise<number> {
     .addHelpText('after', TOP_HELP)
     .action(async (interval: string | undefined, count: string | undefined, options: TopOptions) => {
       const seconds = positive(zow, 'interval', interval ?? '2');
-      code = await topCommand(
-        socket(),
-        seconds,
-        count === undefined ? Infinity : positive(zow, 'count', count),
-        options,
-      );
+      const times = count === undefined ? Infinity : positive(zow, 'count', count);
+      await ends(topCommand(socket(), seconds, times, options));
     });
   for (const [name, description] of Object.entries(PROGRAMS)) {
     // Here for the help; cli/main.ts runs them without loading any of this.
     zow.command(`${name} [arguments...]`).description(description).helpOption(false).allowUnknownOption();
   }
-  try {
-    await zow.parseAsync(args.length === 0 ? ['--help'] : args, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
-  }
-  return code;
+  return zow;
 }
 
 function positive(zow: Command, what: string, text: string): number {

@@ -1,11 +1,42 @@
+import { isatty } from 'node:tty';
 import { pino } from 'pino';
+import { logText } from './log-text.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const wanted = process.env.ZOW_LOG ?? '';
+const STDERR = 2;
+
+/** `text`: lines for people; `json`: an object a line, for programs. `auto`: text on a terminal. */
+export type LogFormat = 'auto' | 'text' | 'json';
+
+let isText = isatty(STDERR);
+
+/** Chooses what lines look like from now on. */
+export function setLogFormat(format: LogFormat): void {
+  isText = format === 'auto' ? isatty(STDERR) : format === 'text';
+}
+
+const json = pino.destination({ fd: STDERR, sync: true });
+
+/** pino's lines as they are, or for people. */
+const destination = {
+  write(line: string): void {
+    if (!isText) {
+      json.write(line);
+      return;
+    }
+    const { NO_COLOR = '' } = process.env;
+    const text = logText(line, {
+      details: log.isLevelEnabled('debug'),
+      color: NO_COLOR === '' && isatty(STDERR),
+    });
+    if (text !== undefined) json.write(text);
+  },
+};
 
 /**
- * Structured logs: one JSON object a line on stderr, level by ZOW_LOG (info without it, or when it is no level). A
- * terminal user reads them as they are; collectors parse them.
+ * Structured logs on stderr, level by ZOW_LOG (info without it, or when it is no level): lines for people on a terminal, else one
+ * JSON object a line. An entry with `detail: true` is left out of the lines for people unless debug is on.
  */
 export const log = pino(
   {
@@ -13,7 +44,7 @@ export const log = pino(
     base: { pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
   },
-  pino.destination({ fd: 2, sync: true }),
+  destination,
 );
 
 export type Logger = typeof log;

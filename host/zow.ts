@@ -6,11 +6,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { programArgs } from './assets.ts';
 import type { Config, HttpConfig, IscsiListenerConfig, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
+import { ConfigError } from './config/problem.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
 import { loadCore } from './core/load.ts';
 import { openDevice } from './devices/open.ts';
-import type { RemoteDisks } from './devices/remote.ts';
+import { RemoteDisks } from './devices/remote.ts';
 import { makeThreads } from './devices/threads.ts';
 import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
@@ -21,6 +22,7 @@ import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
 import { noStreams } from './ioctl/streams.ts';
+import type { ChapSecrets } from './iscsi/chap.ts';
 import { loadChap } from './iscsi/chap-file.ts';
 import { DatasetStore } from './iscsi/dataset-store.ts';
 import { type IscsiListenerOptions, IscsiServer } from './iscsi/server.ts';
@@ -30,19 +32,24 @@ import { type HostSource, sampleHost } from './metrics/host-sample.ts';
 import { liveOf } from './metrics/live.ts';
 import { ProcessMeter, Sampler } from './metrics/sampler.ts';
 import { vitalsOf } from './metrics/vitals.ts';
+import type { NbdListenerOptions } from './nbd/listener-options.ts';
 import { NbdServer } from './nbd/server.ts';
+import { inherited, isInherited } from './net/inherited.ts';
 import type { ListenerAddress, ListenerOptions } from './net/listener.ts';
+import { loadTls } from './net/tls.ts';
 import { type EventOptions, type PoolEvent, poolEvents } from './observe/events.ts';
 import { clearKstats, decodeKstat, type Kstat, packedKstats } from './observe/kstats.ts';
 import { decodeTunables, findTunable, setTunable, type Tunable } from './observe/tunables.ts';
 import { converge } from './serve/converge.ts';
+import { compareConfigs, type Difference, keyOf } from './serve/difference.ts';
 import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
+import { planReload, type ReloadReport } from './serve/reload.ts';
 import { startRemoteDisks } from './serve/remote.ts';
 import { Returning } from './serve/returning.ts';
 import { surveyPool } from './serve/survey.ts';
-import { tunableProblems } from './serve/tunables.ts';
+import { checkTunables, tunableProblems } from './serve/tunables.ts';
 import { EventDaemon } from './serve/zed.ts';
 import { Recovery } from './supervisor/recovery.ts';
 import { type HostStatus, statusOf } from './supervisor/status.ts';
@@ -62,6 +69,7 @@ export { type Kstat, kstatJson, kstatText, type Statistic } from './observe/ksta
 export type { Tunable } from './observe/tunables.ts';
 export { CoreLostError, StartError } from './serve/errors.ts';
 export type { ProgramOptions, ProgramResult } from './serve/programs.ts';
+export type { ReloadReport } from './serve/reload.ts';
 export type { EngineStatus, HostStatus, LostStatus } from './supervisor/status.ts';
 export { Volume } from './volumes/open-volume.ts';
 export type { VolumeHandle, VolumeInfo, VolumeProvider } from './volumes/volume.ts';
@@ -70,6 +78,8 @@ export interface ZowHostOptions {
   /** What relative paths of a configuration given as an object are relative to. Default: the current directory. */
   readonly directory?: string;
   readonly log?: Logger;
+  /** Serves on this ioctl socket instead of the configuration's. */
+  readonly socket?: string | undefined;
   /**
    * `one`: all pools have one core, in this process. `processes`: each has an engine of its own, in a process of its own
    * (docs/architecture.md); `openVolume` cannot be used then.
@@ -98,12 +108,13 @@ const noHttp: HostSource['http'] = { connections: { open: 0, total: 0, refused: 
  *   await volume.write(0, data); await volume.flush();
  */
 export class ZowHost implements AsyncDisposable {
-  readonly config: Config;
   readonly core: Core;
   /** Resolves when the core is lost to a panic, with what is known of it; the host is then of no use any more. */
   readonly lost: Promise<CorePanic>;
   readonly #log: Logger;
+  readonly #options: ZowHostOptions;
   readonly #remote: RemoteDisks;
+  #config: Config;
   readonly #run: RunProgram;
   /** The host's own way in: programs work on it before the public socket is there and after it is gone. */
   readonly #private: PrivateSocket;
@@ -118,6 +129,11 @@ export class ZowHost implements AsyncDisposable {
   #measured: HostSource | undefined;
   #endMeters: (() => Promise<void>) | undefined;
   #shares: Shares | undefined;
+  /** Listeners that are open, by what the configuration says of them (keyOf). */
+  readonly #nbdListeners = new Map<string, NbdListenerOptions>();
+  readonly #iscsiListeners = new Map<string, IscsiListenerOptions>();
+  /** The last reload, over or not; one at a time. */
+  #reloading: Promise<unknown> = Promise.resolve();
   #isReady = false;
   #panic: CorePanic | undefined;
   #closing: Promise<void> | undefined;
@@ -128,15 +144,16 @@ export class ZowHost implements AsyncDisposable {
     remote: RemoteDisks,
     entrance: PrivateSocket,
     run: RunProgram,
-    log: Logger,
+    options: ZowHostOptions,
   ) {
-    this.config = config;
+    this.#config = config;
+    this.#options = options;
     this.core = core;
     this.#remote = remote;
     this.lost = core.lost;
     this.#private = entrance;
     this.#run = run;
-    this.#log = log;
+    this.#log = options.log ?? rootLog;
     void core.lost.then((panic) => this.#abandon(panic));
   }
 
@@ -145,12 +162,7 @@ export class ZowHost implements AsyncDisposable {
    * StartError, and nothing is left running then.
    */
   static async open(config: string | object, options: ZowHostOptions = {}): Promise<ZowHost> {
-    const defaults = { defaultSocket: defaultSocketPath() };
-    const parsed =
-      typeof config === 'string'
-        ? loadConfig(config, defaults)
-        : configFromObject(config, options.directory ?? process.cwd(), defaults);
-    return ZowHost.start(parsed, options);
+    return ZowHost.start(readConfig(config, options), options);
   }
 
   /** As open, of a configuration that is already validated. */
@@ -180,33 +192,22 @@ export class ZowHost implements AsyncDisposable {
     } catch (error) {
       throw new StartError([reasonOf(error)], { cause: error });
     }
-    if (options.engines === 'processes') {
-      if (config.iscsi.length > 0)
-        throw new StartError([
-          'iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes; remove one of them',
-        ]);
-      if (config.devices.length > 0)
-        throw new StartError(['devices: there are no remote disks with ZOW_ENGINES=processes; remove one of them']);
-    } else {
-      const own = config.pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);
-      if (own.length > 0)
-        throw new StartError([`pools ${own.join(', ')}: memory of their own needs engines of their own`]);
-    }
+    checkEngines(config, options.engines);
     const recovery = new Recovery(log);
+    let host: ZowHost | undefined;
     const core = await (options.engines === 'processes'
-      ? startSupervisor(config, recovery, log)
+      ? startSupervisor(() => host?.config ?? config, recovery, log)
       : (options.loadCore ?? loadCore)({
           ...{ memoryBytes, tunables, cacheFile: `${socket}.cache` },
           openDevice: (path, how) => openDevice(path, how, remote),
         })
     ).catch(coreFailed);
-    let host: ZowHost | undefined;
     try {
       const refused = await tunableProblems(config, core);
       if (refused !== undefined) throw refused;
       const entrance = await PrivateSocket.open(core instanceof Supervisor ? core.own : core);
       const run = (options.programs ?? programsOf)(entrance.path);
-      const served = new ZowHost(config, core, remote, entrance, run, log);
+      const served = new ZowHost(config, core, remote, entrance, run, options);
       host = served;
       if (core instanceof Supervisor) {
         recovery.begin(core, run);
@@ -215,6 +216,11 @@ export class ZowHost implements AsyncDisposable {
       } else core.inspector.openRemote = (path) => remote.open(path, { readOnly: true });
       core.inspector.live = async () =>
         JSON.stringify(liveOf(await sampleHost(served.#source, 'look'), performance.now() / 1000));
+      core.inspector.difference = (file) =>
+        served.difference(file).then(
+          (report) => JSON.stringify({ report }),
+          (error: Error) => JSON.stringify({ errors: error instanceof StartError ? error.reasons : [error.message] }),
+        );
       // Early: who asks whether it is ready is to be told that it is not.
       await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));
@@ -230,6 +236,11 @@ export class ZowHost implements AsyncDisposable {
       );
       throw error instanceof SocketBusyError ? new StartError([error.message], { cause: error }) : error;
     }
+  }
+
+  /** What is in force: what was started with, or read last, and of that what could not change as it was. */
+  get config(): Config {
+    return this.#config;
   }
 
   /** Path of the ioctl socket. */
@@ -320,6 +331,182 @@ export class ZowHost implements AsyncDisposable {
   }
 
   /**
+   * Brings the host, which goes on serving, to another configuration: its own file as it is now, or what is given. Pools and volumes that
+   * are missing are imported or created, volumes grow, listeners are opened and closed, tunables set, keys and certificates read again.
+   * What only a new start can change, and what is not in it any more, is left as it is. Rejects with ConfigError or StartError: when the
+   * configuration is wrong or contradicts what is there, nothing has changed; when ZFS refuses something of it, what was done before stays.
+   */
+  reload(config?: string | object): Promise<ReloadReport> {
+    return this.#inTurn(() => this.#reload(this.#read(config), true));
+  }
+
+  /** What reload would do; it changes nothing. */
+  difference(config?: string | object): Promise<ReloadReport> {
+    return this.#inTurn(() => this.#reload(this.#read(config), false));
+  }
+
+  #read(config: string | object | undefined): Config {
+    const from = config ?? this.#config.file;
+    if (from === undefined) throw new StartError(['the configuration came from no file, and none is given']);
+    return readConfig(from, this.#options);
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#reloading.then(async () => {
+      if (this.#closing !== undefined) throw new ErrnoError(Errno.ESHUTDOWN, 'the host is shutting down');
+      return this.#unlessLost(work());
+    });
+    this.#reloading = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #reload(next: Config, isWanted: boolean): Promise<ReloadReport> {
+    const difference = compareConfigs(this.#config, next);
+    const { config } = difference;
+    checkEngines(config, this.#options.engines);
+    const added = await startRemoteDisks(difference.devices);
+    let isTaken = false;
+    try {
+      const found = await planReload(difference, {
+        remote: new RemoteDisks([...this.#remote.disks, ...added.disks]),
+        states: new Map(await this.#poolStates()),
+        run: this.#run,
+      });
+      const renew = await this.#readSecrets(config);
+      checkTunables(decodeTunables(await this.core.inspector.tunables()), difference.tunables, config.file);
+      if (!isWanted) return found.report;
+      this.#remote.add(added.disks);
+      try {
+        await this.#setTunables(difference.tunables, config.file, () => converge(found.plan, this.#run, this.#log));
+      } catch (error) {
+        this.#remote.remove(added.disks);
+        throw error;
+      }
+      isTaken = true;
+      const before = this.#config;
+      this.#config = config;
+      this.#returning?.begin();
+      renew();
+      const failed = await this.#relisten(before, difference);
+      await this.#switchZed();
+      return { ...found.report, failed };
+    } finally {
+      if (!isTaken) await added.close();
+    }
+  }
+
+  /** Sets tunables and does what is to be done with them; when either fails they are as before. */
+  async #setTunables(tunables: Config['tunables'], file: string | undefined, work: () => Promise<void>): Promise<void> {
+    const { inspector } = this.core;
+    const before = decodeTunables(await inspector.tunables());
+    const done: Config['tunables'][number][] = [];
+    try {
+      for (const tunable of tunables) {
+        await setTunable(inspector, tunable.name, tunable.value).catch((error: Error) => {
+          throw new ConfigError(file ?? 'config', [{ ...tunable.place, message: error.message }]);
+        });
+        done.push(tunable);
+      }
+      await work();
+    } catch (error) {
+      for (const { name } of done.reverse()) {
+        await setTunable(inspector, name, findTunable(before, name).value).catch((cause: unknown) =>
+          this.#log.warn({ err: cause, tunable: name }, 'after a failed reload'),
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** Reads keys, certificates and secrets of listeners, those to come among them. What it resolves with makes the others use them. */
+  async #readSecrets({ nbd, iscsi }: Config): Promise<() => void> {
+    try {
+      for (const { policy } of nbd) if (policy?.tls !== undefined) await loadTls(policy.tls);
+      const renewNbd = await this.#nbd?.renew();
+      const chap = new Map<string, ChapSecrets>();
+      for (const listener of iscsi) {
+        if (listener.chap !== undefined) chap.set(keyOf(listener), await loadChap(listener.chap));
+      }
+      return () => {
+        renewNbd?.();
+        for (const [key, secrets] of chap) {
+          const listener = this.#iscsiListeners.get(key);
+          if (listener !== undefined) this.#iscsi?.server.renew(listener, secrets);
+        }
+      };
+    } catch (error) {
+      throw new StartError([reasonOf(error)], { cause: error });
+    }
+  }
+
+  /** Opens and closes listeners. What cannot be opened is told in the answer, one line each, and tried again by the next reload. */
+  async #relisten(before: Config, { listeners }: Difference): Promise<string[]> {
+    const failed: string[] = [];
+    const attempt = (work: Promise<void>) =>
+      work.catch((error: unknown) => {
+        failed.push(...(error instanceof StartError ? error.reasons : [reasonOf(error)]));
+      });
+    const { nbd, iscsi } = this.#config;
+    const shares = this.#shares!;
+    const wanted = nbd.map((listener) => [keyOf(listener), listener] as const);
+    if (this.#nbd === undefined) await attempt(this.#listenNbd(shares));
+    else {
+      const options = wanted.map(([key, listener]) => this.#nbdListeners.get(key) ?? nbdListener(listener));
+      for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
+      const missing = await this.#nbd.change(options);
+      this.#nbdListeners.clear();
+      for (const [index, [key]] of wanted.entries()) {
+        const error = missing.get(options[index]!);
+        if (error === undefined) this.#nbdListeners.set(key, options[index]!);
+        else failed.push(`nbd: ${reasonOf(error)}`);
+      }
+    }
+    if (this.#iscsi !== undefined && (listeners.isIscsiRestarted || iscsi.length === 0)) {
+      const { server, store } = this.#iscsi;
+      this.#iscsi = undefined;
+      this.#iscsiListeners.clear();
+      await server.close();
+      await this.#waitForIoctls(store.close());
+    }
+    if (this.#iscsi === undefined) await attempt(this.#listenIscsi(shares));
+    else {
+      const keys = iscsi.map(keyOf);
+      const options = await Promise.all(
+        iscsi.map(async (listener, index) => this.#iscsiListeners.get(keys[index]!) ?? (await iscsiListener(listener))),
+      );
+      const missing = await this.#iscsi.server.change(options);
+      this.#iscsiListeners.clear();
+      for (const [index, key] of keys.entries()) {
+        const error = missing.get(options[index]!);
+        if (error === undefined) this.#iscsiListeners.set(key, options[index]!);
+        else failed.push(`iscsi: ${reasonOf(error)}`);
+      }
+    }
+    if (listeners.isHttpChanged || (this.#http === undefined && before.http !== undefined)) {
+      await this.#http?.close();
+      this.#http = undefined;
+      await attempt(this.#listenHttp());
+    }
+    // What is not open is not in force.
+    this.#config = {
+      ...this.#config,
+      nbd: nbd.filter((listener) => this.#nbdListeners.has(keyOf(listener))),
+      iscsi: iscsi.filter((listener) => this.#iscsiListeners.has(keyOf(listener))),
+      http: this.#http === undefined ? undefined : this.#config.http,
+    };
+    return failed;
+  }
+
+  async #switchZed(): Promise<void> {
+    const { zed } = this.#config;
+    if (zed && this.#zed === undefined && this.#options.programs === undefined) await this.#startZed();
+    if (!zed && this.#zed !== undefined) {
+      await this.#stopZed();
+      this.#zed = undefined;
+    }
+  }
+
+  /**
    * Stops serving, exports every pool and ends the core. Rejects with StartError when a pool cannot be exported, because
    * it is suspended; the others are, and the core is then left as it is. A second call waits for the first.
    */
@@ -333,26 +520,33 @@ export class ZowHost implements AsyncDisposable {
   }
 
   async #listen(): Promise<void> {
-    const { nbd, iscsi, socket } = this.config;
-    const provider = this.core.volumes;
     // A pool's volumes have one share of the buffers, whatever reaches them.
-    const shares = new Shares(provider);
+    const shares = new Shares(this.core.volumes);
     this.#shares = shares;
-    if (nbd.length > 0) {
-      const server = new NbdServer({ provider, listeners: nbd.map(nbdListener), shares, log: this.#log });
-      try {
-        for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
-        await server.start();
-      } catch (error) {
-        throw new StartError([`nbd: ${reasonOf(error)}`], { cause: error });
-      }
-      this.#nbd = server;
-    }
-    if (iscsi.length > 0) await this.#listenIscsi(shares);
+    await this.#listenNbd(shares);
+    await this.#listenIscsi(shares);
     // Last: who sees the socket finds everything ready.
-    this.#public = await IoctlServer.listen(this.core, socket).catch((error: unknown) => {
+    try {
+      const { socket } = this.config;
+      this.#public = await IoctlServer.listen(this.core, socket, { fd: inherited('zow', socket) });
+    } catch (error) {
       throw new StartError([reasonOf(error)], { cause: error });
-    });
+    }
+  }
+
+  async #listenNbd(shares: Shares): Promise<void> {
+    const { nbd } = this.config;
+    if (nbd.length === 0) return;
+    const listeners = nbd.map(nbdListener);
+    const server = new NbdServer({ provider: this.core.volumes, listeners, shares, log: this.#log });
+    try {
+      for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
+      await server.start();
+    } catch (error) {
+      throw new StartError([`nbd: ${reasonOf(error)}`], { cause: error });
+    }
+    this.#nbd = server;
+    for (const [index, listener] of nbd.entries()) this.#nbdListeners.set(keyOf(listener), listeners[index]!);
   }
 
   async #listenHttp(): Promise<void> {
@@ -392,7 +586,9 @@ export class ZowHost implements AsyncDisposable {
       get lostPools() {
         return new Map([...(supervisor?.lostPools ?? [])].map(([pool, { panic }]) => [pool, panic.message]));
       },
-      wanted: this.config.pools.map(({ name }) => name),
+      get wanted() {
+        return host.config.pools.map(({ name }) => name);
+      },
     };
   }
 
@@ -453,12 +649,14 @@ export class ZowHost implements AsyncDisposable {
 
   async #listenIscsi(shares: Shares): Promise<void> {
     const { iscsi, targets } = this.config;
+    if (iscsi.length === 0) return;
     const store = new DatasetStore(this.core, this.#log);
     try {
+      const listeners = await Promise.all(iscsi.map(iscsiListener));
       const server = new IscsiServer({
         provider: this.core.volumes,
         store,
-        listeners: await Promise.all(iscsi.map(iscsiListener)),
+        listeners,
         targets,
         blockBytes: iscsi[0]!.blockBytes,
         shares,
@@ -466,6 +664,7 @@ export class ZowHost implements AsyncDisposable {
       });
       await server.start();
       this.#iscsi = { server, store };
+      for (const [index, listener] of iscsi.entries()) this.#iscsiListeners.set(keyOf(listener), listeners[index]!);
     } catch (error) {
       throw new StartError([`iscsi: ${reasonOf(error)}`], { cause: error });
     }
@@ -491,6 +690,7 @@ export class ZowHost implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const panic = await settled(this.lost);
+    await this.#waitForIoctls(this.#reloading.then(() => undefined));
     // First: the others going away is nothing they should mend.
     this.#recovery?.end();
     this.#returning?.end();
@@ -587,17 +787,38 @@ export class ZowHost implements AsyncDisposable {
 }
 
 /** One engine for each pool; the folder of their sockets goes with this process. */
-async function startSupervisor(config: Config, recovery: Recovery, log: Logger): Promise<Supervisor> {
-  const { memoryBytes, tunables } = config;
+async function startSupervisor(config: () => Config, recovery: Recovery, log: Logger): Promise<Supervisor> {
+  const { memoryBytes, tunables } = config();
   const { folder } = await makePrivateFolder(tmpdir());
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   let started = 0;
   return Supervisor.start({
     ...{ memoryBytes, tunables, log },
     start: (wish) => EngineProcess.start(folder, `engine-${++started}`, wish),
-    memoryOf: (pool) => config.pools.find(({ name }) => name === pool)?.memoryBytes ?? memoryBytes,
+    memoryOf: (pool) => config().pools.find(({ name }) => name === pool)?.memoryBytes ?? memoryBytes,
     onLost: (pools, panic) => recovery.lost(pools, panic),
   });
+}
+
+function readConfig(config: string | object, options: ZowHostOptions): Config {
+  const { socket, directory = process.cwd() } = options;
+  const defaults = { defaultSocket: socket ?? defaultSocketPath() };
+  const parsed =
+    typeof config === 'string' ? loadConfig(config, defaults) : configFromObject(config, directory, defaults);
+  return socket === undefined ? parsed : { ...parsed, socket };
+}
+
+/** What is not to be had with one core, or with an engine for each pool. @throws StartError */
+function checkEngines({ pools, iscsi, devices, memoryBytes }: Config, engines: ZowHostOptions['engines']): void {
+  if (engines === 'processes') {
+    if (iscsi.length > 0)
+      throw new StartError(['iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes; remove one of them']);
+    if (devices.length > 0)
+      throw new StartError(['devices: there are no remote disks with ZOW_ENGINES=processes; remove one of them']);
+    return;
+  }
+  const own = pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);
+  if (own.length > 0) throw new StartError([`pools ${own.join(', ')}: memory of their own needs engines of their own`]);
 }
 
 function coreFailed(error: unknown): never {
@@ -612,6 +833,7 @@ async function refuseSecondHost(socket: string): Promise<void> {
   } catch (error) {
     throw new StartError([reasonOf(error)], { cause: error });
   }
+  if (isInherited(socket)) return;
   const holder = await probeSocket(socket).catch(() => undefined);
   if (holder !== undefined) throw new StartError([new SocketBusyError(socket, holder.pid).message]);
 }
@@ -663,7 +885,7 @@ class PrivateSocket {
   static async open(core: IoctlCore): Promise<PrivateSocket> {
     const { folder, socket } = await makePrivateFolder(tmpdir());
     try {
-      return new PrivateSocket(folder, socket, await IoctlServer.listen(core, socket));
+      return new PrivateSocket(folder, socket, await IoctlServer.listen(core, socket, { isPrivate: true }));
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;

@@ -1,6 +1,7 @@
 import type { NbdAddress } from '../devices/nbd/address.ts';
 import type { SlowLimit } from '../devices/nbd/slowness.ts';
 import type { TargetConfig, TargetPolicy } from '../iscsi/targets.ts';
+import type { LogFormat } from '../log.ts';
 import type { NbdListenerOptions } from '../nbd/listener-options.ts';
 import type { TlsClientConfig } from '../net/tls.ts';
 import type { Problem } from './problem.ts';
@@ -15,6 +16,7 @@ export interface Config {
   /** Size in bytes of the WebAssembly memory of each pool's engine, unless the pool says otherwise. */
   readonly memoryBytes: number;
   readonly logLevel: LogLevel | undefined;
+  readonly logFormat: LogFormat | undefined;
   /** Whether OpenZFS's event daemon runs beside the host. */
   readonly zed: boolean;
   /** Module parameters of OpenZFS, set before the pools are opened. Only the core knows whether they are right. */

@@ -97,7 +97,7 @@ function networkOf(text: string): AllowRule['addresses'] {
   if (family === 0 || more !== undefined || !/^\d{1,3}$/.test(prefix ?? '0') || bits > bitsMax) return undefined;
   const list = new BlockList();
   list.addSubnet(address, bits, family === 6 ? 'ipv6' : 'ipv4');
-  return { check: (from) => isIP(from) === family && list.check(from, family === 6 ? 'ipv6' : 'ipv4') };
+  return { network: text, check: (from) => isIP(from) === family && list.check(from, family === 6 ? 'ipv6' : 'ipv4') };
 }
 
 /** The section `targets`. A short name is one of the default prefix. */

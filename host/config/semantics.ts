@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { REMOTE_FOLDER } from '../devices/remote.ts';
+import type { LogFormat } from '../log.ts';
 import { readTcpAddress, type TakeAddress } from './address.ts';
 import {
   type Config,
@@ -56,12 +57,13 @@ export function interpret(value: unknown, context: SemanticContext): Config {
     .filter((listener) => listener !== undefined);
   const take: TakeAddress = (id, what, key) => checkTaken(id, what, key, context, taken);
   const iscsi = readIscsiListeners(root.iscsi, context, take);
-  const level = mapping(root.log).level;
+  const { level, format } = mapping(root.log);
   return {
     file: undefined,
     socket,
     memoryBytes,
     logLevel: typeof level === 'string' ? (level as LogLevel) : undefined,
+    logFormat: typeof format === 'string' ? (format as LogFormat) : undefined,
     zed: root.zed !== false,
     tunables: readTunables(mapping(root.tunables), context),
     devices: remote,

@@ -110,6 +110,8 @@ export interface Inspector {
   status?: (() => Promise<string>) | undefined;
   /** What `zow top` shows, in JSON (metrics/live.ts); absent where nobody serves volumes. */
   live?: (() => Promise<string>) | undefined;
+  /** What reading the configuration from that file would change, in JSON: `report` (a ReloadReport), or `errors`, why it would be refused; absent where there is no configuration. */
+  difference?: ((file: string) => Promise<string>) | undefined;
 }
 
 export interface IoctlCore {

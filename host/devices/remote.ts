@@ -7,17 +7,29 @@ export const REMOTE_FOLDER = '/dev/zow/';
 
 /** The remote disks of a host, by name. */
 export class RemoteDisks {
-  readonly disks: readonly NbdDisk[];
-  readonly #byPath: ReadonlyMap<string, NbdDisk>;
+  readonly #byPath = new Map<string, NbdDisk>();
 
   constructor(disks: readonly NbdDisk[]) {
-    this.disks = disks;
-    this.#byPath = new Map(disks.map((disk) => [disk.name, disk]));
+    this.add(disks);
+  }
+
+  get disks(): readonly NbdDisk[] {
+    return [...this.#byPath.values()];
+  }
+
+  /** Others, which were started. */
+  add(disks: readonly NbdDisk[]): void {
+    for (const disk of disks) this.#byPath.set(disk.name, disk);
   }
 
   /** Begins to connect to all; resolves when each was tried once. */
   async start(): Promise<void> {
     await Promise.all(this.disks.map((disk) => disk.start()));
+  }
+
+  /** As if they had never been added; they are not closed. */
+  remove(disks: readonly NbdDisk[]): void {
+    for (const disk of disks) this.#byPath.delete(disk.name);
   }
 
   has(path: string): boolean {

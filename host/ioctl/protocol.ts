@@ -68,6 +68,8 @@ export const QueryKind = {
   disk: 6,
   /** What goes on now: one ITEM with the string `json`. */
   live: 7,
+  /** What another configuration would change, by the absolute path of its file: one ITEM with the string `json`. */
+  difference: 8,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */

@@ -35,6 +35,10 @@ export async function* answer(inspector: Inspector, { kind, text }: Query): Asyn
       if (inspector.live === undefined) throw new InspectError(Errno.ENOTTY, 'nothing is counted here');
       yield withString(emptyPacked, 'json', await inspector.live());
       return;
+    case QueryKind.difference:
+      if (inspector.difference === undefined) throw new InspectError(Errno.ENOTTY, 'this host has no configuration');
+      yield withString(emptyPacked, 'json', await inspector.difference(text));
+      return;
     case QueryKind.disk:
       yield* lookAt(inspector, text);
       return;

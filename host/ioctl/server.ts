@@ -19,13 +19,22 @@ export interface IoctlServerOptions {
   readonly bufferBytesMax?: number;
   /** A process whose word is taken for who the client is: the supervisor, of an engine's socket. */
   readonly trustedPid?: number | undefined;
+  /** A descriptor of a socket that already listens at the path: somebody else's, who removes it. */
+  readonly fd?: number | undefined;
+  /** For nobody but the host: who reads its log rarely wants to know. */
+  readonly isPrivate?: boolean;
 }
+
+/** Connections the kernel holds until they are accepted. */
+const BACKLOG = 511;
 
 const defaults = {
   connectionsMax: 4096,
   lanesPerSessionMax: 64,
   bufferBytesMax: 512 * 1024 * 1024,
   trustedPid: undefined,
+  fd: undefined,
+  isPrivate: false,
 } as const;
 
 /**
@@ -112,16 +121,28 @@ export class IoctlServer implements LaneOwner {
   async #listen(): Promise<void> {
     checkSocketPath(this.path);
     makeFolders(dirname(this.path), 0o700);
-    const temporary = temporaryBeside(this.path);
     const server = this.#server;
+    const { fd } = this.#options;
     const listening = new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.once('listening', resolve);
     });
+    if (fd === undefined) await this.#bind(listening);
+    else {
+      server.listen({ fd, backlog: BACKLOG });
+      await listening;
+    }
+    server.on('error', (error) => log.error({ err: error }, 'ioctl server'));
+    log.info({ socket: this.path, ...(this.#options.isPrivate && { detail: true }) }, 'ioctl server listens');
+  }
+
+  async #bind(listening: Promise<void>): Promise<void> {
+    const server = this.#server;
+    const temporary = temporaryBeside(this.path);
     // bind(2) happens inside listen(), so the socket never exists with wider permissions, not even under a name nobody knows.
     const umask = process.umask(0o177);
     try {
-      server.listen({ path: temporary, backlog: 511 });
+      server.listen({ path: temporary, backlog: BACKLOG });
     } finally {
       process.umask(umask);
     }
@@ -135,11 +156,9 @@ export class IoctlServer implements LaneOwner {
       if (!(error instanceof SocketBusyError)) throw new Error(`${this.path}: cannot listen`, { cause: error });
       throw error;
     }
-    server.on('error', (error) => log.error({ err: error }, 'ioctl server'));
-    log.info({ socket: this.path }, 'ioctl server listens');
   }
 
-  /** Only our own: another host may have replaced it while we were unreachable. */
+  /** Only our own (the service manager's is not): another host may have replaced it while we were unreachable. */
   #unlink(): void {
     if (lstatSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode) unlinkSync(this.path);
   }

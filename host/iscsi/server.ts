@@ -80,6 +80,8 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
   readonly #limits: IscsiLimits;
   readonly #stash: StashBudget;
   readonly #units: Units;
+  /** Of the listeners that ask for them; read again by renew(). */
+  readonly #chap = new Map<IscsiListenerOptions, ChapSecrets>();
   /** Connections before the end of their login, the oldest first. */
   readonly #logins = new Set<Connection>();
   /** Normal sessions by their nexus: as long as anything of them is there. */
@@ -120,15 +122,20 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     return this.#stash.usedBytes;
   }
 
+  /** Logins to come on this listener have to know other secrets. */
+  renew(listener: IscsiListenerOptions, chap: ChapSecrets): void {
+    this.#chap.set(listener, chap);
+  }
+
   protected async open(options: IscsiListenerOptions): Promise<void> {
+    if (options.chap !== undefined) this.#chap.set(options, options.chap);
     const { provider, blockBytes = 512, targets = [] } = this.#options;
     const { prefix = PREFIX_DEFAULT } = options;
-    const base: Omit<ConnectionOptions, 'address' | 'localAddress'> = {
+    const base: Omit<ConnectionOptions, 'address' | 'localAddress' | 'chap'> = {
       targets: new Targets({ provider, prefix, blockBytes, targets }, options),
       units: this.#units,
       shares: this.shares,
       stash: this.#stash,
-      chap: options.chap,
       limits: this.#limits,
       metrics: this.metrics,
       log: this.log,
@@ -140,16 +147,20 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
       },
     };
     const tcp = { tcp: options.listen, allowPlaintextFromNetwork: true };
-    const listener = await this.listen(tcp, (socket) => this.#accept(socket, base));
+    const listener = await this.listen(options, tcp, (socket) => this.#accept(socket, base, options));
     this.log.info({ listener, chap: options.chap !== undefined }, 'iscsi listening');
   }
 
-  #accept(socket: net.Socket, base: Omit<ConnectionOptions, 'address' | 'localAddress'>): void {
+  #accept(
+    socket: net.Socket,
+    base: Omit<ConnectionOptions, 'address' | 'localAddress' | 'chap'>,
+    listener: IscsiListenerOptions,
+  ): void {
     const address = plainAddress(socket.remoteAddress ?? '');
     const local = plainAddress(socket.localAddress ?? '');
     const localAddress = `${local.includes(':') ? `[${local}]` : local}:${socket.localPort}`;
-    const connection = new Connection({ ...base, address, localAddress });
-    this.add(connection);
+    const connection = new Connection({ ...base, chap: this.#chap.get(listener), address, localAddress });
+    this.add(connection, listener);
     this.#logins.add(connection);
     connection.start(acceptedWire(socket, connection, `${address}:${socket.remotePort}`, this.#limits.lingerMs));
     if (this.#logins.size <= this.#limits.logins) return;

@@ -22,8 +22,8 @@ export interface TargetConfig {
 export interface AllowRule {
   /** Pattern of iSCSI names of initiators. Default: all. */
   readonly initiator?: string | undefined;
-  /** IP addresses, or networks such as `10.0.0.0/8`, as a list to look them up in. Default: all. */
-  readonly addresses?: { check(address: string): boolean } | undefined;
+  /** IP addresses, or a network such as `10.0.0.0/8`, as a list to look them up in. Default: all. */
+  readonly addresses?: { readonly network: string; check(address: string): boolean } | undefined;
   /** Patterns of dataset names, or of names of configured targets. Default: all. */
   readonly targets?: readonly string[] | undefined;
 }

@@ -32,6 +32,8 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
   readonly #provider: VolumeProvider;
   readonly #limits: NbdLimits;
   readonly #requestBytesMax: number;
+  /** Of the listeners that have TLS. */
+  readonly #tls = new Map<NbdListenerOptions, TlsUpgrade>();
 
   /** @throws ErrnoError when a listener is not allowed as configured, see checkListener. */
   constructor(options: NbdServerOptions) {
@@ -54,8 +56,26 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
     return count;
   }
 
+  /**
+   * Reads keys and certificates again, which connections to come then use. Rejects with ErrnoError when one of them cannot be used;
+   * until what it resolves with is called, nothing has changed.
+   */
+  async renew(): Promise<() => void> {
+    const renewed = await Promise.all(
+      [...this.#tls.keys()].map(async (listener) => [listener, await loadTls(listener.tls!)] as const),
+    );
+    return () => {
+      for (const [listener, upgrade] of renewed) if (this.#tls.has(listener)) this.#tls.set(listener, upgrade);
+    };
+  }
+
+  override async change(wanted: readonly NbdListenerOptions[]): Promise<ReadonlyMap<NbdListenerOptions, Error>> {
+    for (const listener of this.#tls.keys()) if (!wanted.includes(listener)) this.#tls.delete(listener);
+    return super.change(wanted);
+  }
+
   protected async open(options: NbdListenerOptions): Promise<void> {
-    const upgrade = options.tls === undefined ? undefined : await loadTls(options.tls);
+    if (options.tls !== undefined) this.#tls.set(options, await loadTls(options.tls));
     const base: Omit<ConnectionOptions, 'startTls'> = {
       exports: new Exports(this.#provider, options),
       shareOf: (volume) => this.shares.of(volume),
@@ -66,7 +86,7 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
       log: this.log,
       onClosed: (connection) => this.forget(connection),
     };
-    const listener = await this.listen(options, (socket, name) => this.#accept(socket, base, upgrade, name));
+    const listener = await this.listen(options, options, (socket, name) => this.#accept(socket, base, options, name));
     this.log.info({ listener, tls: base.tls }, 'nbd listening');
   }
 
@@ -103,15 +123,16 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
   #accept(
     socket: net.Socket,
     base: Omit<ConnectionOptions, 'startTls'>,
-    upgrade: TlsUpgrade | undefined,
+    options: NbdListenerOptions,
     listener: string,
   ): void {
+    const upgrade = this.#tls.get(options);
     const peer = socket.remoteAddress === undefined ? listener : `${socket.remoteAddress}:${socket.remotePort}`;
     const connection = new Connection({
       ...base,
       startTls: (wire, sink) => securedWire(wire, sink, upgrade!),
     });
-    this.add(connection);
+    this.add(connection, options);
     connection.start(acceptedWire(socket, connection, peer, this.#limits.lingerMs));
   }
 }

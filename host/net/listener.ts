@@ -1,6 +1,7 @@
 import { lstat, unlink } from 'node:fs/promises';
 import net from 'node:net';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
+import { inherited } from './inherited.ts';
 import type { TlsConfig } from './tls.ts';
 
 /** Where a server listens. */
@@ -62,8 +63,18 @@ export function isLoopback(host: string): boolean {
   return net.isIPv6(host) && new net.SocketAddress({ address: host, family: 'ipv6' }).address === '::1';
 }
 
-/** Opens a listener of `protocol`, which errors name; `server` is not listening yet. A stale unix socket is replaced, one that answers is not. */
+/**
+ * Opens a listener of `protocol`, which errors name; `server` is not listening yet. Where the service manager has opened one at that
+ * address it is used. A stale unix socket is replaced, one that answers is not.
+ */
 export async function listen(protocol: string, server: net.Server, options: ListenerOptions): Promise<ListenerAddress> {
+  const where = (options.tcp ?? options.unix)!;
+  const fd = inherited(protocol, where);
+  if (fd !== undefined) {
+    await listening(protocol, server, { fd, backlog: BACKLOG }, where);
+    if (options.unix !== undefined) return { unix: where };
+    return { tcp: where, port: (server.address() as net.AddressInfo).port };
+  }
   if (options.tcp !== undefined) {
     const { host, port } = parseTcp(protocol, options.tcp);
     await listening(protocol, server, { host, port, backlog: BACKLOG }, options.tcp);
@@ -95,7 +106,7 @@ async function listenUnix(protocol: string, server: net.Server, path: string): P
 function listening(
   protocol: string,
   server: net.Server,
-  options: net.ListenOptions,
+  options: net.ListenOptions | { readonly fd: number; readonly backlog: number },
   name: string,
   bound?: () => void,
 ): Promise<void> {

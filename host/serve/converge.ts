@@ -38,7 +38,7 @@ export async function converge(plan: Plan, run: RunProgram, log: Logger): Promis
     }
     for (const command of [...changes, ...newVolumes(plan.pools)]) {
       must(await run(command[0], command.slice(1)), command);
-      log.info({ command: command.join(' ') }, 'converged');
+      log.info({ command: command.join(' '), detail: true }, 'converged');
     }
   } catch (error) {
     for (const name of imported.reverse()) {
@@ -103,11 +103,31 @@ function options(properties: Properties): string[] {
   return [...properties].flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }
 
+/**
+ * What converge would run on pools that are imported, without doing it, and what contradicts the configuration.
+ */
+export async function compareKept(
+  pools: readonly PoolConfig[],
+  run: RunProgram,
+): Promise<{ readonly commands: readonly string[]; readonly contradictions: readonly string[] }> {
+  const comparisons = await all(pools.flatMap((pool) => [comparePool(pool, run), compareVolumes(pool, run)]));
+  return {
+    commands: comparisons.flatMap(({ commands }) => commands.map((command) => command.join(' '))),
+    contradictions: comparisons.flatMap(({ contradictions }) => contradictions),
+  };
+}
+
 /** Compares imported pools with the configuration. Rejects with every contradiction, else gives the commands to run. */
 async function compare(plans: readonly PoolPlan[], run: RunProgram, log: Logger): Promise<Command[]> {
-  const imported = plans.filter(({ action }) => action === 'import').map(({ pool }) => pool);
+  const there = plans.filter(({ action }) => action !== 'create');
   // A program takes a tenth of a second to start, and these wait for nothing of each other's.
-  const comparisons = await all(imported.flatMap((pool) => [comparePool(pool, run), compareVolumes(pool, run, log)]));
+  const comparisons = await all(
+    there.flatMap(({ action, pool }) => [
+      comparePool(pool, run),
+      // Whoever unloaded a key while the host runs knows why.
+      compareVolumes(pool, run, action === 'import' ? log : undefined),
+    ]),
+  );
   const contradictions = comparisons.flatMap((comparison) => comparison.contradictions);
   if (contradictions.length > 0) throw new StartError(contradictions);
   return comparisons.flatMap(({ commands }) => commands);
@@ -141,7 +161,8 @@ async function comparePool(pool: PoolConfig, run: RunProgram): Promise<Compariso
   return { commands, contradictions };
 }
 
-async function compareVolumes(pool: PoolConfig, run: RunProgram, log: Logger): Promise<Comparison> {
+/** With a log, locked keys are loaded on the way. */
+async function compareVolumes(pool: PoolConfig, run: RunProgram, log?: Logger): Promise<Comparison> {
   const names = new Set(['type', 'volsize', 'keystatus', 'encryptionroot', 'keylocation']);
   for (const volume of pool.volumes) for (const name of volume.properties.keys()) names.add(name);
   const fields = [...names].join(',');
@@ -162,7 +183,7 @@ async function compareVolumes(pool: PoolConfig, run: RunProgram, log: Logger): P
     const properties = datasets.get(dataset) ?? new Map<string, string>();
     datasets.set(dataset, properties.set(property, value));
   }
-  await loadKeys(datasets, run, log);
+  if (log !== undefined) await loadKeys(datasets, run, log);
   const contradictions: string[] = [];
   const commands = pool.volumes.flatMap((volume) => compareVolume(volume, datasets.get(volume.name), contradictions));
   return { commands, contradictions };
@@ -176,11 +197,12 @@ function compareVolume(volume: VolumeConfig, actual: Properties | undefined, con
     return [];
   }
   const size = Number(actual.get('volsize'));
-  if (size !== volume.sizeBytes) {
+  if (size < volume.sizeBytes) commands.push(['zfs', 'set', `volsize=${volume.sizeBytes}`, volume.name]);
+  if (size > volume.sizeBytes) {
     const change = `zfs set volsize=${formatSize(volume.sizeBytes)} ${volume.name}`;
     contradictions.push(
       `volume ${volume.name} has size ${formatSize(size)} on disk, ${formatSize(volume.sizeBytes)} in the configuration; ` +
-        `zow changes no sizes: correct the configuration, or resize it while it is served without this entry (${change})`,
+        `zow makes no volume smaller: correct the configuration, or cut it while it is served without this entry (${change})`,
     );
   }
   for (const [name, wanted] of volume.properties) {

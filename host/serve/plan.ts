@@ -6,6 +6,8 @@ import type { Finding, PoolSurvey } from './survey.ts';
 
 /** What serving a pool takes. */
 export type PoolPlan =
+  /** It is imported already: only what is in it is looked at. */
+  | { readonly action: 'keep'; readonly pool: PoolConfig }
   | {
       readonly action: 'import';
       readonly pool: PoolConfig;

@@ -24,6 +24,7 @@ export class Returning {
   readonly #remote: RemoteDisks;
   readonly #run: RunProgram;
   readonly #log: Logger;
+  readonly #watched = new Set<NbdDisk>();
   readonly #timers = new Map<NbdDisk, NodeJS.Timeout>();
   #hasEnded = false;
   /** One program at a time: they answer the same questions. */
@@ -35,9 +36,11 @@ export class Returning {
     this.#log = log;
   }
 
-  /** Also for those that became ready while the pools were imported. */
+  /** Also for those that became ready while the pools were imported. Again when there are more disks. */
   begin(): void {
     for (const disk of this.#remote.disks) {
+      if (this.#watched.has(disk)) continue;
+      this.#watched.add(disk);
       disk.onReady = () => this.#look(disk, 0);
       if (disk.status.isReady) this.#look(disk, 0);
     }

@@ -18,6 +18,20 @@ export interface FrontendOptions<Listener, Metrics> {
 /** How often stalled connections are looked for. */
 const STALL_CHECKS = 4;
 
+/** A listener that is open. */
+interface Opened<Listener, Client> {
+  readonly listener: Listener;
+  readonly server: net.Server;
+  readonly address: ListenerAddress;
+  readonly clients: Set<Client>;
+}
+
+/** Somebody waits until these are gone. */
+interface Drain<Client> {
+  readonly left: Set<Client>;
+  readonly done: () => void;
+}
+
 /**
  * What serves volumes to clients, in whatever protocol: its listeners, the connections they accept, and how all of that
  * ends. Every connection is told of by `add`, and by `forget` when everything of it is gone.
@@ -31,12 +45,12 @@ export abstract class Frontend<
   protected readonly log: Logger;
   protected readonly shares: Shares;
   readonly #options: FrontendOptions<Listener, Metrics>;
-  readonly #servers: net.Server[] = [];
-  readonly #addresses: ListenerAddress[] = [];
+  /** In the order of the options. */
+  #opened: Opened<Listener, Client>[] = [];
   readonly #clients = new Set<Client>();
+  readonly #drains = new Set<Drain<Client>>();
   #stallTimer: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
-  #allClosed: (() => void) | undefined;
 
   constructor(options: FrontendOptions<Listener, Metrics>) {
     this.#options = options;
@@ -62,7 +76,32 @@ export abstract class Frontend<
 
   /** Where clients connect to, in the order of the options. */
   addresses(): readonly ListenerAddress[] {
-    return this.#addresses;
+    return this.#opened.map(({ address }) => address);
+  }
+
+  /**
+   * Closes and opens listeners until they are `wanted`; those that stay are the same objects as before. Clients of one that is
+   * closed are ended as by close(). Never rejects: one that cannot be opened is left out, and is in the answer with the reason.
+   */
+  async change(wanted: readonly Listener[]): Promise<ReadonlyMap<Listener, Error>> {
+    const failed = new Map<Listener, Error>();
+    const gone = this.#opened.filter(({ listener }) => !wanted.includes(listener));
+    this.#opened = this.#opened.filter((opened) => !gone.includes(opened));
+    const closed = gone.map(async ({ server, address, clients }) => {
+      const end = new Promise<void>((resolve) => server.close(() => resolve()));
+      this.log.info({ listener: address.unix ?? address.tcp }, `${this.#options.protocol} listener closed`);
+      await this.#dismiss(clients);
+      await end;
+    });
+    // Others may be wanted on the same addresses, which are free at once; clients take their time.
+    for (const listener of wanted) {
+      if (this.#opened.some((opened) => opened.listener === listener)) continue;
+      await this.open(listener).catch((error: Error) => failed.set(listener, error));
+    }
+    await Promise.all(closed);
+    const order = ({ listener }: Opened<Listener, Client>) => wanted.indexOf(listener);
+    this.#opened.sort((a, b) => order(a) - order(b));
+    return failed;
   }
 
   /** Connections now. */
@@ -92,30 +131,37 @@ export abstract class Frontend<
 
   async #close(): Promise<void> {
     clearInterval(this.#stallTimer);
-    const closed = this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
-    if (this.#clients.size > 0) {
-      const { protocol, limits } = this.#options;
-      const drained = new Promise<void>((resolve) => {
-        this.#allClosed = resolve;
-      });
-      for (const client of this.#clients) client.shutDown();
-      const cut = setTimeout(() => {
-        for (const client of this.#clients) client.fail(new Error('server shut down'));
-      }, limits.shutdownMs);
-      const leave = setTimeout(() => {
-        const volumes = [...this.#clients].flatMap((client) => client.volumes);
-        this.log.warn({ volumes }, `${protocol}: what is not answered is left behind`);
-        this.#allClosed!();
-      }, 2 * limits.shutdownMs);
-      await drained;
-      clearTimeout(cut);
-      clearTimeout(leave);
-    }
+    const closed = this.#opened.map(({ server }) => new Promise<void>((resolve) => server.close(() => resolve())));
+    await this.#dismiss(this.#clients);
     await Promise.all(closed);
+  }
+
+  /** Ends clients: what is under way is answered. */
+  async #dismiss(clients: ReadonlySet<Client>): Promise<void> {
+    if (clients.size === 0) return;
+    const { protocol, limits } = this.#options;
+    const left = new Set(clients);
+    const { promise: drained, resolve: done } = Promise.withResolvers<void>();
+    const drain = { left, done };
+    this.#drains.add(drain);
+    for (const client of [...left]) client.shutDown();
+    const cut = setTimeout(() => {
+      for (const client of [...left]) client.fail(new Error('server shut down'));
+    }, limits.shutdownMs);
+    const leave = setTimeout(() => {
+      const volumes = [...left].flatMap((client) => client.volumes);
+      this.log.warn({ volumes }, `${protocol}: what is not answered is left behind`);
+      done();
+    }, 2 * limits.shutdownMs);
+    await drained;
+    this.#drains.delete(drain);
+    clearTimeout(cut);
+    clearTimeout(leave);
   }
 
   /** Listens; `accept` is given each connection, paused, and the listener's name, which is what it resolves with. */
   protected async listen(
+    listener: Listener,
     options: ListenerOptions,
     accept: (socket: net.Socket, listener: string) => void,
   ): Promise<string> {
@@ -126,17 +172,17 @@ export abstract class Frontend<
       this.metrics.connections.refused++;
     });
     const address = await listen(protocol, server, options);
-    this.#addresses.push(address);
-    this.#servers.push(server);
+    this.#opened.push({ listener, server, address, clients: new Set() });
     const name = address.unix ?? address.tcp!;
     server.on('error', (error) => this.log.error({ err: error, listener: name }, `${protocol} listener failed`));
     server.on('connection', (socket) => accept(socket, name));
     return name;
   }
 
-  /** A connection begins. */
-  protected add(client: Client): void {
+  /** A connection begins: of a listener, or one that another process has accepted. */
+  protected add(client: Client, listener?: Listener): void {
     this.#clients.add(client);
+    this.#opened.find((opened) => opened.listener === listener)?.clients.add(client);
     this.metrics.connections.open++;
     this.metrics.connections.total++;
   }
@@ -145,7 +191,11 @@ export abstract class Frontend<
   protected forget(client: Client): void {
     if (!this.#clients.delete(client)) return;
     this.metrics.connections.open--;
-    if (this.#clients.size === 0) this.#allClosed?.();
+    for (const { clients } of this.#opened) clients.delete(client);
+    for (const { left, done } of this.#drains) {
+      left.delete(client);
+      if (left.size === 0) done();
+    }
   }
 
   /** Who waits for memory shall not wait for clients that are gone in all but name. */

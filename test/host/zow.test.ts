@@ -109,7 +109,7 @@ test('contradictions are all named, and nothing is changed', async (t) => {
   });
   const [error, { pools, core }] = await refused(t, folder, contrary);
   t.deepEqual(error.reasons, [
-    'volume tank/vm0 has size 4M on disk, 2M in the configuration; zow changes no sizes: correct the configuration, or resize it while it is served without this entry (zfs set volsize=2M tank/vm0)',
+    'volume tank/vm0 has size 4M on disk, 2M in the configuration; zow makes no volume smaller: correct the configuration, or cut it while it is served without this entry (zfs set volsize=2M tank/vm0)',
     'volume tank/vm0 has volblocksize 16K on disk, 8K in the configuration; it cannot be changed',
   ]);
   t.deepEqual(

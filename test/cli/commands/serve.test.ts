@@ -64,7 +64,7 @@ function serve(
   return { child, folder, output: () => chunks.stdout, errors: () => chunks.stderr, says, ended };
 }
 
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} exports the pools and ends with 0`, async (t) => {
     const served = serve(t, CONFIG);
     await served.says('"msg":"ready"');

@@ -35,6 +35,7 @@ test('a whole configuration: paths absolute, sizes in bytes', (t) => {
     socket: '/srv/zow/run/zow.sock',
     memoryBytes: 2 * 1024 ** 3,
     logLevel: undefined,
+    logFormat: undefined,
     zed: true,
     tunables: [],
     pools: [
