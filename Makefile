@@ -10,7 +10,7 @@ BUILD = ./build.sh $(if $(RELEASE),--release $(RELEASE)) $(if $(DEBUG),--debug)
 BUILT = $(if $(RELEASE),ZOW_RELEASE=$(RELEASE)) $(if $(DEBUG),ZOW_WASM=build/$(or $(RELEASE),$(DEFAULT))/wasm-debug)
 DEFAULT = $(shell sed -n 's/.*"default": "\(.*\)".*/\1/p' zfs-src/releases.json)
 
-.PHONY: all wasm bundle native run test test-ready lint crash fuzz soak bench clean distclean help
+.PHONY: all wasm bundle native dist run test test-ready lint crash fuzz soak bench clean distclean help
 
 all: bundle			## build the core and the programs, and the distributable bundle in dist/
 
@@ -19,6 +19,9 @@ wasm:				## compile the core and the programs to WebAssembly
 
 bundle: wasm
 	@$(if $(RELEASE),ZOW_RELEASE=$(RELEASE)) $(NODE) cli/bundle.ts
+
+dist: bundle			## packages in build/packages: one executable file, a Debian package, an npm package; K=single only that
+	@$(NODE) packaging/dist.ts $(K)
 
 native:				## build zpool, zfs, zdb, zstream, zinject, ztest for this machine (cli/native/bin)
 	@$(BUILD) native

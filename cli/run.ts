@@ -1,7 +1,7 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { homedir, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { shareFolder, wasmFile } from '../host/assets.ts';
+import { readWasm, shareFolder, wasmFile } from '../host/assets.ts';
 import { computeImports } from '../host/core/compute.ts';
 import { print } from '../host/print.ts';
 import { WasmModule } from '../host/runtime/module.ts';
@@ -33,10 +33,6 @@ function memoryBytes(program: string): number {
  */
 export async function main(program: string, args: readonly string[]): Promise<void> {
   const file = wasmFile(program);
-  if (!existsSync(file)) {
-    print(2, `${program}: ${file} is missing; run make\n`);
-    process.exit(1);
-  }
   nameProcess(program, args);
   const tracing = process.env.ZOW_TRACE;
   const trace = tracing ? (await import('../host/log.ts')).tracer('wasi') : undefined;
@@ -49,10 +45,11 @@ export async function main(program: string, args: readonly string[]): Promise<vo
   const module = new WasmModule<ProgramExports, ProgramImports>(
     {
       file,
+      read: (name) => readOrEnd(program, name),
       memoryBytes: memoryBytes(program),
       args: [program, ...args],
-      env: { HOSTNAME: hostname(), ZPOOL_SCRIPTS_PATH: scriptsPath(), ...environment(), PWD: workingDirectory() },
-      folders: { '/usr/share/zfs': shareFolder() },
+      env: { HOSTNAME: hostname(), ...scriptsPath(args), ...environment(), PWD: workingDirectory() },
+      folders: { '/usr/share/zfs': shareFolder },
       trace,
       exit: (code) => {
         ended = true;
@@ -109,9 +106,21 @@ function environment(): Record<string, string> {
   );
 }
 
-/** Upstream's default, then the scripts that come with ZoW: a machine without another ZFS has none in /etc. */
-function scriptsPath(): string {
-  return [join(homedir(), '.zpool.d'), '/etc/zfs/zpool.d', join(shareFolder(), 'zpool.d')].join(':');
+/** Upstream's default, then the scripts that come with ZoW, for -c: a machine without another ZFS has none in /etc. */
+function scriptsPath(args: readonly string[]): { ZPOOL_SCRIPTS_PATH?: string } {
+  if (!args.some((arg) => /^-\w*c/.test(arg))) return {};
+  return {
+    ZPOOL_SCRIPTS_PATH: [join(homedir(), '.zpool.d'), '/etc/zfs/zpool.d', join(shareFolder(), 'zpool.d')].join(':'),
+  };
+}
+
+function readOrEnd(program: string, file: string): Uint8Array<ArrayBuffer> {
+  try {
+    return readWasm(file);
+  } catch {
+    print(2, `${program}: ${file} is missing; run make\n`);
+    process.exit(1);
+  }
 }
 
 /** The root when it was removed: absolute paths still work. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -348,6 +348,9 @@ export class ZowHost implements AsyncDisposable {
   #read(config: string | object | undefined): Config {
     const from = config ?? this.#config.file;
     if (from === undefined) throw new StartError(['the configuration came from no file, and none is given']);
+    // A pipe, that is: whoever opens it waits for somebody who writes, and with this process everybody.
+    if (typeof from === 'string' && statSync(from, { throwIfNoEntry: false })?.isFile() === false)
+      throw new StartError([`${from} is no file that can be read again`]);
     return readConfig(from, this.#options);
   }
 
@@ -383,11 +386,11 @@ export class ZowHost implements AsyncDisposable {
         throw error;
       }
       isTaken = true;
-      const before = this.#config;
+      if (this.#closing !== undefined) throw new ErrnoError(Errno.ESHUTDOWN, 'the host is shutting down');
       this.#config = config;
       this.#returning?.begin();
       renew();
-      const failed = await this.#relisten(before, difference);
+      const failed = await this.#relisten(difference);
       await this.#switchZed();
       return { ...found.report, failed };
     } finally {
@@ -440,61 +443,63 @@ export class ZowHost implements AsyncDisposable {
   }
 
   /** Opens and closes listeners. What cannot be opened is told in the answer, one line each, and tried again by the next reload. */
-  async #relisten(before: Config, { listeners }: Difference): Promise<string[]> {
+  async #relisten({ listeners }: Difference): Promise<string[]> {
     const failed: string[] = [];
-    const attempt = (work: Promise<void>) =>
-      work.catch((error: unknown) => {
+    const attempt = async (work: Promise<readonly string[]>) => {
+      try {
+        failed.push(...(await work));
+      } catch (error) {
         failed.push(...(error instanceof StartError ? error.reasons : [reasonOf(error)]));
-      });
-    const { nbd, iscsi } = this.#config;
-    const shares = this.#shares!;
-    const wanted = nbd.map((listener) => [keyOf(listener), listener] as const);
-    if (this.#nbd === undefined) await attempt(this.#listenNbd(shares));
-    else {
-      const options = wanted.map(([key, listener]) => this.#nbdListeners.get(key) ?? nbdListener(listener));
-      for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
-      const missing = await this.#nbd.change(options);
-      this.#nbdListeners.clear();
-      for (const [index, [key]] of wanted.entries()) {
-        const error = missing.get(options[index]!);
-        if (error === undefined) this.#nbdListeners.set(key, options[index]!);
-        else failed.push(`nbd: ${reasonOf(error)}`);
       }
+    };
+    await attempt(this.#relistenNbd());
+    await attempt(this.#relistenIscsi(listeners.isIscsiRestarted));
+    if (listeners.isHttpChanged) {
+      await this.#http?.close();
+      this.#http = undefined;
+      await attempt(this.#listenHttp().then(() => []));
     }
-    if (this.#iscsi !== undefined && (listeners.isIscsiRestarted || iscsi.length === 0)) {
+    const config = this.#config;
+    // What is not open is not in force.
+    this.#config = {
+      ...config,
+      nbd: config.nbd.filter((listener) => this.#nbdListeners.has(keyOf(listener))),
+      iscsi: config.iscsi.filter((listener) => this.#iscsiListeners.has(keyOf(listener))),
+      http: this.#http === undefined ? undefined : config.http,
+    };
+    return failed;
+  }
+
+  async #relistenNbd(): Promise<string[]> {
+    const { nbd } = this.#config;
+    if (this.#nbd === undefined) {
+      await this.#listenNbd(this.#shares!);
+      return [];
+    }
+    for (const listener of nbd) if (listener.kind === 'unix') makeFolders(dirname(listener.path), 0o700);
+    const keys = nbd.map(keyOf);
+    const options = nbd.map((listener, index) => this.#nbdListeners.get(keys[index]!) ?? nbdListener(listener));
+    return opened('nbd', this.#nbdListeners, keys, options, await this.#nbd.change(options));
+  }
+
+  async #relistenIscsi(isRestarted: boolean): Promise<string[]> {
+    const { iscsi } = this.#config;
+    if (this.#iscsi !== undefined && (isRestarted || iscsi.length === 0)) {
       const { server, store } = this.#iscsi;
       this.#iscsi = undefined;
       this.#iscsiListeners.clear();
       await server.close();
       await this.#waitForIoctls(store.close());
     }
-    if (this.#iscsi === undefined) await attempt(this.#listenIscsi(shares));
-    else {
-      const keys = iscsi.map(keyOf);
-      const options = await Promise.all(
-        iscsi.map(async (listener, index) => this.#iscsiListeners.get(keys[index]!) ?? (await iscsiListener(listener))),
-      );
-      const missing = await this.#iscsi.server.change(options);
-      this.#iscsiListeners.clear();
-      for (const [index, key] of keys.entries()) {
-        const error = missing.get(options[index]!);
-        if (error === undefined) this.#iscsiListeners.set(key, options[index]!);
-        else failed.push(`iscsi: ${reasonOf(error)}`);
-      }
+    if (this.#iscsi === undefined) {
+      await this.#listenIscsi(this.#shares!);
+      return [];
     }
-    if (listeners.isHttpChanged || (this.#http === undefined && before.http !== undefined)) {
-      await this.#http?.close();
-      this.#http = undefined;
-      await attempt(this.#listenHttp());
-    }
-    // What is not open is not in force.
-    this.#config = {
-      ...this.#config,
-      nbd: nbd.filter((listener) => this.#nbdListeners.has(keyOf(listener))),
-      iscsi: iscsi.filter((listener) => this.#iscsiListeners.has(keyOf(listener))),
-      http: this.#http === undefined ? undefined : this.#config.http,
-    };
-    return failed;
+    const keys = iscsi.map(keyOf);
+    const options: IscsiListenerOptions[] = [];
+    for (const [index, listener] of iscsi.entries())
+      options.push(this.#iscsiListeners.get(keys[index]!) ?? (await iscsiListener(listener)));
+    return opened('iscsi', this.#iscsiListeners, keys, options, await this.#iscsi.server.change(options));
   }
 
   async #switchZed(): Promise<void> {
@@ -557,8 +562,9 @@ export class ZowHost implements AsyncDisposable {
     const routes = new Map([...healthRoutes(health), metricsRoute(this.#source)]);
     try {
       if (http.kind === 'unix') makeFolders(dirname(http.path), 0o700);
-      this.#http = new HttpServer({ listener: httpListener(http), hosts, routes, log: this.#log });
-      await this.#http.start();
+      const server = new HttpServer({ listener: httpListener(http), hosts, routes, log: this.#log });
+      await server.start();
+      this.#http = server;
     } catch (error) {
       throw new StartError([`http: ${reasonOf(error)}`], { cause: error });
     }
@@ -847,6 +853,19 @@ function settled<T>(promise: Promise<T>): Promise<T | undefined> {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+}
+
+/** Notes which listeners are open by their keys, and says what became of the others. */
+function opened<Listener>(
+  protocol: string,
+  listeners: Map<string, Listener>,
+  keys: readonly string[],
+  options: readonly Listener[],
+  failed: ReadonlyMap<Listener, Error>,
+): string[] {
+  listeners.clear();
+  for (const [index, key] of keys.entries()) if (!failed.has(options[index]!)) listeners.set(key, options[index]!);
+  return [...failed.values()].map((error) => `${protocol}: ${reasonOf(error)}`);
 }
 
 function nbdListener(listener: NbdListenerConfig) {

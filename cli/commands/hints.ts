@@ -7,13 +7,13 @@ export interface HintContext {
   /** The socket that programs find by themselves; undefined where there is none. */
   readonly defaultSocket: string | undefined;
   /** How a program is typed here. */
-  readonly launcher: (program: string) => string;
+  readonly launcher: (program: string) => readonly string[];
 }
 
 /** What to try next, for a person at a terminal: every line works when it is pasted into another one. */
 export function hints({ config, nbdAddresses, defaultSocket, launcher }: HintContext): string {
-  const zpool = quote(launcher('zpool'));
-  const zfs = quote(launcher('zfs'));
+  const zpool = launcher('zpool').map(quote).join(' ');
+  const zfs = launcher('zfs').map(quote).join(' ');
   const lines: string[] = [];
   if (config.socket !== defaultSocket) lines.push(`export ZOW_SOCKET=${quote(config.socket)}`);
   const [pool] = config.pools;
@@ -34,7 +34,7 @@ export function hints({ config, nbdAddresses, defaultSocket, launcher }: HintCon
 }
 
 function relative(zpool: string): string {
-  return zpool.includes('/') && !zpool.startsWith('/') ? ', in this folder' : '';
+  return zpool.includes('/') && !/^'?\//.test(zpool) ? ', in this folder' : '';
 }
 
 /** `nbd+unix:///tank/vm0?socket=/run/nbd.sock`, https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { release, wasmFile } from '../assets.ts';
+import { readWasm, release, wasmFile } from '../assets.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { log, tracer } from '../log.ts';
 import { WasmModule } from '../runtime/module.ts';
@@ -48,6 +48,7 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     const module = new WasmModule<CoreExports, CoreImports>(
       {
         file: wasmFile('zow'),
+        read: readWasm,
         memoryBytes: options.memoryBytes,
         args: ['zow', ...tunables.map(({ name, value }) => `${name}=${value}`)],
         trace: tracer('wasi'),

@@ -4,11 +4,13 @@ import { assert } from '../assert.ts';
 import { Memory } from './memory.ts';
 import { Scheduler } from './scheduler.ts';
 import type { LibcExports, LibcImports } from './seam.ts';
-import { type Trace, Wasi } from './wasi.ts';
+import { type Folders, type Trace, Wasi } from './wasi.ts';
 
 export interface ModuleOptions {
   /** The .wasm file. */
   readonly file: string;
+  /** Reads it. Default: from the file system. */
+  readonly read?: (file: string) => Uint8Array<ArrayBuffer>;
   /** Bytes of memory; it never grows. */
   readonly memoryBytes: number;
   readonly args: readonly string[];
@@ -20,7 +22,7 @@ export interface ModuleOptions {
   readonly onTrap: (name: string, error: unknown) => void;
   readonly onBrokenPipe?: (fd: number) => void;
   /** Folders that are not where the module looks for them. */
-  readonly folders?: Readonly<Record<string, string>>;
+  readonly folders?: Folders;
   /** Is told of every WASI call. */
   readonly trace?: Trace | undefined;
 }
@@ -28,10 +30,10 @@ export interface ModuleOptions {
 /** By file. What V8 has compiled and optimised of a module stays with it, for the next core of this process. */
 const modules = new Map<string, WebAssembly.Module>();
 
-function compiled(file: string): WebAssembly.Module {
+function compiled({ file, read = readFileSync }: ModuleOptions): WebAssembly.Module {
   let module = modules.get(file);
   if (module === undefined) {
-    module = new WebAssembly.Module(readFileSync(file));
+    module = new WebAssembly.Module(read(file));
     modules.set(file, module);
   }
   return module;
@@ -78,7 +80,7 @@ export class WasmModule<Exports extends LibcExports, Imports extends LibcImports
         randomFillSync(memory.view(address, length));
       },
     };
-    const instance = new WebAssembly.Instance(compiled(options.file), {
+    const instance = new WebAssembly.Instance(compiled(options), {
       env: { memory: memory.wasm },
       wasi_snapshot_preview1: this.wasi.imports,
       zow: { ...libc, ...imports(this) },

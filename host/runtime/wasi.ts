@@ -65,6 +65,9 @@ interface OpenFile {
   entries: fs.Dirent[] | undefined;
 }
 
+/** Folders of this machine by the names that a module has for them, asked for when it first looks there. */
+export type Folders = Readonly<Record<string, () => string>>;
+
 export interface WasiOptions {
   readonly memory: Memory;
   readonly args: readonly string[];
@@ -73,8 +76,8 @@ export interface WasiOptions {
   readonly exit: (code: number) => never;
   /** What a write on a broken pipe does; returns when the module shall see EPIPE. */
   readonly onBrokenPipe?: (fd: number) => void;
-  /** Folders that are not where the module looks for them: `{ '/usr/share/zfs': '…/share' }`. */
-  readonly folders?: Readonly<Record<string, string>> | undefined;
+  /** Folders that are not where the module looks for them: `{ '/usr/share/zfs': () => '…/share' }`. */
+  readonly folders?: Folders | undefined;
   /** Is told of every call. */
   readonly trace?: Trace | undefined;
 }
@@ -269,7 +272,7 @@ export class Wasi {
 
   #elsewhere(file: string): string {
     for (const [folder, real] of Object.entries(this.#options.folders ?? {})) {
-      if (file === folder || file.startsWith(`${folder}/`)) return `${real}${file.slice(folder.length)}`;
+      if (file === folder || file.startsWith(`${folder}/`)) return `${real()}${file.slice(folder.length)}`;
     }
     return file;
   }

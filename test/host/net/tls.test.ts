@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import tls from 'node:tls';
@@ -244,4 +244,21 @@ test('the client side: certificates of both, and a key', async (t) => {
   t.regex((await fails(t, 'ENXIO', () => wrong.open())).message, /TLS handshake/);
   await wrong.close();
   await t.throwsAsync(secured(keyed.unix, { psk: file('keys') }), { message: /has 2 identities/ });
+});
+
+test('keys are read again for connections to come; those that are wrong change nothing', async (t) => {
+  const psk = file('renewed');
+  writeFileSync(psk, `alice:${'ff'.repeat(32)}\n`);
+  const { server: nbd, unix } = await serve(t, { listener: { tls: { mode: 'required', psk } } });
+  const knows = (name: string) => size(uri(unix, 'alice@', keys(name)));
+  t.is(await knows('wrong-key'), 64 << 20);
+  writeFileSync(psk, 'no keys\n');
+  await fails(t, 'EINVAL', () => nbd.renew());
+  t.is(await knows('wrong-key'), 64 << 20);
+  writeFileSync(psk, readFileSync(file('keys')));
+  const renew = await nbd.renew();
+  t.is(await knows('wrong-key'), 64 << 20, 'not before it is said');
+  renew();
+  t.is(await knows('keys'), 64 << 20);
+  await t.throwsAsync(knows('wrong-key'));
 });
