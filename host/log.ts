@@ -1,6 +1,7 @@
 import { isatty } from 'node:tty';
 import { pino } from 'pino';
 import { logText } from './log-text.ts';
+import { print } from './print.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const wanted = process.env.ZOW_LOG ?? '';
@@ -16,13 +17,11 @@ export function setLogFormat(format: LogFormat): void {
   isText = format === 'auto' ? isatty(STDERR) : format === 'text';
 }
 
-const json = pino.destination({ fd: STDERR, sync: true });
-
-/** pino's lines as they are, or for people. */
+/** pino's lines as they are, or for people. Whoever read them may be gone, a terminal that was closed for one: the host goes on. */
 const destination = {
   write(line: string): void {
     if (!isText) {
-      json.write(line);
+      print(STDERR, line);
       return;
     }
     const { NO_COLOR = '' } = process.env;
@@ -30,7 +29,7 @@ const destination = {
       details: log.isLevelEnabled('debug'),
       color: NO_COLOR === '' && isatty(STDERR),
     });
-    if (text !== undefined) json.write(text);
+    if (text !== undefined) print(STDERR, text);
   },
 };
 

@@ -8,7 +8,8 @@ export function print(fd: 1 | 2, text: string): boolean {
       done += writeSync(fd, bytes, done);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EPIPE') return false;
+      // EIO: a terminal that was closed.
+      if (code === 'EPIPE' || code === 'EIO') return false;
       // A terminal or pipe that somebody made non-blocking and that is full.
       if (code !== 'EAGAIN') throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);

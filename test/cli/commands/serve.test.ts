@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -83,6 +83,30 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     t.is(served.output(), '', 'without --hints nothing is on stdout');
   });
 }
+
+test('a terminal has lines for people, and its end exports the pools and ends it with 0', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'zow-serve-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'pool.yaml');
+  writeFileSync(file, CONFIG);
+  // Closes the terminal as soon as the host is ready.
+  const terminal = `import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+out = b''
+while b' ready ' not in out: out += os.read(fd, 4096)
+sys.stdout.write(out.decode())
+os.close(fd)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 255)`;
+  const { status, stdout } = spawnSync('python3', ['-c', terminal, process.execPath, script, folder, file], {
+    encoding: 'utf8',
+    env: { ...process.env, ZOW_LOG: '', NO_COLOR: '1' },
+  });
+  t.regex(stdout, /^\d\d:\d\d:\d\d info {2}pool created pool=tank vdevs="1 device"\r$/m);
+  t.notRegex(stdout, /zow-\d+-\w+\/sock|zfs create/, 'private sockets and steps are details');
+  t.is(status, 0);
+  t.is(fakeHost(folder).pools.commands.at(-1), 'zpool export -a');
+});
 
 test('a signal ends it while nobody writes the pipe that is its configuration', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'zow-serve-'));
