@@ -17,6 +17,7 @@ import { PROGRAMS } from '../cli/programs.ts';
 import { zowCommand } from '../cli/zow.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { bashCompletion, fishCompletion, zshCompletion } from './completion.ts';
+import { licences } from './licences.ts';
 import { configPage, zowPage } from './man.ts';
 import { run } from './run.ts';
 
@@ -58,7 +59,7 @@ export function makeDeb(executable: string, folder: string): string {
     put('usr/share/zsh/vendor-completions/_zow', zshCompletion(table()));
     put('usr/share/fish/vendor_completions.d/zow.fish', fishCompletion(table()));
     const doc = 'usr/share/doc/zow';
-    put(`${doc}/copyright`, copyright());
+    put(`${doc}/copyright`, licences());
     put(`${doc}/changelog.gz`, gzip(`zow (${version})\n`));
     put(`${doc}/README.md`, readFileSync('README.md'));
     for (const name of ['docs', 'examples/pool.yaml', 'examples/monitoring'])
@@ -102,13 +103,4 @@ Description: ${SUMMARY}
   run('dpkg-deb', ['--root-owner-group', '-Zzstd', '-z10', '--build', root, output]);
   rmSync(root, { recursive: true });
   return output;
-}
-
-/** The licences of what is in the executable. */
-function copyright(): string {
-  const parts = ['LICENSE', 'NOTICE', 'dist/LICENSES.txt', ...globSync('dist/licenses/**/*').sort()]
-    .filter((file) => statSync(file).isFile())
-    .map((file) => `${file.replace(/^dist\//, '')}\n${'='.repeat(72)}\n\n${readFileSync(file, 'utf8').trim()}\n`);
-  const [node = ''] = globSync('node_modules/node-*-*/LICENSE');
-  return `${[...parts, `Node.js\n${'='.repeat(72)}\n\n${readFileSync(node, 'utf8').trim()}\n`].join('\n\n')}`;
 }

@@ -1,8 +1,9 @@
 // Makes what is installed, in build/packages: `node packaging/dist.ts [single|deb|npm]...`, all of them by default. dist/ has to be built.
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { arch, platform } from 'node:process';
 import packageJson from '../package.json' with { type: 'json' };
 import { makeDeb } from './deb.ts';
+import { licences } from './licences.ts';
 import { run } from './run.ts';
 import { makeSingle } from './single.ts';
 
@@ -21,7 +22,9 @@ const single = `${FOLDER}/zow-${packageJson.version}-${platform}-${arch}`;
 const made: string[] = [];
 if (wanted.includes('single') || wanted.includes('deb')) {
   await makeSingle(FOLDER, single);
-  made.push(single);
+  const text = `${FOLDER}/zow-${packageJson.version}-licences.txt`;
+  writeFileSync(text, licences());
+  made.push(single, text);
 }
 if (wanted.includes('deb')) made.push(makeDeb(single, FOLDER));
 if (wanted.includes('npm'))

@@ -104,6 +104,9 @@ test('the Debian package: what is in it, and what systemd thinks of the unit', (
   t.is(field('Package'), 'zow');
   t.regex(field('Depends'), /libc6 .*libatomic1/);
   t.is(readFileSync(join(root, 'DEBIAN/conffiles'), 'utf8'), '/etc/zow/zow.yaml\n');
+  const licences = readFileSync(join(root, 'usr/share/doc/zow/copyright'), 'utf8');
+  for (const part of [/COMMON DEVELOPMENT AND DISTRIBUTION LICENSE/i, /^pino \d/m, /^Node\.js v26[\s\S]*V8/m])
+    t.regex(licences, part);
   const sums = spawnSync('md5sum', ['--check', '--quiet', 'DEBIAN/md5sums'], { cwd: root, encoding: 'utf8' });
   t.is(sums.status, 0, sums.stdout);
   for (const script of ['postinst', 'prerm', 'postrm']) {
