@@ -27,6 +27,11 @@ export function shareFolder(): string {
   return fileURLToPath(new URL(bundled ? 'share' : `zfs-src/upstream/${release}/cmd/zpool`, base));
 }
 
+/** A file of the live page, as browsers get it. */
+export function pageFile(name: string): string {
+  return fileURLToPath(new URL(`${bundled ? 'page' : 'host/page/client'}/${name}`, base));
+}
+
 /** Node's arguments that run one of upstream's programs. */
 export function programArgs(program: string): readonly string[] {
   if (bundled) return [fileURLToPath(new URL(`bin/${program}.mjs`, base))];

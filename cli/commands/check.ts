@@ -1,3 +1,4 @@
+import { Token } from '../../host/page/token.ts';
 import type { Config, RemoteDeviceConfig, VolumeConfig } from '../../host/config/config.ts';
 import { formatSize } from '../../host/config/size.ts';
 import { loadCore } from '../../host/core/load.ts';
@@ -45,7 +46,10 @@ export async function check(config: Config): Promise<CheckResult> {
     if (chap !== undefined) await loadChap(chap).catch((error: Error) => errors.push(`iscsi: ${error.message}`));
   }
   if (config.http !== undefined) {
-    lines.push(`http    ${config.http.kind === 'unix' ? config.http.path : config.http.address}`);
+    const { http } = config;
+    lines.push(`http    ${http.kind === 'unix' ? http.path : http.address}`);
+    if (http.token !== undefined)
+      await Token.load(http.token).catch((error: Error) => errors.push(`http: ${error.message}`));
   }
   for (const { name, luns } of config.targets) {
     lines.push(`target  ${name}: ${[...luns].map(([lun, { volume }]) => `${lun} ${volume}`).join(', ')}`);

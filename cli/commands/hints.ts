@@ -1,5 +1,6 @@
 import type { Config } from '../../host/config/config.ts';
 import type { ListenerAddress } from '../../host/net/listener.ts';
+import { quote } from '../../host/quote.ts';
 
 export interface HintContext {
   readonly config: Config;
@@ -42,9 +43,4 @@ export function nbdUri(address: ListenerAddress, volume: string): string {
   const name = encodeURI(volume);
   if (address.unix !== undefined) return `nbd+unix:///${name}?socket=${encodeURI(address.unix)}`;
   return `nbd://${address.tcp}/${name}`;
-}
-
-/** A word for a POSIX shell. */
-function quote(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

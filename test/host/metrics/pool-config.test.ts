@@ -4,7 +4,8 @@ import test from 'ava';
 import { release } from '../../../host/assets.ts';
 import { exposition } from '../../../host/metrics/exposition.ts';
 import { Families, LabelSets } from '../../../host/metrics/family.ts';
-import { buckets, DEVICE_BOUNDS, poolConfig, ScanStat, VdevStat } from '../../../host/metrics/pool-config.ts';
+import { buckets, DEVICE_BOUNDS, poolConfig } from '../../../host/metrics/pool-config.ts';
+import { RebuildStat, RemovalStat, ScanStat, VdevStat } from '../../../host/metrics/pool-stats.ts';
 import { lastTxg } from '../../../host/metrics/sampler.ts';
 import { DataType, NvList, type NvValue } from '../../../host/nvlist/nvlist.ts';
 import { count, type VolumeStatistics } from '../../../host/volumes/statistics.ts';
@@ -30,8 +31,14 @@ test('indexes are those of the structures in upstream', (t) => {
   const names = {
     ...{ state: 'vs_state', aux: 'vs_aux', allocated: 'vs_alloc', space: 'vs_space', operations: 'vs_ops' },
     ...{ bytes: 'vs_bytes', readErrors: 'vs_read_errors', writeErrors: 'vs_write_errors' },
-    ...{ checksumErrors: 'vs_checksum_errors', slow: 'vs_slow_ios' },
+    ...{ checksumErrors: 'vs_checksum_errors', slow: 'vs_slow_ios', removing: 'vs_scan_removing' },
+    ...{ scanProcessed: 'vs_scan_processed', resilverDeferred: 'vs_resilver_deferred' },
+    ...{ initializeDone: 'vs_initialize_bytes_done', initializeTotal: 'vs_initialize_bytes_est' },
+    ...{ initializeState: 'vs_initialize_state', initializeTime: 'vs_initialize_action_time' },
+    ...{ trimDone: 'vs_trim_bytes_done', trimTotal: 'vs_trim_bytes_est', trimState: 'vs_trim_state' },
+    ...{ trimTime: 'vs_trim_action_time', rebuildProcessed: 'vs_rebuild_processed' },
   };
+  t.is(Object.keys(names).length, Object.keys(VdevStat).length);
   for (const [ours, theirs] of Object.entries(names))
     t.is(VdevStat[ours as keyof typeof VdevStat], vdev.get(theirs) as never, theirs);
   const scan = layout('pool_scan_stat');
@@ -43,6 +50,34 @@ test('indexes are those of the structures in upstream', (t) => {
   };
   for (const [ours, theirs] of Object.entries(scanNames))
     t.is(ScanStat[ours as keyof typeof ScanStat], scan.get(theirs) as never, theirs);
+  const works: [Readonly<Record<string, number>>, string, Readonly<Record<string, string>>][] = [
+    [
+      RebuildStat,
+      'vdev_rebuild_stat',
+      {
+        ...{ state: 'vrs_state', issued: 'vrs_bytes_issued', total: 'vrs_bytes_est' },
+        ...{ passMs: 'vrs_pass_time_ms', passIssued: 'vrs_pass_bytes_issued' },
+      },
+    ],
+    [
+      RemovalStat,
+      'pool_removal_stat',
+      {
+        ...{ state: 'prs_state', vdev: 'prs_removing_vdev', startTime: 'prs_start_time' },
+        ...{ total: 'prs_to_copy', done: 'prs_copied' },
+      },
+    ],
+    [
+      RemovalStat,
+      'pool_raidz_expand_stat',
+      {
+        ...{ state: 'pres_state', vdev: 'pres_expanding_vdev', startTime: 'pres_start_time' },
+        ...{ total: 'pres_to_reflow', done: 'pres_reflowed' },
+      },
+    ],
+  ];
+  for (const [indexes, structure, members] of works)
+    for (const [ours, theirs] of Object.entries(members)) t.is(indexes[ours], layout(structure).get(theirs), theirs);
 });
 
 test('powers of two of nanoseconds are put together under the next bound', (t) => {

@@ -1,0 +1,100 @@
+import type { RunProgram } from '../serve/programs.ts';
+import type { PagePool } from './state.ts';
+
+/** What `zpool status` says of a pool. */
+export interface Advice {
+  readonly status: string;
+  readonly action: string;
+  /** An address. */
+  readonly see: string;
+  readonly errors: string;
+  /** All of it. */
+  readonly text: string;
+}
+
+/** Of one pool the program is run so often at most, and again after so long where nothing seems to have changed, milliseconds. */
+const LEAST_MS = 5_000;
+const AGAIN_MS = 60_000;
+const ANSWER_MS = 10_000;
+const TEXT_MAX = 32 * 1024;
+
+interface Known {
+  /** What the pool was like when it was asked last. */
+  like: string;
+  askedAt: number;
+  advice: Advice | undefined;
+}
+
+/**
+ * What upstream's own `zpool status` says of the pools. It is run when a pool looks different from before, one pool after
+ * the other, beside whoever asks.
+ */
+export class Advisor {
+  readonly #run: RunProgram;
+  readonly #changed: () => void;
+  readonly #known = new Map<string, Known>();
+  #running = false;
+
+  constructor(run: RunProgram, changed: () => void) {
+    this.#run = run;
+    this.#changed = changed;
+  }
+
+  /** By pool; of one that was never asked successfully nothing. */
+  get all(): Readonly<Record<string, Advice>> {
+    return Object.fromEntries(
+      [...this.#known].flatMap(([pool, { advice }]) => (advice === undefined ? [] : [[pool, advice]])),
+    );
+  }
+
+  /** The pools are like this now. */
+  look(pools: readonly PagePool[]): void {
+    for (const name of this.#known.keys()) if (!pools.some((pool) => pool.name === name)) this.#known.delete(name);
+    if (this.#running) return;
+    const now = performance.now();
+    const next = pools.find((pool) => {
+      const { like, askedAt } = this.#known.get(pool.name) ?? { like: '', askedAt: Number.NEGATIVE_INFINITY };
+      return pool.state !== 'LOST' && now - askedAt > (like === likenessOf(pool) ? AGAIN_MS : LEAST_MS);
+    });
+    if (next === undefined) return;
+    this.#running = true;
+    void this.#ask(next, now).finally(() => {
+      this.#running = false;
+    });
+  }
+
+  async #ask(pool: PagePool, now: number): Promise<void> {
+    const known: Known = { advice: this.#known.get(pool.name)?.advice, like: likenessOf(pool), askedAt: now };
+    this.#known.set(pool.name, known);
+    const { code, stdout } = await this.#run('zpool', ['status', '-v', pool.name], { timeoutMs: ANSWER_MS }).catch(
+      () => ({ code: 1, stdout: '' }),
+    );
+    const advice = code === 0 ? adviceOf(stdout) : undefined;
+    if (JSON.stringify(advice) === JSON.stringify(known.advice)) return;
+    known.advice = advice;
+    this.#changed();
+  }
+}
+
+/** What makes zpool status say something else. */
+function likenessOf({ state, details }: PagePool): string {
+  if (details === undefined) return state;
+  const { scan, works, vdevs, dataErrors } = details;
+  return JSON.stringify([
+    state,
+    dataErrors,
+    scan && [scan.kind, scan.state, scan.paused, scan.startedAt],
+    works.map(({ kind, vdev, paused }) => [kind, vdev, paused]),
+    vdevs.map(({ name, state: vdevState, note, errors }) => [name, vdevState, note, Object.values(errors)]),
+  ]);
+}
+
+/** Parts of what the program prints: each begins with its name, and goes on in lines that begin with a tab. */
+export function adviceOf(text: string): Advice {
+  const part = (name: string): string => {
+    const found = new RegExp(`^ *${name}: (.*(?:\\n(?:\\t| {8}).*)*)`, 'm').exec(text)?.[1] ?? '';
+    return found.replaceAll(/\s+/g, ' ').trim();
+  };
+  const cut = text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX)}…\n` : text;
+  return { status: part('status'), action: part('action'), see: part('see'), errors: part('errors'), text: cut };
+}
