@@ -1,4 +1,3 @@
-import { Token } from '../../host/page/token.ts';
 import type { Config, RemoteDeviceConfig, VolumeConfig } from '../../host/config/config.ts';
 import { formatSize } from '../../host/config/size.ts';
 import { loadCore } from '../../host/core/load.ts';
@@ -6,6 +5,7 @@ import { addressText } from '../../host/devices/nbd/address.ts';
 import type { NbdDisk } from '../../host/devices/nbd/disk.ts';
 import { probeSocket } from '../../host/ioctl/socket-path.ts';
 import { loadChap } from '../../host/iscsi/chap-file.ts';
+import { Token } from '../../host/page/token.ts';
 import { type Plan, planPools } from '../../host/serve/plan.ts';
 import { startRemoteDisks } from '../../host/serve/remote.ts';
 import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';

@@ -5,6 +5,8 @@ import { quote } from '../../host/quote.ts';
 export interface HintContext {
   readonly config: Config;
   readonly nbdAddresses: readonly ListenerAddress[];
+  /** Of the live page. */
+  readonly httpAddress?: ListenerAddress | undefined;
   /** The socket that programs find by themselves; undefined where there is none. */
   readonly defaultSocket: string | undefined;
   /** How a program is typed here. */
@@ -12,7 +14,7 @@ export interface HintContext {
 }
 
 /** What to try next, for a person at a terminal: every line works when it is pasted into another one. */
-export function hints({ config, nbdAddresses, defaultSocket, launcher }: HintContext): string {
+export function hints({ config, nbdAddresses, httpAddress, defaultSocket, launcher }: HintContext): string {
   const zpool = quote(launcher('zpool'));
   const zfs = quote(launcher('zfs'));
   const lines: string[] = [];
@@ -31,7 +33,8 @@ export function hints({ config, nbdAddresses, defaultSocket, launcher }: HintCon
     lines.push(`nbdinfo ${quote(uri)}        # of Debian's libnbd-bin`);
   }
   const what = config.pools.length === 0 ? 'no pool yet' : `pool ${config.pools.map(({ name }) => name).join(', ')}`;
-  return `\nZoW is ready: ${what}. In another terminal${relative(zpool)}:\n\n${lines.map((line) => `  ${line}\n`).join('')}\nCtrl-C exports the pools and ends it.\n`;
+  const page = httpAddress?.tcp === undefined ? '' : `A page shows it live: http://${httpAddress.tcp}/\n`;
+  return `\nZoW is ready: ${what}. In another terminal${relative(zpool)}:\n\n${lines.map((line) => `  ${line}\n`).join('')}\n${page}Ctrl-C exports the pools and ends it.\n`;
 }
 
 function relative(zpool: string): string {

@@ -60,8 +60,8 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
     'ready',
   );
   if (options.hints === true) {
-    const { config, nbdAddresses } = host;
-    print(1, hints({ config, nbdAddresses, defaultSocket: defaultSocketPath(), launcher }));
+    const { config, nbdAddresses, httpAddress } = host;
+    print(1, hints({ config, nbdAddresses, httpAddress, defaultSocket: defaultSocketPath(), launcher }));
   }
   const end = await Promise.race([stop, host.lost]);
   if (typeof end !== 'string') {

@@ -12,16 +12,21 @@ export interface Advice {
   readonly text: string;
 }
 
-/** Of one pool the program is run so often at most, and again after so long where nothing seems to have changed, milliseconds. */
-const LEAST_MS = 5_000;
+/**
+ * After so long the program is run for a pool again, milliseconds: where its state is another, where it has more errors than
+ * before, and where nothing seems to have changed.
+ */
+const STATE_MS = 1_000;
+const ERRORS_MS = 10_000;
 const AGAIN_MS = 60_000;
 const ANSWER_MS = 10_000;
 const TEXT_MAX = 32 * 1024;
 
 interface Known {
   /** What the pool was like when it was asked last. */
-  like: string;
-  askedAt: number;
+  readonly state: string;
+  readonly errors: string;
+  readonly askedAt: number;
   advice: Advice | undefined;
 }
 
@@ -52,10 +57,7 @@ export class Advisor {
     for (const name of this.#known.keys()) if (!pools.some((pool) => pool.name === name)) this.#known.delete(name);
     if (this.#running) return;
     const now = performance.now();
-    const next = pools.find((pool) => {
-      const { like, askedAt } = this.#known.get(pool.name) ?? { like: '', askedAt: Number.NEGATIVE_INFINITY };
-      return pool.state !== 'LOST' && now - askedAt > (like === likenessOf(pool) ? AGAIN_MS : LEAST_MS);
-    });
+    const next = pools.find((pool) => pool.state !== 'LOST' && isDue(pool, this.#known.get(pool.name), now));
     if (next === undefined) return;
     this.#running = true;
     void this.#ask(next, now).finally(() => {
@@ -64,7 +66,7 @@ export class Advisor {
   }
 
   async #ask(pool: PagePool, now: number): Promise<void> {
-    const known: Known = { advice: this.#known.get(pool.name)?.advice, like: likenessOf(pool), askedAt: now };
+    const known = { advice: this.#known.get(pool.name)?.advice, ...likenessOf(pool), askedAt: now };
     this.#known.set(pool.name, known);
     const { code, stdout } = await this.#run('zpool', ['status', '-v', pool.name], { timeoutMs: ANSWER_MS }).catch(
       () => ({ code: 1, stdout: '' }),
@@ -76,17 +78,25 @@ export class Advisor {
   }
 }
 
+function isDue(pool: PagePool, known: Known | undefined, now: number): boolean {
+  if (known === undefined) return true;
+  const { state, errors } = likenessOf(pool);
+  return now - known.askedAt > (state !== known.state ? STATE_MS : errors !== known.errors ? ERRORS_MS : AGAIN_MS);
+}
+
 /** What makes zpool status say something else. */
-function likenessOf({ state, details }: PagePool): string {
-  if (details === undefined) return state;
+function likenessOf({ state, details }: PagePool): Pick<Known, 'state' | 'errors'> {
+  if (details === undefined) return { state, errors: '' };
   const { scan, works, vdevs, dataErrors } = details;
-  return JSON.stringify([
-    state,
-    dataErrors,
-    scan && [scan.kind, scan.state, scan.paused, scan.startedAt],
-    works.map(({ kind, vdev, paused }) => [kind, vdev, paused]),
-    vdevs.map(({ name, state: vdevState, note, errors }) => [name, vdevState, note, Object.values(errors)]),
-  ]);
+  return {
+    state: JSON.stringify([
+      state,
+      scan && [scan.kind, scan.state, scan.paused, scan.startedAt],
+      works.map(({ kind, vdev, paused }) => [kind, vdev, paused]),
+      vdevs.map((vdev) => [vdev.name, vdev.state, vdev.note]),
+    ]),
+    errors: JSON.stringify([dataErrors, vdevs.map(({ errors }) => Object.values(errors))]),
+  };
 }
 
 /** Parts of what the program prints: each begins with its name, and goes on in lines that begin with a tab. */

@@ -196,15 +196,16 @@ export class LivePage {
       this.#log.info({ peer }, 'http client without the token refused');
       return text(401, 'the token is not right');
     }
-    let fields: Record<string, unknown>;
+    let fields: Record<string, unknown> = {};
     let command: Command | undefined;
     try {
       fields = objectOf(body);
       // Whether the token is right.
       command = fields.do === 'nothing' ? undefined : commandOf(fields);
     } catch (error) {
-      if (error instanceof ActionError) return text(400, error.message);
-      throw error;
+      if (!(error instanceof ActionError)) throw error;
+      // Who still types has made no mistake yet.
+      return fields.run === false ? json({ problem: error.message }) : text(400, error.message);
     }
     if (command === undefined) return json({});
     const { confirm = null } = command;

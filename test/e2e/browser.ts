@@ -42,7 +42,8 @@ export class Browser {
         if (port !== undefined) break;
       }
       const chrome = { args: [...FLAGS, `--user-data-dir=${folder}`] };
-      const capabilities = { alwaysMatch: { browserName: 'chrome', 'goog:chromeOptions': chrome } };
+      const logged = { 'goog:loggingPrefs': { browser: 'ALL' } };
+      const capabilities = { alwaysMatch: { browserName: 'chrome', 'goog:chromeOptions': chrome, ...logged } };
       const { sessionId } = await ask<{ sessionId: string }>('POST', `http://127.0.0.1:${port}/session`, {
         capabilities,
       });
@@ -99,6 +100,12 @@ export class Browser {
   colours(scheme: 'light' | 'dark'): Promise<void> {
     const features = [{ name: 'prefers-color-scheme', value: scheme }];
     return this.#devtools('Emulation.setEmulatedMedia', { features });
+  }
+
+  /** Errors of the page since the last call: of scripts, of the content security policy, of files that were not there. */
+  async complaints(): Promise<string[]> {
+    const entries = await this.#post<{ level: string; message: string }[]>('se/log', { type: 'browser' });
+    return entries.map(({ level, message }) => `${level} ${message}`);
   }
 
   /** The whole page as a PNG. */

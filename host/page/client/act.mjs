@@ -94,6 +94,8 @@ function unlock() {
     h(
       'form',
       { submit },
+      // For who keeps passwords.
+      h('input', { type: 'text', autocomplete: 'username', value: 'zow', hidden: true }),
       h('label', {}, 'Token', input),
       wrong,
       h('div', { class: 'buttons' }, closer('Cancel'), h('button', { class: 'main' }, 'Unlock')),
@@ -134,14 +136,15 @@ export function ask(title, fixed, fields = [], warning = '') {
   };
   const preview = async () => {
     const mine = ++latest;
-    const { ok, status, text, answer } = await send(values());
+    const { status, text, answer = {} } = await send({ ...values(), run: false });
     if (mine !== latest) return;
-    known = ok;
+    known = answer.command !== undefined;
     if (status === 401) lock();
+    const problem = answer.problem ?? text;
     // What is not filled in yet is no mistake.
-    say(wrong, ok || /: is missing$/.test(text) ? '' : text);
-    say(command, ok ? answer.command : '');
-    needed = ok ? answer.confirm : null;
+    say(wrong, /: is missing$/.test(problem) ? '' : problem);
+    say(command, answer.command ?? '');
+    needed = answer.confirm ?? null;
     confirmation.hidden = needed === null;
     say(confirmName, needed ?? '');
     allow();

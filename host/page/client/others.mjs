@@ -3,7 +3,7 @@ import { date, duration, latency, percent, rate, size } from './format.mjs';
 import { speed } from './graph.mjs';
 
 /** @import { FeedEvent } from '../event-feed.ts' */
-/** @import { PageState } from '../state.ts' */
+/** @import { PagePool, PageState } from '../state.ts' */
 /** @import { LiveEngine } from '../../metrics/live.ts' */
 /** @import { ClientSummary } from '../../volumes/client-connection.ts' */
 
@@ -11,15 +11,12 @@ import { speed } from './graph.mjs';
 const EVENTS_MAX = 200;
 
 /**
- * What is wrong with the host as a whole, or that nothing is.
+ * What is wrong with the host as a whole and with its pools, or that nothing is.
  * @param {PageState} state
  */
 export function showTroubles({ troubles, pools }) {
   const known = new Set(troubles);
-  const degraded = pools
-    .filter(({ state }) => state === 'DEGRADED')
-    .map(({ name }) => `pool ${name} is DEGRADED: it works, without all of its devices`);
-  const all = [...known, ...degraded.filter((text) => !known.has(text))];
+  const all = [...known, ...pools.flatMap(troublesOf).filter((text) => !known.has(text))];
   const isWell = all.length === 0;
   const texts = isWell ? [pools.length === 0 ? 'The host is ready.' : 'All pools are well.'] : all;
   const element = byId('troubles');
@@ -30,6 +27,25 @@ export function showTroubles({ troubles, pools }) {
     (text) => text,
     (text) => ({ element: h('li', {}, text), update: () => {} }),
   );
+}
+
+/**
+ * A pool can be ONLINE although one of its devices is FAULTED.
+ * @param {PagePool} pool
+ */
+function troublesOf({ name, state, details }) {
+  const { vdevs = [], dataErrors = 0, scan, works = [] } = details ?? {};
+  const resilvers =
+    (scan?.kind === 'resilver' && scan.state === 'scanning') || works.some(({ kind }) => kind === 'rebuild');
+  const isGroup = (/** @type {number} */ at) => (vdevs[at + 1]?.depth ?? 0) > (vdevs[at]?.depth ?? 0);
+  const out = vdevs.filter((vdev, at) => vdev.state !== 'ONLINE' && vdev.note !== 'in use' && !isGroup(at));
+  const devices = out.map((vdev) => `${vdev.name.slice(vdev.name.lastIndexOf('/') + 1)} is ${vdev.state}`);
+  const shown = devices.length > 3 ? [...devices.slice(0, 3), `${devices.length - 3} others`] : devices;
+  return [
+    ...(state === 'DEGRADED' || devices.length > 0 ? [`pool ${[`${name} is ${state}`, ...shown].join(', ')}`] : []),
+    ...(resilvers ? [`pool ${name} is resilvering`] : []),
+    ...(dataErrors === 0 ? [] : [`pool ${name} has ${dataErrors} data errors`]),
+  ];
 }
 
 /**

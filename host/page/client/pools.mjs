@@ -166,11 +166,11 @@ function poolCard(name) {
     /** @param {string} title @param {Node | string} text */
     const paragraph = (title, text) => h('p', {}, h('b', {}, title), ' ', text);
     said.replaceChildren(
-      ...(status === '' ? [] : [paragraph('What is so:', status)]),
-      ...(action === '' ? [] : [paragraph('What to do:', action)]),
+      ...(status === '' ? [] : [paragraph('Status:', status)]),
+      ...(action === '' ? [] : [paragraph('Action:', action)]),
       ...(isWell ? [] : [paragraph('Errors:', errors)]),
       ...(/^https:\/\/\S+$/.test(see)
-        ? [paragraph('More:', h('a', { href: see, rel: 'noreferrer', target: '_blank' }, see))]
+        ? [paragraph('See:', h('a', { href: see, rel: 'noreferrer', target: '_blank' }, see))]
         : []),
     );
   }
@@ -237,7 +237,7 @@ function showWorks(parent, { scan, works }) {
  */
 function progressText({ title, paused, done, total, rate: pace, secondsLeft }, part) {
   const left = secondsLeft === undefined ? '' : `, ${duration(secondsLeft)} left`;
-  const how = paused ? 'paused' : pace === undefined ? '' : `at ${rate(pace)}${left}`;
+  const how = paused ? 'paused' : !pace ? '' : `at ${rate(pace)}${left}`;
   return `${title}: ${percent(part)}, ${size(done)} of ${size(total)}${how === '' ? '' : `, ${how}`}`;
 }
 

@@ -133,9 +133,11 @@ function volumePart({ name }) {
       ),
     ),
   );
+  let isOpen = false;
   toggle.addEventListener('click', () => {
-    under.hidden = !under.hidden;
-    toggle.setAttribute('aria-expanded', String(!under.hidden));
+    isOpen = !isOpen;
+    under.hidden = !isOpen;
+    toggle.setAttribute('aria-expanded', String(isOpen));
   });
   const snapshot = h('button', { type: 'button', class: 'act' }, 'Snapshot');
   snapshot.addEventListener('click', () =>
@@ -177,7 +179,7 @@ function volumePart({ name }) {
       curve.draw(history);
     }
     toggle.hidden = snapshots.length === 0;
-    if (snapshots.length === 0) under.hidden = true;
+    under.hidden = !isOpen || snapshots.length === 0;
     say(toggle, snapshots.length === 1 ? '1 snapshot' : `${snapshots.length} snapshots`);
     const newest = [...snapshots].sort((a, b) => b.createdAt - a.createdAt);
     list(inner, newest, (one) => one.name, snapshotPart);

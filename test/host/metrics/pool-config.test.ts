@@ -180,6 +180,47 @@ test('no two vdevs have the same name and kind, and a hole is none', (t) => {
   );
 });
 
+test('where a device is in the tree, what is said behind it, and what is under way', (t) => {
+  const stats = (values: Partial<Record<keyof typeof VdevStat, number>>): bigint[] => {
+    const numbers = new Array<bigint>(45).fill(0n);
+    for (const [name, value] of Object.entries({ state: 7, ...values }))
+      numbers[VdevStat[name as keyof typeof VdevStat]] = BigInt(value);
+    return numbers;
+  };
+  const trimming = stats({ trimState: 1, trimDone: 100, trimTotal: 400, trimTime: 90 });
+  const mirror = list({
+    type: 'mirror',
+    id: 0n,
+    vdev_stats: stats({ state: 6 }),
+    'org.openzfs:rebuild_stats': [1n, 0n, 0n, 0n, 0n, 50n, 0n, 150n, 0n, 5000n, 0n, 50n, 0n],
+    children: [
+      leaf('/d/a', { vdev_stats: trimming }),
+      leaf('/d/b', { vdev_stats: stats({ state: 5, aux: 11 }) }),
+      leaf('/d/c', { vdev_stats: stats({ rebuildProcessed: 1 }) }),
+    ],
+  });
+  const spares = [leaf('/d/s', { vdev_stats: stats({ state: 4, aux: 10 }) })];
+  const removal = [1n, 0n, 95n, 0n, 1000n, 250n, 0n];
+  const root = list({ type: 'root', children: [mirror], spares, removal_stats: removal });
+  const { vdevs, works } = poolConfig(list({ vdev_tree: root }), 100);
+  t.deepEqual(
+    vdevs.map(({ name, depth, state, note }) => [name, depth, state, note]),
+    [
+      ['mirror-0', 0, 'DEGRADED', undefined],
+      ['/d/a', 1, 'ONLINE', 'trimming'],
+      ['/d/b', 1, 'FAULTED', 'too many errors'],
+      ['/d/c', 1, 'ONLINE', 'resilvering'],
+      ['/d/s', 0, 'UNAVAIL', 'in use'],
+    ],
+  );
+  const work = { paused: false };
+  t.deepEqual(works, [
+    { kind: 'removal', vdev: 'mirror-0', ...work, total: 1000, done: 250, rate: 50, secondsLeft: 15 },
+    { kind: 'rebuild', vdev: 'mirror-0', ...work, total: 150, done: 50, rate: 10, secondsLeft: 10 },
+    { kind: 'trim', vdev: '/d/a', ...work, total: 400, done: 100, rate: 10, secondsLeft: 30 },
+  ]);
+});
+
 test('a pool of more vdevs than are told says so', (t) => {
   const children = Array.from({ length: 300 }, (_, i) => leaf(`/d/${i}`));
   const { vdevs, vdevsLeftOut } = poolConfig(list({ vdev_tree: list({ type: 'root', children }) }), 0);

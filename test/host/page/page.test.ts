@@ -108,6 +108,8 @@ test('with a token who knows it does, and sees the command; what takes something
     [{ do: 'scrub', pool: '--help' }, "pool: '--help' cannot be\n"],
   ] as const)
     t.deepEqual(await act(what, right), { status: 400, text: message });
+  const typing = await act({ do: 'snapshot', dataset: 'tank/v', name: '', run: false }, right);
+  t.deepEqual([typing.status, JSON.parse(typing.text)], [200, { problem: 'name: is missing' }]);
 });
 
 test('over a unix socket whoever can connect does, not while the host starts, and so many at a time', async (t) => {
