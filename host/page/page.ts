@@ -157,7 +157,11 @@ export class LivePage {
     const state = pageStateOf(host, now, this.#last);
     this.#last = state;
     this.#events.begin();
-    this.#space.look(state.pools.filter(({ details }) => details !== undefined).map(({ name }) => name));
+    const silent = state.pools.filter(({ details }) => details === undefined);
+    this.#space.look(
+      state.pools.map(({ name }) => name),
+      new Set(silent.map(({ name }) => name)),
+    );
     this.#advisor.look(state.pools);
     this.#state = JSON.stringify(state);
   }

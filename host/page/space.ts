@@ -19,8 +19,8 @@ export class Space {
     this.#queries = new Queries(core);
   }
 
-  /** These pools answer now. */
-  look(names: readonly string[]): void {
+  /** These pools are there, and of these those that have to be asked nothing now: they do not answer. */
+  look(names: readonly string[], silent: ReadonlySet<string>): void {
     for (const [name, { datasets }] of this.#pools) {
       if (names.includes(name)) continue;
       datasets.end();
@@ -39,7 +39,7 @@ export class Space {
         pool.askedAt = now;
         pool.datasets.forget();
       }
-      const found = pool.datasets.get();
+      const found = silent.has(name) ? this.all[name] : pool.datasets.get();
       if (found !== undefined) all[name] = found;
     }
     const key = Object.entries(all)

@@ -1,12 +1,15 @@
 import { byId, h, list, say } from './dom.mjs';
 import { date, duration, latency, percent, rate, size } from './format.mjs';
 import { speed } from './graph.mjs';
+import { isSilent } from './pools.mjs';
 
 /** @import { FeedEvent } from '../event-feed.ts' */
 /** @import { PagePool, PageState } from '../state.ts' */
 /** @import { LiveEngine } from '../../metrics/live.ts' */
 /** @import { ClientSummary } from '../../volumes/client-connection.ts' */
 
+/** States of a pool that should answer; what is wrong with others the host says. */
+const SERVING = new Set(['ONLINE', 'DEGRADED']);
 /** Events that are shown. */
 const EVENTS_MAX = 200;
 
@@ -14,9 +17,9 @@ const EVENTS_MAX = 200;
  * What is wrong with the host as a whole and with its pools, or that nothing is.
  * @param {PageState} state
  */
-export function showTroubles({ troubles, pools }) {
+export function showTroubles({ troubles, pools, time }) {
   const known = new Set(troubles);
-  const all = [...known, ...pools.flatMap(troublesOf).filter((text) => !known.has(text))];
+  const all = [...known, ...pools.flatMap((pool) => troublesOf(pool, time)).filter((text) => !known.has(text))];
   const isWell = all.length === 0;
   const texts = isWell ? [pools.length === 0 ? 'The host is ready.' : 'All pools are well.'] : all;
   const element = byId('troubles');
@@ -32,8 +35,10 @@ export function showTroubles({ troubles, pools }) {
 /**
  * A pool can be ONLINE although one of its devices is FAULTED.
  * @param {PagePool} pool
+ * @param {number} now
  */
-function troublesOf({ name, state, details }) {
+function troublesOf({ name, state, details }, now) {
+  if (SERVING.has(state) && isSilent(name, now)) return [`pool ${name} is ${state} and does not answer`];
   const { vdevs = [], dataErrors = 0, scan, works = [] } = details ?? {};
   const resilvers =
     (scan?.kind === 'resilver' && scan.state === 'scanning') || works.some(({ kind }) => kind === 'rebuild');

@@ -48,8 +48,8 @@ function connect() {
 
 /** @param {PageState} state */
 function show(state) {
-  showTroubles(state);
   showPools(state, before);
+  showTroubles(state);
   showVolumes(state, before);
   showClients(state, before);
   showEngines(state, before);

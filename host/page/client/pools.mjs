@@ -12,6 +12,11 @@ import { graph, History, speed } from './graph.mjs';
 const cards = new Map();
 /** @type {Record<string, Advice>} */
 let advice = {};
+/** A pool that is late once or twice is only busy; seconds. */
+const PATIENCE = 3;
+/** When each pool answered last, or was seen first. */
+/** @type {Map<string, number>} */
+let heard = new Map();
 
 /**
  * @param {PageState} state
@@ -25,6 +30,12 @@ export function showPools(state, before) {
     seconds,
     time: state.time,
   }));
+  heard = new Map(
+    state.pools.map(({ name, details }) => [
+      name,
+      details === undefined ? (heard.get(name) ?? state.time) : state.time,
+    ]),
+  );
   for (const name of cards.keys()) if (!state.pools.some((pool) => pool.name === name)) cards.delete(name);
   list(
     byId('pools'),
@@ -39,6 +50,15 @@ export function showPools(state, before) {
   );
   // Where something is wrong, that is not for sure.
   byId('no-pools').hidden = state.pools.length > 0 || state.troubles.length > 0;
+}
+
+/**
+ * Whether a pool has not answered for a while.
+ * @param {string} name
+ * @param {number} now
+ */
+export function isSilent(name, now) {
+  return now - (heard.get(name) ?? now) > PATIENCE;
 }
 
 /** @param {Record<string, Advice>} all what zpool status says, by pool */
@@ -63,7 +83,7 @@ function poolCard(name) {
   const curve = graph({ width: 600, height: 72 });
   const all = h('pre');
   const history = new History();
-  let answeredAt = 0;
+  let answered = false;
 
   const scrub = h('button', { type: 'button', class: 'act' }, 'Scrub');
   scrub.addEventListener('click', () => ask(`Scrub ${name}`, { do: 'scrub', pool: name }));
@@ -122,16 +142,19 @@ function poolCard(name) {
   function update({ pool, before, seconds, time }) {
     state.update(pool.state);
     const { io: counts, details } = pool;
-    const isOld = counts === undefined || details === undefined;
+    const isOld = isSilent(pool.name, time);
     old.hidden = !isOld;
-    element.classList.toggle('is-old', isOld && answeredAt > 0);
-    if (isOld) {
-      say(old, `The pool does not answer.${answeredAt === 0 ? '' : ` What follows is of ${date(answeredAt)}.`}`);
+    element.classList.toggle('is-old', isOld && answered);
+    say(
+      old,
+      `The pool does not answer.${answered ? ` What follows is of ${date(heard.get(pool.name) ?? time)}.` : ''}`,
+    );
+    if (counts === undefined || details === undefined) {
       history.add(0, 0);
       curve.draw(history);
       return;
     }
-    answeredAt = time;
+    answered = true;
     const part = counts.size === 0 ? 0 : counts.allocated / counts.size;
     const space = `${size(counts.allocated)} of ${size(counts.size)} used, ${percent(part)}`;
     fill.update(part, space);
