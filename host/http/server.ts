@@ -193,6 +193,7 @@ export class HttpServer {
     }
     const { status, type, body, headers } = found;
     this.#count(status);
+    if (status === 401) this.#complain('without the right secret', socket);
     // After a refusal nothing that follows on the connection is believed.
     if (status >= 400 && status < 500) response.setHeader('Connection', 'close');
     response.writeHead(status, {

@@ -196,10 +196,8 @@ export class LivePage {
   async #act({ headers, peer }: Asked, body: string) {
     if (this.#access === 'nobody')
       return text(403, 'nothing can be changed here: http.token of the configuration allows it');
-    if (this.#access === 'token' && !this.#options.token!.isIn(headers.authorization)) {
-      this.#log.info({ peer }, 'http client without the token refused');
+    if (this.#access === 'token' && !this.#options.token!.isIn(headers.authorization))
       return text(401, 'the token is not right');
-    }
     let fields: Record<string, unknown> = {};
     let command: Command | undefined;
     try {

@@ -221,6 +221,21 @@ test.serial('what changes something is taken from this site only, as JSON, and o
   t.is(bodies.length, 3);
 });
 
+test.serial('secrets that are tried by the thousand are a line in the log now and then', async (t) => {
+  let lines = 0;
+  const count = () => {
+    lines++;
+  };
+  const log = { ...quiet, info: count } as typeof quiet;
+  const routes = new Map<string, Route>([['/secret', () => text(401, 'no')]]);
+  const { port } = await serve(t, { routes, log });
+  const before = lines;
+  const started = performance.now();
+  for (let i = 0; i < 200; i++) t.is(statusOf(await get(port, 'localhost', 'GET /secret HTTP/1.1')), 401);
+  const seconds = (performance.now() - started) / 1000;
+  t.true(lines > before && lines - before <= seconds + 1, `${lines - before} lines in ${seconds} s`);
+});
+
 test.serial('who begins a body and does not go on is cut', async (t) => {
   const post = async () => text(200, 'done');
   const routes = new Map<string, Route>([['/act', { bodyBytes: 20, answerMs: 60_000, post }]]);
