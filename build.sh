@@ -15,7 +15,7 @@ targets:
   native      compile zpool, zfs, zdb, zstream, zinject, ztest and test programs of upstream's for this
               machine: cli/native/bin for the default release, else build/RELEASE/native/bin
   all         wasm and native
-  test-tools  install what the tests drive ZoW with: qemu-utils, fio, libnbd-bin, nbdkit, libiscsi-bin, prometheus, ...
+  test-tools  install what the tests drive ZoW with: qemu-utils, fio, libnbd-bin, nbdkit, libiscsi-bin, prometheus, chromium, ...
   clean       remove what was built; the unpacked sources and the downloads stay
 
 options:
@@ -111,7 +111,7 @@ bring_commands() {
 bring_test_tools() {
 	bring_commands "programs the tests use are missing" qemu-img=qemu-utils fio=fio nbdcopy=libnbd-bin \
 	    nbdkit=nbdkit nbdsh=python3-libnbd openssl=openssl python3=python3 \
-	    iscsi-test-cu=libiscsi-bin promtool=prometheus \
+	    iscsi-test-cu=libiscsi-bin promtool=prometheus chromium=chromium chromedriver=chromium-driver \
 	    fusermount3=fuse3 mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount perl=perl cc=gcc
 	# qemu's driver for iSCSI is a module of its own.
 	if ! compgen -G '/usr/lib/*/qemu/block-iscsi.so' >/dev/null; then

@@ -5,6 +5,7 @@
  *   dist/zow.mjs       the library          dist/lib/    code shared by both
  *   dist/bin/*.mjs     the executables      dist/wasm/   the core and the programs
  *   dist/types/        the library's types      dist/share/  what upstream installs beside its programs
+ *   dist/page/         the live page's files
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -21,6 +22,7 @@ import {
 } from 'node:fs';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { release, shareFolder, wasmFile } from '../host/assets.ts';
+import { PAGE_FILES } from '../host/page/files.ts';
 import { readUpstream } from '../zfs-src/upstream.ts';
 import { DAEMONS, PROGRAMS } from './programs.ts';
 
@@ -169,6 +171,7 @@ copyShared();
 writeTypes();
 copyLicences();
 cpSync('host/config/schema.json', `${TEMPORARY}/schema.json`);
+for (const name of PAGE_FILES) cpSync(`host/page/client/${name}`, `${TEMPORARY}/page/${name}`);
 writeNotices(metafile);
 rmSync('dist', { recursive: true, force: true });
 renameSync(TEMPORARY, 'dist');

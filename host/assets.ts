@@ -49,6 +49,12 @@ export function shareFolder(): string {
   return fileURLToPath(new URL(bundled ? 'share' : `zfs-src/upstream/${release}/cmd/zpool`, base));
 }
 
+/** Reads a file of the live page, as browsers get it. */
+export function readPageFile(name: string): Buffer {
+  if (isSingle) return Buffer.from(getRawAsset(`page/${name}`) as ArrayBuffer);
+  return readFileSync(fileURLToPath(new URL(`${bundled ? 'page' : 'host/page/client'}/${name}`, base)));
+}
+
 /** As files, for as long as this process lives. */
 function extractShare(): string {
   const folder = mkdtempSync(join(tmpdir(), 'zow-share-'));

@@ -17,7 +17,7 @@ import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
 import { makeFolders } from './folder.ts';
 import { healthRoutes, metricsRoute } from './http/routes.ts';
-import { HttpServer } from './http/server.ts';
+import { HttpServer, type Route } from './http/server.ts';
 import { makePrivateFolder } from './ioctl/private-folder.ts';
 import { IoctlServer } from './ioctl/server.ts';
 import { checkSocketPath, defaultSocketPath, probeSocket, SocketBusyError } from './ioctl/socket-path.ts';
@@ -40,6 +40,8 @@ import { loadTls } from './net/tls.ts';
 import { type EventOptions, type PoolEvent, poolEvents } from './observe/events.ts';
 import { clearKstats, decodeKstat, type Kstat, packedKstats } from './observe/kstats.ts';
 import { decodeTunables, findTunable, setTunable, type Tunable } from './observe/tunables.ts';
+import { LivePage } from './page/page.ts';
+import { Token } from './page/token.ts';
 import { converge } from './serve/converge.ts';
 import { compareConfigs, type Difference, keyOf } from './serve/difference.ts';
 import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
@@ -125,6 +127,7 @@ export class ZowHost implements AsyncDisposable {
   #returning: Returning | undefined;
   #iscsi: { readonly server: IscsiServer; readonly store: DatasetStore } | undefined;
   #http: HttpServer | undefined;
+  #page: LivePage | undefined;
   /** From when somebody asks. */
   #measured: HostSource | undefined;
   #endMeters: (() => Promise<void>) | undefined;
@@ -258,7 +261,7 @@ export class ZowHost implements AsyncDisposable {
     return this.#iscsi?.server.addresses() ?? [];
   }
 
-  /** Where metrics and health are asked for; undefined where the configuration has no `http`. */
+  /** Where the page, metrics and health are asked for; undefined where the configuration has no `http`. */
   get httpAddress(): ListenerAddress | undefined {
     return this.#http?.address;
   }
@@ -455,6 +458,8 @@ export class ZowHost implements AsyncDisposable {
     await attempt(this.#relistenNbd());
     await attempt(this.#relistenIscsi(listeners.isIscsiRestarted));
     if (listeners.isHttpChanged) {
+      await this.#page?.close();
+      this.#page = undefined;
       await this.#http?.close();
       this.#http = undefined;
       await attempt(this.#listenHttp().then(() => []));
@@ -557,13 +562,26 @@ export class ZowHost implements AsyncDisposable {
   async #listenHttp(): Promise<void> {
     const { http } = this.config;
     if (http === undefined) return;
-    const health = new Health(this.#patient());
-    const hosts = http.kind === 'tcp' ? http.hosts : [];
-    const routes = new Map([...healthRoutes(health), metricsRoute(this.#source)]);
+    const patient = this.#patient();
+    const health = new Health(patient);
+    const { hosts } = http;
     try {
       if (http.kind === 'unix') makeFolders(dirname(http.path), 0o700);
+      const page = new LivePage({
+        core: this.core,
+        sample: () => sampleHost(this.#source, 'look'),
+        troubles: health.unready,
+        run: (...command) => this.run(...command),
+        notServing: () => patient.lost ?? patient.notServing,
+        token: http.token === undefined ? undefined : await Token.load(http.token),
+        // Whoever can connect to it is the user that runs the host.
+        trusted: http.kind === 'unix',
+        log: this.#log,
+      });
+      const routes = new Map<string, Route>([...page.routes, ...healthRoutes(health), metricsRoute(this.#source)]);
       const server = new HttpServer({ listener: httpListener(http), hosts, routes, log: this.#log });
       await server.start();
+      this.#page = page;
       this.#http = server;
     } catch (error) {
       throw new StartError([`http: ${reasonOf(error)}`], { cause: error });
@@ -700,6 +718,7 @@ export class ZowHost implements AsyncDisposable {
     // First: the others going away is nothing they should mend.
     this.#recovery?.end();
     this.#returning?.end();
+    await this.#page?.close();
     await this.#endMeters?.();
     await this.#stopZed();
     await Promise.all([this.#nbd?.close(), this.#iscsi?.server.close()]);

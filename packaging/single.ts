@@ -8,8 +8,8 @@ import { run } from './run.ts';
 const BUNDLE = 'dist';
 
 /**
- * Makes the one executable file: this Node, without its symbols, with the bundle, the WebAssembly modules and upstream's shared files
- * in it (Node's single executable applications). For the platform that it is made on.
+ * Makes the one executable file: this Node, without its symbols, with the bundle, the WebAssembly modules, upstream's shared files and the
+ * page's in it (Node's single executable applications). For the platform that it is made on.
  */
 export async function makeSingle(folder: string, output: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
@@ -36,7 +36,7 @@ export async function makeSingle(folder: string, output: string): Promise<void> 
   copyFileSync(process.execPath, node);
   // Symbols of functions of Node's own are a fifth of it, and what a stack of JavaScript or WebAssembly says is not in them.
   run('strip', ['--strip-unneeded', node]);
-  const files = globSync(['wasm/*.wasm', 'share/**'], { cwd: BUNDLE }).filter((file) =>
+  const files = globSync(['wasm/*.wasm', 'share/**', 'page/*'], { cwd: BUNDLE }).filter((file) =>
     statSync(join(BUNDLE, file)).isFile(),
   );
   const config = join(folder, 'sea.json');

@@ -10,6 +10,7 @@ const sources = globSync('{wasm,cli,test}/**/*.{c,h}', { cwd: root }).sort();
 
 const checks: readonly (readonly [string, string, ...string[]])[] = [
   ['tsc', 'node_modules/.bin/tsc', '-p', '.'],
+  ['tsc of the page', 'node_modules/.bin/tsc', '-p', 'host/page/client'],
   ['biome', 'node_modules/.bin/biome', 'ci', '--colors=off', '--reporter=summary', '--error-on-warnings', '.'],
   ['cstyle', 'perl', cstyle, '-cpP', ...sources],
 ];

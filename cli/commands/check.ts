@@ -5,6 +5,7 @@ import { addressText } from '../../host/devices/nbd/address.ts';
 import type { NbdDisk } from '../../host/devices/nbd/disk.ts';
 import { probeSocket } from '../../host/ioctl/socket-path.ts';
 import { loadChap } from '../../host/iscsi/chap-file.ts';
+import { Token } from '../../host/page/token.ts';
 import { type Plan, planPools } from '../../host/serve/plan.ts';
 import { startRemoteDisks } from '../../host/serve/remote.ts';
 import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';
@@ -45,7 +46,10 @@ export async function check(config: Config): Promise<CheckResult> {
     if (chap !== undefined) await loadChap(chap).catch((error: Error) => errors.push(`iscsi: ${error.message}`));
   }
   if (config.http !== undefined) {
-    lines.push(`http    ${config.http.kind === 'unix' ? config.http.path : config.http.address}`);
+    const { http } = config;
+    lines.push(`http    ${http.kind === 'unix' ? http.path : http.address}`);
+    if (http.token !== undefined)
+      await Token.load(http.token).catch((error: Error) => errors.push(`http: ${error.message}`));
   }
   for (const { name, luns } of config.targets) {
     lines.push(`target  ${name}: ${[...luns].map(([lun, { volume }]) => `${lun} ${volume}`).join(', ')}`);

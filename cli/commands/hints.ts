@@ -1,9 +1,12 @@
 import type { Config } from '../../host/config/config.ts';
 import type { ListenerAddress } from '../../host/net/listener.ts';
+import { quote } from '../../host/quote.ts';
 
 export interface HintContext {
   readonly config: Config;
   readonly nbdAddresses: readonly ListenerAddress[];
+  /** Of the live page. */
+  readonly httpAddress?: ListenerAddress | undefined;
   /** The socket that programs find by themselves; undefined where there is none. */
   readonly defaultSocket: string | undefined;
   /** How a program is typed here. */
@@ -11,7 +14,7 @@ export interface HintContext {
 }
 
 /** What to try next, for a person at a terminal: every line works when it is pasted into another one. */
-export function hints({ config, nbdAddresses, defaultSocket, launcher }: HintContext): string {
+export function hints({ config, nbdAddresses, httpAddress, defaultSocket, launcher }: HintContext): string {
   const zpool = launcher('zpool').map(quote).join(' ');
   const zfs = launcher('zfs').map(quote).join(' ');
   const lines: string[] = [];
@@ -30,7 +33,8 @@ export function hints({ config, nbdAddresses, defaultSocket, launcher }: HintCon
     lines.push(`nbdinfo ${quote(uri)}        # of Debian's libnbd-bin`);
   }
   const what = config.pools.length === 0 ? 'no pool yet' : `pool ${config.pools.map(({ name }) => name).join(', ')}`;
-  return `\nZoW is ready: ${what}. In another terminal${relative(zpool)}:\n\n${lines.map((line) => `  ${line}\n`).join('')}\nCtrl-C exports the pools and ends it.\n`;
+  const page = httpAddress?.tcp === undefined ? '' : `A page shows it live: http://${httpAddress.tcp}/\n`;
+  return `\nZoW is ready: ${what}. In another terminal${relative(zpool)}:\n\n${lines.map((line) => `  ${line}\n`).join('')}\n${page}Ctrl-C exports the pools and ends it.\n`;
 }
 
 function relative(zpool: string): string {
@@ -42,9 +46,4 @@ export function nbdUri(address: ListenerAddress, volume: string): string {
   const name = encodeURI(volume);
   if (address.unix !== undefined) return `nbd+unix:///${name}?socket=${encodeURI(address.unix)}`;
   return `nbd://${address.tcp}/${name}`;
-}
-
-/** A word for a POSIX shell. */
-function quote(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -70,8 +70,8 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
     );
   manager.ready(statusOf(host));
   if (options.hints === true) {
-    const { config, nbdAddresses } = host;
-    print(1, hints({ config, nbdAddresses, defaultSocket: defaultSocketPath(), launcher }));
+    const { config, nbdAddresses, httpAddress } = host;
+    print(1, hints({ config, nbdAddresses, httpAddress, defaultSocket: defaultSocketPath(), launcher }));
   }
   signals.onReload(async () => {
     manager.reloading();

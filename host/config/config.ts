@@ -28,7 +28,7 @@ export interface Config {
   readonly iscsi: readonly IscsiListenerConfig[];
   /** iSCSI targets with logical units of one's choice. */
   readonly targets: readonly TargetConfig[];
-  /** Where metrics and health are asked for; undefined: nowhere. */
+  /** Where the page, metrics and health are asked for; undefined: nowhere. */
   readonly http: HttpConfig | undefined;
 }
 
@@ -98,16 +98,16 @@ export interface IscsiListenerConfig {
   readonly policy: TargetPolicy;
 }
 
-export type HttpConfig =
+export type HttpConfig = (
   | { readonly kind: 'unix'; readonly path: string }
-  | {
-      readonly kind: 'tcp';
-      /** `127.0.0.1:9134`, `[::1]:9134`; port 0 takes a free one. */
-      readonly address: string;
-      readonly allowRemote: boolean;
-      /** Names of this host in requests, beside its own and localhost; in lower case. */
-      readonly hosts: readonly string[];
-    };
+  /** `127.0.0.1:9134`, `[::1]:9134`; port 0 takes a free one. */
+  | { readonly kind: 'tcp'; readonly address: string; readonly allowRemote: boolean }
+) & {
+  /** Names of this host in requests, beside its own and localhost; in lower case. */
+  readonly hosts: readonly string[];
+  /** Path of the file with the secret of who may change something. */
+  readonly token: string | undefined;
+};
 
 export const MEMORY_BYTES_DEFAULT = 1024 ** 3;
 /** Below this the ARC has no room to work in (measured by the core's own tests). */

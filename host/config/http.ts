@@ -18,22 +18,21 @@ export function readHttp(
   checkSocket: CheckSocket,
 ): HttpConfig | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-  const { listen, unix, allow_remote: allowRemote, hosts } = value as Readonly<Record<string, unknown>>;
+  const { listen, unix, allow_remote: allowRemote, hosts, token } = value as Readonly<Record<string, unknown>>;
+  const common = {
+    hosts: (Array.isArray(hosts) ? hosts : [])
+      .filter((name) => typeof name === 'string')
+      .map((name) => name.toLowerCase()),
+    token: typeof token === 'string' && token !== '' ? resolve(context.directory, token) : undefined,
+  };
   if (typeof unix === 'string' && unix !== '') {
     const path = resolve(context.directory, unix);
     checkSocket(path, ['http', 'unix']);
-    for (const key of ['allow_remote', 'hosts'])
-      if (Object.hasOwn(value, key)) context.report(['http', key], 'key', 'is only for listen');
-    return { kind: 'unix', path };
+    if (allowRemote !== undefined) context.report(['http', 'allow_remote'], 'key', 'is only for listen');
+    return { kind: 'unix', path, ...common };
   }
   const exposed = allowRemote === true ? undefined : EXPOSED;
   const address = readTcpAddress(listen, ['http', 'listen'], exposed, context, take);
   if (address === undefined) return undefined;
-  const names = (Array.isArray(hosts) ? hosts : []).filter((name) => typeof name === 'string');
-  return {
-    kind: 'tcp',
-    address,
-    allowRemote: allowRemote === true,
-    hosts: names.map((name) => name.toLowerCase()),
-  };
+  return { kind: 'tcp', address, allowRemote: allowRemote === true, ...common };
 }

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 
@@ -12,4 +13,14 @@ export function isOurs(header: string | undefined, names: readonly string[]): bo
   const [, bracketed, plain = ''] = match;
   if (bracketed !== undefined) return isIP(bracketed) === 6;
   return isIP(plain) === 4 || plain === 'localhost' || plain === hostname().toLowerCase() || names.includes(plain);
+}
+
+/**
+ * Whether a browser says that the request was made by a page of another site (CSRF): by its fetch metadata, and by its
+ * Origin, which has to be the host that is asked. Clients that are no browsers say neither.
+ */
+export function isCrossSite({ host = '', origin, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
+  if (site !== undefined && site !== 'same-origin' && site !== 'none') return true;
+  // Something before us may have taken TLS off.
+  return origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`;
 }

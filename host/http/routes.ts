@@ -29,8 +29,8 @@ export function metricsRoute(source: HostSource): [path: string, route: Route] {
   const collect = shared(async () => familiesOf(await sampleHost(source), sets));
   return [
     '/metrics',
-    async (accept) => {
-      const { type, text: body } = await exposition(await collect(), accept);
+    async ({ headers }) => {
+      const { type, text: body } = await exposition(await collect(), headers.accept ?? '');
       return { status: 200, type, body };
     },
   ];

@@ -2,18 +2,44 @@ import http from 'node:http';
 import type { Socket } from 'node:net';
 import { type Logger, log as rootLog } from '../log.ts';
 import { checkListener, type ListenerAddress, type ListenerOptions, listen } from '../net/listener.ts';
-import { isOurs } from './host-header.ts';
+import { EventStream } from './event-stream.ts';
+import { isCrossSite, isOurs } from './host-header.ts';
 import { defaultLimits, type HttpLimits } from './limits.ts';
 
 /** What a path answers. */
 export interface Answer {
   readonly status: number;
   readonly type: string;
-  readonly body: string;
+  readonly body: string | Uint8Array;
+  /** Beside, or in the place of, those that every answer has. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Answers GET and HEAD of one path; `accept` is the header of that name. */
-export type Route = (accept: string) => Promise<Answer> | Answer;
+/** A request, as far as a route asks. */
+export interface Asked {
+  readonly headers: http.IncomingHttpHeaders;
+  /** As in logs. */
+  readonly peer: string;
+}
+
+/** Answers GET and HEAD of one path. */
+export type GetRoute = (asked: Asked) => Promise<Answer> | Answer;
+
+/** Answers POST of one path, with a body of JSON. Pages of other sites cannot send any (isCrossSite). */
+export interface PostRoute {
+  readonly bodyBytes: number;
+  /** How long the answer may take, milliseconds. */
+  readonly answerMs: number;
+  readonly post: (asked: Asked, body: string) => Promise<Answer>;
+}
+
+/** Gives who asks for the path by GET a stream of events, which lasts; so many at a time. */
+export interface StreamRoute {
+  readonly streams: number;
+  readonly open: (stream: EventStream, asked: Asked) => void;
+}
+
+export type Route = GetRoute | PostRoute | StreamRoute;
 
 export interface HttpServerOptions {
   readonly listener: ListenerOptions;
@@ -43,8 +69,8 @@ const HEADERS = {
 };
 
 /**
- * A small HTTP/1.1 server: it answers GET and HEAD of a few paths, to requests without a body that are for this host
- * (isOurs). What a client can have of it is bounded (limits.ts).
+ * A small HTTP/1.1 server: it answers GET, HEAD and POST of a few paths, to requests that are for this host (isOurs). What
+ * a client can have of it is bounded (limits.ts).
  *
  *   const server = new HttpServer({ listener: { tcp: '127.0.0.1:9134' }, routes });
  *   await server.start();  …  await server.close();
@@ -55,6 +81,9 @@ export class HttpServer {
   readonly #limits: HttpLimits;
   readonly #log: Logger;
   readonly #server: http.Server;
+  /** Answers under way, by connection; the oldest connection first. */
+  readonly #connections = new Map<Socket, number>();
+  readonly #streams = new Map<StreamRoute, Set<EventStream>>();
   #address: ListenerAddress | undefined;
   #complainedAt = Number.NEGATIVE_INFINITY;
   #uncomplained = 0;
@@ -66,7 +95,7 @@ export class HttpServer {
     this.#options = options;
     this.#log = options.log ?? rootLog;
     this.#limits = { ...defaultLimits, ...options.limits };
-    const { headerBytes, headerMs, idleMs, connections } = this.#limits;
+    const { headerBytes, headerMs, idleMs } = this.#limits;
     this.#server = http.createServer(
       {
         maxHeaderSize: headerBytes,
@@ -78,12 +107,7 @@ export class HttpServer {
       },
       (request, response) => void this.#answer(request, response),
     );
-    this.#server.maxConnections = connections;
     this.#server.on('connection', (socket) => this.#connected(socket));
-    this.#server.on('drop', () => {
-      this.metrics.connections.refused++;
-      this.#complain('too many connections', undefined);
-    });
     this.#server.on('clientError', (error, socket) => this.#refuse(error, socket as Socket));
   }
 
@@ -108,6 +132,7 @@ export class HttpServer {
   async #close(): Promise<void> {
     if (!this.#server.listening) return;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const streams of this.#streams.values()) for (const stream of streams) stream.end();
     this.#server.closeIdleConnections();
     const late = setTimeout(() => this.#server.closeAllConnections(), this.#limits.shutdownMs);
     await closed;
@@ -116,49 +141,120 @@ export class HttpServer {
 
   #connected(socket: Socket): void {
     const { connections } = this.metrics;
-    connections.open++;
     connections.total++;
-    socket.on('close', () => {
+    if (this.#connections.size >= this.#limits.connections) {
+      connections.refused++;
+      this.#complain('too many connections', undefined);
+      // Who has asked for nothing makes room: whoever opens connections by the thousand keeps nobody out.
+      const [idle] = [...this.#connections].find(([, answers]) => answers === 0) ?? [];
+      if (idle === undefined) {
+        socket.destroy();
+        return;
+      }
+      this.#connections.delete(idle);
       connections.open--;
+      idle.destroy();
+    }
+    connections.open++;
+    this.#connections.set(socket, 0);
+    socket.on('close', () => {
+      if (this.#connections.delete(socket)) connections.open--;
     });
   }
 
+  #isBusy(socket: Socket, answers: 1 | -1): void {
+    const before = this.#connections.get(socket);
+    if (before !== undefined) this.#connections.set(socket, before + answers);
+  }
+
   async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
-    const { answerMs } = this.#limits;
+    const { socket } = request;
+    this.#isBusy(socket, 1);
     // Who does not take its answer is cut.
-    const late = setTimeout(() => request.socket.destroy(), answerMs);
-    response.on('close', () => clearTimeout(late));
-    const { status, type, body } = await this.#answerOf(request).catch((error: unknown) => {
+    let late = setTimeout(() => socket.destroy(), this.#limits.answerMs);
+    response.on('close', () => {
+      clearTimeout(late);
+      this.#isBusy(socket, -1);
+    });
+    const allow = (ms: number): void => {
+      clearTimeout(late);
+      late = setTimeout(() => socket.destroy(), ms);
+    };
+    const found = await this.#answerOf(request, allow).catch((error: unknown) => {
       this.#log.error({ err: error, path: request.url }, 'internal error of an http answer');
       return text(500, 'internal error');
     });
     if (response.destroyed) return;
-    this.metrics.requests.set(status, (this.metrics.requests.get(status) ?? 0) + 1);
+    if ('open' in found) {
+      clearTimeout(late);
+      this.#count(200);
+      this.#stream(found, request, response);
+      return;
+    }
+    const { status, type, body, headers } = found;
+    this.#count(status);
+    if (status === 401) this.#complain('without the right secret', socket);
     // After a refusal nothing that follows on the connection is believed.
     if (status >= 400 && status < 500) response.setHeader('Connection', 'close');
     response.writeHead(status, {
       ...HEADERS,
-      ...(status === 405 && { Allow: 'GET, HEAD' }),
       'Content-Type': type,
       'Content-Length': Buffer.byteLength(body),
+      ...headers,
     });
     response.end(request.method === 'HEAD' ? undefined : body);
   }
 
-  async #answerOf(request: http.IncomingMessage): Promise<Answer> {
-    const { method, headers, url = '' } = request;
-    const { listener, hosts = [], routes } = this.#options;
-    // A browser cannot connect to a unix socket.
-    if (listener.tcp !== undefined && !isOurs(headers.host, hosts)) {
-      this.#complain('a request for another host', request.socket);
+  #stream(route: StreamRoute, request: http.IncomingMessage, response: http.ServerResponse): void {
+    const streams = this.#streams.get(route) ?? new Set();
+    this.#streams.set(route, streams);
+    response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream' });
+    const stream = new EventStream(response, this.#limits.answerMs);
+    streams.add(stream);
+    stream.onEnd(() => streams.delete(stream));
+    route.open(stream, askedOf(request));
+  }
+
+  async #answerOf(request: http.IncomingMessage, allow: (ms: number) => void): Promise<Answer | StreamRoute> {
+    const { method = '', headers, url = '', socket } = request;
+    const { hosts = [], routes } = this.#options;
+    // Also on a unix socket: a port of this machine may be forwarded to it, and then a browser reaches it.
+    if (!isOurs(headers.host, hosts)) {
+      this.#complain('a request for another host', socket);
       return text(421, 'this host is not known by that name; add it to http.hosts');
     }
-    if (method !== 'GET' && method !== 'HEAD') return text(405, 'only GET and HEAD');
-    if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0)
-      return text(413, 'a request here has no body');
     const route = routes.get(url.split('?', 1)[0]!);
+    const allowed =
+      route === undefined || typeof route === 'function' ? ['GET', 'HEAD'] : 'post' in route ? ['POST'] : ['GET'];
+    if (!allowed.includes(method))
+      return { ...text(405, `only ${allowed.join(' and ')}`), headers: { Allow: allowed.join(', ') } };
+    const length = headers['content-length'];
+    const bodyBytes = route !== undefined && 'post' in route ? route.bodyBytes : 0;
+    if (headers['transfer-encoding'] !== undefined || Number(length ?? 0) > bodyBytes)
+      return text(
+        413,
+        bodyBytes === 0 ? 'a request here has no body' : `the body has a Content-Length, of at most ${bodyBytes} bytes`,
+      );
     if (route === undefined) return text(404, `there is ${[...routes.keys()].join(', ')}`);
-    return route(headers.accept ?? '');
+    if (typeof route === 'function') return route(askedOf(request));
+    if (isCrossSite(headers)) {
+      this.#complain('a request by a page of another site', socket);
+      return text(403, 'pages of other sites may not ask for this');
+    }
+    if ('open' in route) {
+      const isFull = (this.#streams.get(route)?.size ?? 0) >= route.streams;
+      return isFull ? text(503, `${route.streams} others look already`) : route;
+    }
+    if (!/^application\/json *(;|$)/.test(headers['content-type'] ?? ''))
+      return text(415, 'the body has to be application/json');
+    const body = await bodyOf(request).catch(() => undefined);
+    if (body === undefined) return text(400, 'the body has not come');
+    allow(route.answerMs);
+    return route.post(askedOf(request), body);
+  }
+
+  #count(status: number): void {
+    this.metrics.requests.set(status, (this.metrics.requests.get(status) ?? 0) + 1);
   }
 
   /** What is no HTTP, or takes too long to be any. */
@@ -173,7 +269,7 @@ export class HttpServer {
         : error.code === 'HPE_HEADER_OVERFLOW'
           ? [431, 'Request Header Fields Too Large']
           : [400, 'Bad Request'];
-    this.metrics.requests.set(status, (this.metrics.requests.get(status) ?? 0) + 1);
+    this.#count(status);
     this.#complain(phrase, socket);
     // It may not read: nothing is waited for.
     socket.end(`HTTP/1.1 ${status} ${phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
@@ -191,7 +287,7 @@ export class HttpServer {
     this.#complainedAt = now;
     const others = this.#uncomplained === 0 ? {} : { others: this.#uncomplained };
     this.#uncomplained = 0;
-    const peer = socket?.remoteAddress === undefined ? {} : { peer: `${socket.remoteAddress}:${socket.remotePort}` };
+    const peer = socket === undefined ? {} : { peer: peerOf(socket) };
     this.#log.info({ ...peer, reason, ...others }, 'http client refused');
   }
 }
@@ -199,4 +295,19 @@ export class HttpServer {
 /** One line of text as an answer. */
 export function text(status: number, line: string): Answer {
   return { status, type: plain, body: `${line}\n` };
+}
+
+function askedOf({ headers, socket }: http.IncomingMessage): Asked {
+  return { headers, peer: peerOf(socket) };
+}
+
+function peerOf({ remoteAddress, remotePort }: Socket): string {
+  return remoteAddress === undefined ? 'unix' : `${remoteAddress}:${remotePort}`;
+}
+
+/** Of a request whose Content-Length is bounded. Rejects when the client goes away; one that is slow is cut by the server. */
+async function bodyOf(request: http.IncomingMessage): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of request) parts.push(part as Buffer);
+  return Buffer.concat(parts).toString();
 }

@@ -1,10 +1,8 @@
-import { open } from 'node:fs/promises';
 import { parseDocument } from 'yaml';
-import { Errno, ErrnoError, errnoOf } from '../errno.ts';
+import { Errno, ErrnoError } from '../errno.ts';
+import { readPrivateFile } from '../private-file.ts';
 import type { ChapSecrets } from './chap.ts';
 
-/** Larger is no list of secrets. */
-const FILE_BYTES_MAX = 1 << 20;
 /** RFC 7143, 9.2.1: 96 bits at least, without IPsec. */
 const SECRET_BYTES_MIN = 12;
 const SECRET_BYTES_MAX = 255;
@@ -29,7 +27,7 @@ export async function loadChap(files: {
 }
 
 async function readSecrets(path: string): Promise<Map<string, string>> {
-  const text = await readPrivate(path);
+  const text = await readPrivateFile('chap', path);
   const document = parseDocument(text, { logLevel: 'error', prettyErrors: false, stringKeys: true });
   const [error] = document.errors;
   // Not the parser's own words: they have a piece of the file, and this is going to a log.
@@ -51,23 +49,6 @@ async function readSecrets(path: string): Promise<Map<string, string>> {
     secrets.set(name, secret);
   }
   return secrets;
-}
-
-/** A file that is its owner's alone. */
-async function readPrivate(path: string): Promise<string> {
-  try {
-    await using file = await open(path, 'r');
-    const stat = await file.stat();
-    if (!stat.isFile()) throw wrong(path, 'is no file');
-    if ((stat.mode & 0o077) !== 0) {
-      throw wrong(path, `must have mode 0600, not 0${(stat.mode & 0o777).toString(8)}: others can read the secrets`);
-    }
-    if (stat.size > FILE_BYTES_MAX) throw wrong(path, 'is too large');
-    return await file.readFile('utf8');
-  } catch (error) {
-    if (error instanceof ErrnoError) throw error;
-    throw new ErrnoError(errnoOf(error), `chap: reading ${path}`, { cause: error });
-  }
 }
 
 function wrong(path: string, what: string): ErrnoError {

@@ -1,8 +1,11 @@
 import type { Queries } from './queries.ts';
-import type { DatasetSample, DatasetsSample } from './sample.ts';
+import type { DatasetSample, DatasetsSample, SnapshotSample } from './sample.ts';
 
 /** Datasets and volumes of one pool that are told. */
 export const DATASETS_MAX = 2_000;
+/** Their snapshots, where those are told, and those of one of them. */
+const SNAPSHOTS_MAX = 2_000;
+const OF_ONE_MAX = 200;
 /** After so long they are asked again, when somebody wants to know; after so long what was told is not told any more. */
 const AGAIN_MS = 10_000;
 const TOO_OLD_MS = 120_000;
@@ -21,11 +24,13 @@ export class Datasets {
   #found: DatasetsSample | undefined;
   #foundAt = Number.NEGATIVE_INFINITY;
   #running: Promise<void> | undefined;
+  readonly #withSnapshots: boolean;
   #ended = false;
 
-  constructor(pool: string, queries: Queries) {
+  constructor(pool: string, queries: Queries, withSnapshots = false) {
     this.#pool = pool;
     this.#queries = queries;
+    this.#withSnapshots = withSnapshots;
   }
 
   /** What is known; undefined: nothing, or it is too old. Has it looked for again where it is time. */
@@ -45,6 +50,11 @@ export class Datasets {
     return this.#running;
   }
 
+  /** What is known is asked again next time. */
+  forget(): void {
+    this.#foundAt = Math.min(this.#foundAt, performance.now() - AGAIN_MS - 1);
+  }
+
   /** The pool is gone. */
   end(): void {
     this.#ended = true;
@@ -53,7 +63,9 @@ export class Datasets {
   async #look(): Promise<void> {
     const started = performance.now();
     const datasets = [await this.#queries.dataset(this.#pool)];
-    let batchStart = performance.now();
+    const snapshots: SnapshotSample[] = [];
+    const rest = new Rest();
+    let leftOut = await this.#takeSnapshots(this.#pool, snapshots, rest);
     // Depth first, with an explicit stack: names nest 50 deep.
     const open = [{ name: this.#pool, cookie: 0n }];
     for (
@@ -62,25 +74,55 @@ export class Datasets {
       last = open.at(-1)
     ) {
       const next = await this.#queries.nextChild(last.name, last.cookie);
+      await rest.after();
       if (next === undefined) {
         open.pop();
         continue;
       }
       last.cookie = next.cookie;
-      this.#take(next.dataset, datasets, open);
-      if (datasets.length % BATCH !== 0) continue;
-      const restMs = Math.min(REST_MS_MAX, (performance.now() - batchStart) * REST);
-      await new Promise((resolve) => setTimeout(resolve, restMs));
-      batchStart = performance.now();
+      if (!this.#take(next.dataset, datasets, open)) continue;
+      if (await this.#takeSnapshots(next.dataset.name, snapshots, rest)) leftOut = true;
     }
-    this.#found = { at: Date.now() / 1000, datasets, leftOut: open.length > 0 };
+    this.#found = { at: Date.now() / 1000, datasets, snapshots, leftOut: leftOut || open.length > 0 };
     this.#foundAt = started;
   }
 
-  #take(dataset: DatasetSample, datasets: DatasetSample[], open: { name: string; cookie: bigint }[]): void {
+  /** Returns whether there are more. */
+  async #takeSnapshots(dataset: string, snapshots: SnapshotSample[], rest: Rest): Promise<boolean> {
+    if (!this.#withSnapshots) return false;
+    let cookie = 0n;
+    for (let i = 0; !this.#ended; i++) {
+      const next = await this.#queries.nextSnapshot(dataset, cookie);
+      await rest.after();
+      if (next === undefined) return false;
+      if (i === OF_ONE_MAX || snapshots.length === SNAPSHOTS_MAX) return true;
+      cookie = next.cookie;
+      snapshots.push(next.snapshot);
+    }
+    return true;
+  }
+
+  /** Returns whether it is one. */
+  #take(dataset: DatasetSample, datasets: DatasetSample[], open: { name: string; cookie: bigint }[]): boolean {
     // `$ORIGIN` and its kin, and what a receive makes beside a dataset.
-    if (/[$%]/.test(dataset.name)) return;
+    if (/[$%]/.test(dataset.name)) return false;
     datasets.push(dataset);
     if (!dataset.isVolume) open.push({ name: dataset.name, cookie: 0n });
+    return true;
+  }
+}
+
+/** Leaves the core to others between batches of questions. */
+class Rest {
+  #asked = 0;
+  #batchStart = performance.now();
+
+  /** A question. */
+  async after(): Promise<void> {
+    if (++this.#asked < BATCH) return;
+    this.#asked = 0;
+    const restMs = Math.min(REST_MS_MAX, (performance.now() - this.#batchStart) * REST);
+    await new Promise((resolve) => setTimeout(resolve, restMs));
+    this.#batchStart = performance.now();
   }
 }

@@ -58,6 +58,8 @@ export class Health {
         reasons.push(pools.length === 0 ? 'a core does not answer' : `the core of ${pools.join(', ')} does not answer`);
       for (const pool of [...pools, ...(answer?.states.keys() ?? [])]) known.add(pool);
     }
+    // Nobody knows what a core has that does not answer and whose pools are not known.
+    if (engines.some(({ pools }, i) => answers[i] === undefined && pools.length === 0)) return reasons;
     for (const pool of wanted) if (!known.has(pool)) reasons.push(`pool ${pool} is not imported`);
     return reasons;
   }

@@ -1,37 +1,14 @@
 import { NvList } from '../nvlist/nvlist.ts';
-import type { PoolDetails, ScanSample, VdevSample } from './sample.ts';
+import { RebuildStat, RemovalStat, ScanStat, VdevStat } from './pool-stats.ts';
+import type { PoolDetails, ScanSample, VdevSample, WorkSample } from './sample.ts';
+import { vdevNote } from './vdev-note.ts';
 
-/** Indexes of vdev_stat_t (include/sys/fs/zfs.h); operations and bytes are by zio_type_t. */
-export const VdevStat = {
-  state: 1,
-  aux: 2,
-  allocated: 3,
-  space: 4,
-  operations: 8,
-  bytes: 14,
-  readErrors: 20,
-  writeErrors: 21,
-  checksumErrors: 22,
-  slow: 34,
-} as const;
 const ZIO_READ = 1;
 const ZIO_WRITE = 2;
 
-/** Indexes of pool_scan_stat_t. */
-export const ScanStat = {
-  function: 0,
-  state: 1,
-  startTime: 2,
-  endTime: 3,
-  toExamine: 4,
-  skipped: 6,
-  errors: 8,
-  passStart: 10,
-  passPause: 11,
-  passSpentPaused: 12,
-  passIssued: 13,
-  issued: 14,
-} as const;
+/** dsl_scan_state_t, and the states of a trim, of an initialization and of a rebuild: 1 is what is under way. */
+const ACTIVE = 1;
+const SUSPENDED = 3;
 const scanKinds = [undefined, 'scrub', 'resilver', 'errorscrub'] as const;
 const scanStates = [undefined, 'scanning', 'finished', 'canceled'] as const;
 
@@ -50,32 +27,48 @@ export const LATENCIES_MAX = 64;
 const deviceExponents = [17, 19, 21, 23, 25, 27, 29, 31, 33];
 export const DEVICE_BOUNDS: readonly number[] = deviceExponents.map((exponent) => 2 ** exponent / 1e9);
 
-type Config = Pick<PoolDetails, 'dataErrors' | 'scan' | 'vdevs' | 'vdevsLeftOut'>;
+type Config = Pick<PoolDetails, 'dataErrors' | 'scan' | 'works' | 'vdevs' | 'vdevsLeftOut'>;
 
 /** What ZFS_IOC_POOL_STATS answers. `now`: Unix time in seconds. */
 export function poolConfig(config: NvList, now: number): Config {
   const root = config.get('vdev_tree');
+  const scan = root instanceof NvList ? scanOf(numbers(root.get('scan_stats')), now) : undefined;
+  const works: WorkSample[] = root instanceof NvList ? poolWorks(root, now) : [];
   const vdevs: VdevSample[] = [];
   let leftOut = 0;
   let latencies = 0;
-  const visit = (vdev: NvList, kind: VdevSample['kind'], parent = ''): void => {
+  const visit = (
+    vdev: NvList,
+    kind: VdevSample['kind'],
+    depth = 0,
+    parent = '',
+    rebuild: readonly number[] = [],
+  ): void => {
     const name = nameOf(vdev, parent);
-    const isLeaf = childrenOf(vdev, 'children').length === 0;
-    if (vdevs.length < VDEVS_MAX) vdevs.push(vdevOf(vdev, name, kind, isLeaf && latencies++ < LATENCIES_MAX));
-    else leftOut++;
-    for (const child of childrenOf(vdev, 'children')) visit(child, kind, name);
+    const stats = numbers(vdev.get('vdev_stats'));
+    const children = childrenOf(vdev, 'children');
+    const isLeaf = children.length === 0;
+    if (vdevs.length < VDEVS_MAX) {
+      const note = vdevNote({
+        stats,
+        isLeaf,
+        isSpare: kind === 'spare',
+        scan,
+        rebuilds: rebuild[RebuildStat.state] === ACTIVE,
+      });
+      const latency = isLeaf && latencies++ < LATENCIES_MAX ? latencyOf(vdev) : undefined;
+      vdevs.push({ name, kind, depth, ...counts(stats), ...(note !== '' && { note }), ...(latency && { latency }) });
+      works.push(...vdevWorks(name, vdev, stats, now));
+    } else leftOut++;
+    const below = depth === 0 ? numbers(vdev.get('org.openzfs:rebuild_stats')) : rebuild;
+    for (const child of children) visit(child, kind, depth + 1, name, below);
   };
   if (root instanceof NvList) {
     for (const child of childrenOf(root, 'children')) if (isThere(child)) visit(child, kindOf(child));
     for (const child of childrenOf(root, 'l2cache')) visit(child, 'cache');
     for (const child of childrenOf(root, 'spares')) visit(child, 'spare');
   }
-  return {
-    dataErrors: Number(bigint(config.get('error_count'))),
-    scan: root instanceof NvList ? scanOf(numbers(root.get('scan_stats')), now) : undefined,
-    vdevs,
-    vdevsLeftOut: leftOut,
-  };
+  return { dataErrors: Number(bigint(config.get('error_count'))), scan, works, vdevs, vdevsLeftOut: leftOut };
 }
 
 function childrenOf(vdev: NvList, name: string): NvList[] {
@@ -101,13 +94,11 @@ function nameOf(vdev: NvList, parent: string): string {
   return `${parent}${parent === '' ? '' : '/'}${String(vdev.get('type'))}-${bigint(vdev.get('id'))}`;
 }
 
-function vdevOf(vdev: NvList, name: string, kind: VdevSample['kind'], withLatency: boolean): VdevSample {
-  const stats = numbers(vdev.get('vdev_stats'));
+type Counts = Omit<VdevSample, 'name' | 'kind' | 'depth' | 'note' | 'latency'>;
+
+function counts(stats: readonly number[]): Counts {
   const at = (index: number): number => stats[index] ?? 0;
-  const extended = vdev.get('vdev_stats_ex');
   return {
-    name,
-    kind,
     state: stateName(at(VdevStat.state), at(VdevStat.aux)),
     allocated: at(VdevStat.allocated),
     size: at(VdevStat.space),
@@ -119,14 +110,64 @@ function vdevOf(vdev: NvList, name: string, kind: VdevSample['kind'], withLatenc
       checksum: at(VdevStat.checksumErrors),
     },
     slow: at(VdevStat.slow),
-    ...(withLatency &&
-      extended instanceof NvList && {
-        latency: {
-          read: buckets(numbers(extended.get('vdev_disk_r_lat_histo'))),
-          write: buckets(numbers(extended.get('vdev_disk_w_lat_histo'))),
-        },
-      }),
   };
+}
+
+function latencyOf(vdev: NvList): VdevSample['latency'] | undefined {
+  const extended = vdev.get('vdev_stats_ex');
+  if (!(extended instanceof NvList)) return undefined;
+  return {
+    read: buckets(numbers(extended.get('vdev_disk_r_lat_histo'))),
+    write: buckets(numbers(extended.get('vdev_disk_w_lat_histo'))),
+  };
+}
+
+/** Removal of a device, and expansion of a raidz. */
+function poolWorks(root: NvList, now: number): WorkSample[] {
+  const works: WorkSample[] = [];
+  for (const [kind, name] of [
+    ['removal', 'removal_stats'],
+    ['expansion', 'raidz_expand_stats'],
+  ] as const) {
+    const stats = numbers(root.get(name));
+    const at = (index: number): number => stats[index] ?? 0;
+    if (at(RemovalStat.state) !== ACTIVE) continue;
+    const vdev = childrenOf(root, 'children')[at(RemovalStat.vdev)];
+    const [total, done] = [at(RemovalStat.total), at(RemovalStat.done)];
+    const pace = paceOf(done, total - done, now - at(RemovalStat.startTime));
+    works.push({ kind, vdev: vdev === undefined ? '' : nameOf(vdev, ''), paused: false, total, done, ...pace });
+  }
+  return works;
+}
+
+function vdevWorks(name: string, vdev: NvList, stats: readonly number[], now: number): WorkSample[] {
+  const works: WorkSample[] = [];
+  const add = (kind: WorkSample['kind'], state: number, done: number, total: number, seconds: number): void => {
+    const paused = state === SUSPENDED;
+    const pace = paused ? { rate: undefined, secondsLeft: undefined } : paceOf(done, total - done, seconds);
+    works.push({ kind, vdev: name, paused, total, done, ...pace });
+  };
+  const at = (index: number): number => stats[index] ?? 0;
+  for (const [kind, first] of [
+    ['trim', VdevStat.trimDone],
+    ['initialize', VdevStat.initializeDone],
+  ] as const) {
+    // Done, total, state and time stand one after the other.
+    const [done, total, state, time] = [at(first), at(first + 1), at(first + 2), at(first + 3)];
+    if (state === ACTIVE || state === SUSPENDED) add(kind, state, done, total, now - time);
+  }
+  const rebuild = numbers(vdev.get('org.openzfs:rebuild_stats'));
+  if (rebuild[RebuildStat.state] === ACTIVE) {
+    const [total, done] = [rebuild[RebuildStat.total]!, rebuild[RebuildStat.issued]!];
+    const pace = paceOf(rebuild[RebuildStat.passIssued]!, total - done, rebuild[RebuildStat.passMs]! / 1000);
+    works.push({ kind: 'rebuild', vdev: name, paused: false, total, done, ...pace });
+  }
+  return works;
+}
+
+function paceOf(done: number, left: number, seconds: number): Pick<WorkSample, 'rate' | 'secondsLeft'> {
+  const rate = done / Math.max(1, seconds);
+  return { rate, secondsLeft: rate > 0 ? Math.max(0, left) / rate : undefined };
 }
 
 function stateName(state: number, aux: number): string {
@@ -168,6 +209,7 @@ function scanOf(stats: readonly number[], now: number): ScanSample | undefined {
     total,
     issued,
     errors: at(ScanStat.errors),
+    rate: state === 'scanning' && !paused ? rate : undefined,
     secondsLeft: isKnown ? Math.max(0, total - issued) / rate : undefined,
   };
 }

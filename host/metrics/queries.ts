@@ -5,10 +5,16 @@ import { noStreams } from '../ioctl/streams.ts';
 import { decodeNativeNvlist } from '../nvlist/native.ts';
 import { NvList } from '../nvlist/nvlist.ts';
 import { emptyPacked } from '../nvlist/packed.ts';
-import type { DatasetSample } from './sample.ts';
+import type { DatasetSample, SnapshotSample } from './sample.ts';
 
 /** By number, of zfs_ioc_t (include/sys/fs/zfs.h). */
-const Ioc = { poolStats: 0x5a05, objsetStats: 0x5a12, datasetListNext: 0x5a14, poolGetProps: 0x5a27 } as const;
+const Ioc = {
+  poolStats: 0x5a05,
+  objsetStats: 0x5a12,
+  datasetListNext: 0x5a14,
+  snapshotListNext: 0x5a15,
+  poolGetProps: 0x5a27,
+} as const;
 
 const ROOM_BYTES = 64 * 1024;
 const ROOM_BYTES_MAX = 16 * 1024 * 1024;
@@ -46,11 +52,29 @@ export class Queries {
 
   /** ZFS_IOC_DATASET_LIST_NEXT: the child behind `cookie`, 0 for the first; undefined at the end. */
   async nextChild(parent: string, cookie: bigint): Promise<{ dataset: DatasetSample; cookie: bigint } | undefined> {
+    const next = await this.#next(Ioc.datasetListNext, parent, cookie);
+    return next && { dataset: datasetOf(next.name, next.dst), cookie: next.cookie };
+  }
+
+  /** ZFS_IOC_SNAPSHOT_LIST_NEXT: likewise, of the dataset's snapshots. */
+  async nextSnapshot(
+    dataset: string,
+    cookie: bigint,
+  ): Promise<{ snapshot: SnapshotSample; cookie: bigint } | undefined> {
+    const next = await this.#next(Ioc.snapshotListNext, dataset, cookie);
+    return next && { snapshot: snapshotOf(next.name, next.dst), cookie: next.cookie };
+  }
+
+  async #next(
+    request: number,
+    parent: string,
+    before: bigint,
+  ): Promise<{ name: string; dst: Uint8Array; cookie: bigint } | undefined> {
     try {
-      const { cmd, dst } = await this.#ask(Ioc.datasetListNext, parent, none, cookie);
+      const { cmd, dst } = await this.#ask(request, parent, none, before);
       const view = Buffer.from(cmd.buffer, cmd.byteOffset, cmd.byteLength);
       const name = view.toString('utf8', ZfsCmd.name, view.indexOf(0, ZfsCmd.name));
-      return { dataset: datasetOf(name, dst), cookie: view.readBigUInt64LE(ZfsCmd.cookie) };
+      return { name, dst, cookie: view.readBigUInt64LE(ZfsCmd.cookie) };
     } catch (error) {
       if (error instanceof ErrnoError && error.errno === Errno.ESRCH) return undefined;
       throw error;
@@ -81,18 +105,32 @@ export class Queries {
 }
 
 function datasetOf(name: string, packed: Uint8Array): DatasetSample {
-  // `$ORIGIN` and its kin have no properties.
-  const properties = packed.length === 0 ? undefined : decodeNativeNvlist(packed);
-  const number = (property: string): number => {
-    const entry = properties?.get(property);
-    const value = entry instanceof NvList ? entry.get('value') : undefined;
-    return typeof value === 'bigint' ? Number(value) : 0;
-  };
+  const properties = propertiesOf(packed);
   return {
     name,
-    isVolume: properties?.get('volsize') !== undefined,
-    used: number('used'),
-    referenced: number('referenced'),
-    compressratio: number('compressratio') / 100,
+    isVolume: properties('volsize') !== undefined,
+    used: properties('used') ?? 0,
+    referenced: properties('referenced') ?? 0,
+    compressratio: (properties('compressratio') ?? 0) / 100,
+  };
+}
+
+function snapshotOf(name: string, packed: Uint8Array): SnapshotSample {
+  const properties = propertiesOf(packed);
+  return {
+    name,
+    used: properties('used') ?? 0,
+    referenced: properties('referenced') ?? 0,
+    createdAt: properties('creation') ?? 0,
+  };
+}
+
+/** `$ORIGIN` and its kin have no properties. */
+function propertiesOf(packed: Uint8Array): (property: string) => number | undefined {
+  const properties = packed.length === 0 ? undefined : decodeNativeNvlist(packed);
+  return (property) => {
+    const entry = properties?.get(property);
+    const value = entry instanceof NvList ? entry.get('value') : entry;
+    return typeof value === 'bigint' ? Number(value) : undefined;
   };
 }

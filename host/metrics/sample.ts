@@ -56,6 +56,8 @@ export interface PoolDetails {
   /** Blocks with errors that could not be mended. */
   readonly dataErrors: number;
   readonly scan: ScanSample | undefined;
+  /** What is under way beside the scan. */
+  readonly works: readonly WorkSample[];
   readonly vdevs: readonly VdevSample[];
   /** Of devices beyond the bound of what is told. */
   readonly vdevsLeftOut: number;
@@ -73,7 +75,22 @@ export interface ScanSample {
   readonly total: number;
   readonly issued: number;
   readonly errors: number;
-  /** At the rate of this pass, as `zpool status` counts it; undefined: not known. */
+  /** Bytes a second of this pass, as `zpool status` counts it; undefined: it does not run. */
+  readonly rate: number | undefined;
+  /** At that rate; undefined: not known. */
+  readonly secondsLeft: number | undefined;
+}
+
+/** Work of a pool's own, or of a part of it, that is under way. */
+export interface WorkSample {
+  readonly kind: 'rebuild' | 'trim' | 'initialize' | 'removal' | 'expansion';
+  /** What it is done to. */
+  readonly vdev: string;
+  readonly paused: boolean;
+  /** Bytes that are to be done, and that were. */
+  readonly total: number;
+  readonly done: number;
+  readonly rate: number | undefined;
   readonly secondsLeft: number | undefined;
 }
 
@@ -81,7 +98,11 @@ export interface VdevSample {
   /** The path of a device; of others `mirror-0`, `mirror-0/replacing-1`. */
   readonly name: string;
   readonly kind: 'data' | 'log' | 'special' | 'dedup' | 'cache' | 'spare';
+  /** In the tree: 0 at the top. What a group has follows it. */
+  readonly depth: number;
   readonly state: string;
+  /** What `zpool status` says behind it: `too many errors`, `resilvering`. */
+  readonly note?: string;
   readonly allocated: number;
   readonly size: number;
   readonly operations: { readonly read: number; readonly write: number };
@@ -108,8 +129,20 @@ export interface DatasetsSample {
   /** When the last of them was asked, Unix time. */
   readonly at: number;
   readonly datasets: readonly DatasetSample[];
-  /** There are more than are told. */
+  /** Of those that are told; empty where they are not asked for. */
+  readonly snapshots: readonly SnapshotSample[];
+  /** There are more datasets, or snapshots, than are told. */
   readonly leftOut: boolean;
+}
+
+export interface SnapshotSample {
+  /** With its dataset's: `tank/v@first`. */
+  readonly name: string;
+  /** What only it has. */
+  readonly used: number;
+  readonly referenced: number;
+  /** Unix time. */
+  readonly createdAt: number;
 }
 
 export interface DatasetSample {

@@ -11,6 +11,8 @@ export interface ProgramResult {
 export interface ProgramOptions {
   /** Bytes for its standard input; nothing by default. */
   readonly input?: Uint8Array;
+  /** After so long it is ended, and its standard error says so. */
+  readonly timeoutMs?: number;
 }
 
 /** Runs `zpool`, `zfs`, … with arguments and collects what it prints. Rejects only when it could not be started. */
@@ -35,6 +37,7 @@ export function childPrograms({ nodeArgs, socket }: ChildOptions): RunProgram {
         stdio: ['pipe', 'pipe', 'pipe'],
         // Ctrl-C at the host's terminal is the host's: it still needs `zpool export`.
         detached: true,
+        ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs, killSignal: 'SIGKILL' as const }),
       });
       const stdout: Buffer[] = [];
       const stderr: Buffer[] = [];
@@ -51,6 +54,8 @@ export function childPrograms({ nodeArgs, socket }: ChildOptions): RunProgram {
       child.stdin.end(options.input ?? new Uint8Array());
       child.on('error', (error) => reject(new Error(`cannot run ${program}`, { cause: error })));
       child.on('close', (code, signal) => {
+        if (signal === 'SIGKILL' && child.killed)
+          stderr.push(Buffer.from(`${program}: did not end within ${options.timeoutMs! / 1000} s\n`));
         resolve({
           code: code ?? (signal === null ? 1 : 128 + 15),
           stdout: Buffer.concat(stdout).toString(),

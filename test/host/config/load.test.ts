@@ -125,19 +125,23 @@ test('HTTP: an address, its names, or a socket', (t) => {
     address: '127.0.0.1:9134',
     allowRemote: false,
     hosts: [],
+    token: undefined,
   });
   t.deepEqual(
-    parse('socket: s\nhttp: { listen: "0.0.0.0:0", allow_remote: true, hosts: [Store1, a.example] }\n').http,
+    parse('socket: s\nhttp: { listen: "0.0.0.0:0", allow_remote: true, hosts: [Store1, a.example], token: t }\n').http,
     {
       kind: 'tcp',
       address: '0.0.0.0:0',
       allowRemote: true,
       hosts: ['store1', 'a.example'],
+      token: '/srv/zow/t',
     },
   );
-  t.deepEqual(parse('socket: s\nhttp: { unix: run/http.sock }\n').http, {
+  t.deepEqual(parse('socket: s\nhttp: { unix: run/http.sock, hosts: [Store1], token: /etc/t }\n').http, {
     kind: 'unix',
     path: '/srv/zow/run/http.sock',
+    hosts: ['store1'],
+    token: '/etc/t',
   });
 });
 
@@ -465,10 +469,11 @@ pools:
   ],
   [
     'an HTTP listener at two places, and options of the other kind',
-    'socket: s\nhttp: { listen: 127.0.0.1:9134, unix: s, allow_remote: true }\n',
+    'socket: s\nhttp: { listen: 127.0.0.1:9134, unix: s, allow_remote: true, token: 7 }\n',
     '2:7: http: needs exactly one of listen and unix',
     `2:39: http.unix: the socket '/srv/zow/s' is used twice, first in line 1`,
     '2:42: http.allow_remote: is only for listen',
+    '2:69: http.token: must be the path of a file, not 7',
   ],
   [
     'iSCSI targets',

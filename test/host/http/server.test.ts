@@ -3,14 +3,15 @@ import net from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { EventStream } from '../../../host/http/event-stream.ts';
 import type { HttpLimits } from '../../../host/http/limits.ts';
-import { HttpServer, type HttpServerOptions, text } from '../../../host/http/server.ts';
+import { HttpServer, type HttpServerOptions, type Route, text } from '../../../host/http/server.ts';
 import { quiet } from '../nbd/fixture.ts';
 
 type Options = Partial<HttpServerOptions> & { readonly limits?: Partial<HttpLimits> };
 
 async function serve(t: ExecutionContext, options: Options = {}): Promise<{ server: HttpServer; port: number }> {
-  const routes = new Map([['/ok', () => text(200, 'fine')]]);
+  const routes = new Map<string, Route>([['/ok', () => text(200, 'fine')]]);
   const server = new HttpServer({ listener: { tcp: '127.0.0.1:0' }, routes, log: quiet, ...options });
   await server.start();
   t.teardown(() => server.close());
@@ -136,15 +137,164 @@ test.serial('who does not take the answer is cut', async (t) => {
   socket.destroy();
 });
 
-test.serial('connections have a bound', async (t) => {
-  const { port, server } = await serve(t, { limits: { connections: 2, headerMs: 60_000 } });
-  const held = [net.connect({ port }), net.connect({ port })];
-  await Promise.all(held.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
-  t.is((await get(port, 'localhost')).answer, '');
-  t.is(server.metrics.connections.refused, 1);
-  for (const socket of held) socket.destroy();
-  while (server.metrics.connections.open > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+test.serial(
+  'connections have a bound: who has asked for nothing makes room, who waits for an answer does not',
+  async (t) => {
+    const { promise: over, resolve: finish } = Promise.withResolvers<void>();
+    const slow = () => over.then(() => text(200, 'late'));
+    const routes = new Map<string, Route>([
+      ['/slow', slow],
+      ['/ok', () => text(200, 'fine')],
+    ]);
+    const { port, server } = await serve(t, { routes, limits: { connections: 2, headerMs: 60_000 } });
+    const waiting = get(port, 'localhost', 'GET /slow HTTP/1.1');
+    const idle = talk({ port });
+    while (server.metrics.connections.open < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    t.is(statusOf(await get(port, 'localhost')), 200);
+    t.is((await idle).answer, '');
+    t.is(server.metrics.connections.refused, 1);
+    const waitingToo = get(port, 'localhost', 'GET /slow HTTP/1.1');
+    while (server.metrics.connections.open < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    t.is((await get(port, 'localhost')).answer, '');
+    finish();
+    t.deepEqual([statusOf(await waiting), statusOf(await waitingToo)], [200, 200]);
+  },
+);
+
+test.serial('connections by the thousand that ask for nothing keep nobody out', async (t) => {
+  const { port, server } = await serve(t, { limits: { headerMs: 60_000 } });
+  const held: net.Socket[] = [];
+  t.teardown(() => {
+    for (const socket of held) socket.destroy();
+  });
+  let most = 0;
+  for (let round = 0; round < 20; round++) {
+    const more = Array.from({ length: 100 }, () => net.connect({ port }).on('error', () => undefined));
+    held.push(...more);
+    await Promise.all(more.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+    most = Math.max(most, server.metrics.connections.open);
+    t.is(statusOf(await get(port, 'localhost')), 200);
+  }
+  t.true(most <= 64, `${most} connections`);
+});
+
+const asked = (path: string, ...headers: string[]): string =>
+  `${[`POST ${path} HTTP/1.1`, 'Connection: close', ...headers].join('\r\n')}\r\n\r\n`;
+const json = 'Content-Type: application/json';
+
+test.serial('what changes something is taken from this site only, as JSON, and of a bounded length', async (t) => {
+  const bodies: string[] = [];
+  const post = async (_: unknown, body: string) => {
+    bodies.push(body);
+    return text(200, 'done');
+  };
+  const routes = new Map<string, Route>([['/act', { bodyBytes: 20, answerMs: 1_000, post }]]);
+  const { port } = await serve(t, { routes });
+  const host = `Host: localhost:${port}`;
+  const send = async (...headers: string[]) =>
+    statusOf(await talk({ port }, asked('/act', 'Content-Length: 2', ...headers), '{}'));
+  t.is(await send(host, json), 200);
+  t.is(await send(host, json, `Origin: http://localhost:${port}`, 'Sec-Fetch-Site: same-origin'), 200);
+  t.is(await send(host, 'Content-Type: application/json; charset=utf-8', `Origin: https://localhost:${port}`), 200);
+  t.deepEqual(bodies, ['{}', '{}', '{}']);
+  // Pages of other sites: by what the browser says of them, and by their names for this machine.
+  for (const origin of [
+    'http://evil.example',
+    'null',
+    `http://localhost:${port + 1}`,
+    `http://localhost:${port}.evil.example`,
+  ])
+    t.is(await send(host, json, `Origin: ${origin}`), 403, origin);
+  for (const site of ['cross-site', 'same-site']) t.is(await send(host, json, `Sec-Fetch-Site: ${site}`), 403, site);
+  t.is(await send(`Host: evil.example:${port}`, json, `Origin: http://evil.example:${port}`), 421);
+  // What a form, or a page without asking first, can send.
+  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', 'application/jsonp'])
+    t.is(await send(host, `Content-Type: ${type}`), 415, type);
+  t.is(await send(host), 415);
+  for (const length of ['Content-Length: 21', 'Content-Length: 99999999999', 'Transfer-Encoding: chunked'])
+    t.is(statusOf(await talk({ port }, asked('/act', host, json, length))), 413, length);
+  const preflight = await talk({ port }, `OPTIONS /act HTTP/1.1\r\n${host}\r\nOrigin: http://evil.example\r\n\r\n`);
+  t.regex(preflight.answer, /^HTTP\/1\.1 405 /);
+  t.false(/Access-Control/i.test(preflight.answer));
+  t.regex((await get(port, 'localhost', 'GET /act HTTP/1.1')).answer, /^HTTP\/1\.1 405 [\s\S]*Allow: POST\r\n/);
+  t.is(bodies.length, 3);
+});
+
+test.serial('secrets that are tried by the thousand are a line in the log now and then', async (t) => {
+  let lines = 0;
+  const count = () => {
+    lines++;
+  };
+  const log = { ...quiet, info: count } as typeof quiet;
+  const routes = new Map<string, Route>([['/secret', () => text(401, 'no')]]);
+  const { port } = await serve(t, { routes, log });
+  const before = lines;
+  const started = performance.now();
+  for (let i = 0; i < 200; i++) t.is(statusOf(await get(port, 'localhost', 'GET /secret HTTP/1.1')), 401);
+  const seconds = (performance.now() - started) / 1000;
+  t.true(lines > before && lines - before <= seconds + 1, `${lines - before} lines in ${seconds} s`);
+});
+
+test.serial('who begins a body and does not go on is cut', async (t) => {
+  const post = async () => text(200, 'done');
+  const routes = new Map<string, Route>([['/act', { bodyBytes: 20, answerMs: 60_000, post }]]);
+  const { port } = await serve(t, { routes, limits: { headerMs: 300 } });
+  const { answer } = await talk({ port }, asked('/act', 'Host: localhost', json, 'Content-Length: 20'), '{');
+  t.regex(answer, /^HTTP\/1\.1 4/);
+});
+
+/** A route whose streams are kept in `open`. */
+function streaming(streams: number, open: EventStream[]): Map<string, Route> {
+  return new Map<string, Route>([
+    ['/ok', () => text(200, 'fine')],
+    ['/live', { streams, open: (stream) => open.push(stream) }],
+  ]);
+}
+
+test.serial('a stream of events; so many at a time; its end is the end of the host', async (t) => {
+  const open: EventStream[] = [];
+  const { port, server } = await serve(t, { routes: streaming(2, open) });
+  const first = get(port, 'localhost', 'GET /live HTTP/1.1');
+  const second = get(port, 'localhost', 'GET /live HTTP/1.1');
+  while (open.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.is(statusOf(await get(port, 'localhost', 'GET /live HTTP/1.1')), 503);
+  const site = 'GET /live HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n';
+  t.is(statusOf(await talk({ port }, site)), 403);
+  open[0]!.send('news', '{"a":1}', '7');
+  open[0]!.end();
+  const { answer } = await first;
+  t.regex(answer, /^HTTP\/1\.1 200 [\s\S]*Content-Type: text\/event-stream\r\n/);
+  t.true(answer.includes('event: news\nid: 7\ndata: {"a":1}\n\n'));
   t.is(statusOf(await get(port, 'localhost')), 200);
+  await server.close();
+  t.is(statusOf(await second), 200);
+});
+
+test.serial('who does not read a stream is cut, and little is kept for it', async (t) => {
+  const open: EventStream[] = [];
+  const { port, server } = await serve(t, { routes: streaming(2, open), limits: { answerMs: 500 } });
+  const socket = net.connect({ port }).on('error', () => undefined);
+  t.teardown(() => socket.destroy());
+  socket.write('GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  while (open.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  const [stream] = open;
+  let ended = false;
+  stream!.onEnd(() => {
+    ended = true;
+  });
+  const line = 'x'.repeat(1 << 20);
+  let sent = 0;
+  for (let i = 0; i < 400 && !ended; i++) {
+    if (!stream!.behind) {
+      stream!.send('news', line);
+      sent++;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  t.true(ended);
+  t.true(sent < 20, `${sent} MiB were sent to who reads nothing`);
+  t.is(server.metrics.connections.open, 0);
 });
 
 test.serial('a mistake of ours is a 500 for the one, and not the end of the server', async (t) => {
@@ -159,19 +309,24 @@ test.serial('a mistake of ours is a 500 for the one, and not the end of the serv
   t.is(statusOf(await get(port, 'localhost')), 200);
 });
 
-test.serial('a unix socket is for its owner, and any name does', async (t) => {
-  const folder = mkdtempSync(path.join(tmpdir(), 'zow-http-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const socket = path.join(folder, 'http.sock');
-  const routes = new Map([['/ok', () => text(200, 'fine')]]);
-  const server = new HttpServer({ listener: { unix: socket }, routes, log: quiet });
-  await server.start();
-  t.is(statSync(socket).mode & 0o777, 0o600);
-  const answer = await talk({ path: socket }, 'GET /ok HTTP/1.1\r\nHost: whatever\r\nConnection: close\r\n\r\n');
-  t.is(statusOf(answer), 200);
-  await server.close();
-  t.throws(() => statSync(socket));
-});
+test.serial(
+  'a unix socket is for its owner; a port may be forwarded to it, so the name is looked at, too',
+  async (t) => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'zow-http-'));
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+    const socket = path.join(folder, 'http.sock');
+    const routes = new Map([['/ok', () => text(200, 'fine')]]);
+    const server = new HttpServer({ listener: { unix: socket }, routes, log: quiet });
+    await server.start();
+    t.is(statSync(socket).mode & 0o777, 0o600);
+    const ask = (host: string) =>
+      talk({ path: socket }, `GET /ok HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    t.is(statusOf(await ask('localhost')), 200);
+    t.is(statusOf(await ask('evil.example')), 421);
+    await server.close();
+    t.throws(() => statSync(socket));
+  },
+);
 
 test.serial('beyond loopback it has to be allowed', (t) => {
   const listener = { tcp: '0.0.0.0:9134' };

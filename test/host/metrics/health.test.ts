@@ -51,6 +51,9 @@ test('a core that does not answer keeps nobody waiting', async (t) => {
     'a core does not answer',
   ]);
   t.true(performance.now() - started < 5_000);
+  // What it has is not known: nothing is said to be missing.
+  const silent = [{ pools: [], vitals: () => new Promise<never>(() => undefined) }];
+  t.deepEqual(await unready(patient({}, { engines: silent, wanted: ['tank'] })), ['a core does not answer']);
 });
 
 test('who asks at the same time is one question', async (t) => {

@@ -4,7 +4,8 @@ import test from 'ava';
 import { release } from '../../../host/assets.ts';
 import { exposition } from '../../../host/metrics/exposition.ts';
 import { Families, LabelSets } from '../../../host/metrics/family.ts';
-import { buckets, DEVICE_BOUNDS, poolConfig, ScanStat, VdevStat } from '../../../host/metrics/pool-config.ts';
+import { buckets, DEVICE_BOUNDS, poolConfig } from '../../../host/metrics/pool-config.ts';
+import { RebuildStat, RemovalStat, ScanStat, VdevStat } from '../../../host/metrics/pool-stats.ts';
 import { lastTxg } from '../../../host/metrics/sampler.ts';
 import { DataType, NvList, type NvValue } from '../../../host/nvlist/nvlist.ts';
 import { count, type VolumeStatistics } from '../../../host/volumes/statistics.ts';
@@ -30,8 +31,14 @@ test('indexes are those of the structures in upstream', (t) => {
   const names = {
     ...{ state: 'vs_state', aux: 'vs_aux', allocated: 'vs_alloc', space: 'vs_space', operations: 'vs_ops' },
     ...{ bytes: 'vs_bytes', readErrors: 'vs_read_errors', writeErrors: 'vs_write_errors' },
-    ...{ checksumErrors: 'vs_checksum_errors', slow: 'vs_slow_ios' },
+    ...{ checksumErrors: 'vs_checksum_errors', slow: 'vs_slow_ios', removing: 'vs_scan_removing' },
+    ...{ scanProcessed: 'vs_scan_processed', resilverDeferred: 'vs_resilver_deferred' },
+    ...{ initializeDone: 'vs_initialize_bytes_done', initializeTotal: 'vs_initialize_bytes_est' },
+    ...{ initializeState: 'vs_initialize_state', initializeTime: 'vs_initialize_action_time' },
+    ...{ trimDone: 'vs_trim_bytes_done', trimTotal: 'vs_trim_bytes_est', trimState: 'vs_trim_state' },
+    ...{ trimTime: 'vs_trim_action_time', rebuildProcessed: 'vs_rebuild_processed' },
   };
+  t.is(Object.keys(names).length, Object.keys(VdevStat).length);
   for (const [ours, theirs] of Object.entries(names))
     t.is(VdevStat[ours as keyof typeof VdevStat], vdev.get(theirs) as never, theirs);
   const scan = layout('pool_scan_stat');
@@ -43,6 +50,34 @@ test('indexes are those of the structures in upstream', (t) => {
   };
   for (const [ours, theirs] of Object.entries(scanNames))
     t.is(ScanStat[ours as keyof typeof ScanStat], scan.get(theirs) as never, theirs);
+  const works: [Readonly<Record<string, number>>, string, Readonly<Record<string, string>>][] = [
+    [
+      RebuildStat,
+      'vdev_rebuild_stat',
+      {
+        ...{ state: 'vrs_state', issued: 'vrs_bytes_issued', total: 'vrs_bytes_est' },
+        ...{ passMs: 'vrs_pass_time_ms', passIssued: 'vrs_pass_bytes_issued' },
+      },
+    ],
+    [
+      RemovalStat,
+      'pool_removal_stat',
+      {
+        ...{ state: 'prs_state', vdev: 'prs_removing_vdev', startTime: 'prs_start_time' },
+        ...{ total: 'prs_to_copy', done: 'prs_copied' },
+      },
+    ],
+    [
+      RemovalStat,
+      'pool_raidz_expand_stat',
+      {
+        ...{ state: 'pres_state', vdev: 'pres_expanding_vdev', startTime: 'pres_start_time' },
+        ...{ total: 'pres_to_reflow', done: 'pres_reflowed' },
+      },
+    ],
+  ];
+  for (const [indexes, structure, members] of works)
+    for (const [ours, theirs] of Object.entries(members)) t.is(indexes[ours], layout(structure).get(theirs), theirs);
 });
 
 test('powers of two of nanoseconds are put together under the next bound', (t) => {
@@ -143,6 +178,47 @@ test('no two vdevs have the same name and kind, and a hole is none', (t) => {
       ...['/d/log log', '/d/s special', '/d/cache cache', '/d/b0 spare'],
     ],
   );
+});
+
+test('where a device is in the tree, what is said behind it, and what is under way', (t) => {
+  const stats = (values: Partial<Record<keyof typeof VdevStat, number>>): bigint[] => {
+    const numbers = new Array<bigint>(45).fill(0n);
+    for (const [name, value] of Object.entries({ state: 7, ...values }))
+      numbers[VdevStat[name as keyof typeof VdevStat]] = BigInt(value);
+    return numbers;
+  };
+  const trimming = stats({ trimState: 1, trimDone: 100, trimTotal: 400, trimTime: 90 });
+  const mirror = list({
+    type: 'mirror',
+    id: 0n,
+    vdev_stats: stats({ state: 6 }),
+    'org.openzfs:rebuild_stats': [1n, 0n, 0n, 0n, 0n, 50n, 0n, 150n, 0n, 5000n, 0n, 50n, 0n],
+    children: [
+      leaf('/d/a', { vdev_stats: trimming }),
+      leaf('/d/b', { vdev_stats: stats({ state: 5, aux: 11 }) }),
+      leaf('/d/c', { vdev_stats: stats({ rebuildProcessed: 1 }) }),
+    ],
+  });
+  const spares = [leaf('/d/s', { vdev_stats: stats({ state: 4, aux: 10 }) })];
+  const removal = [1n, 0n, 95n, 0n, 1000n, 250n, 0n];
+  const root = list({ type: 'root', children: [mirror], spares, removal_stats: removal });
+  const { vdevs, works } = poolConfig(list({ vdev_tree: root }), 100);
+  t.deepEqual(
+    vdevs.map(({ name, depth, state, note }) => [name, depth, state, note]),
+    [
+      ['mirror-0', 0, 'DEGRADED', undefined],
+      ['/d/a', 1, 'ONLINE', 'trimming'],
+      ['/d/b', 1, 'FAULTED', 'too many errors'],
+      ['/d/c', 1, 'ONLINE', 'resilvering'],
+      ['/d/s', 0, 'UNAVAIL', 'in use'],
+    ],
+  );
+  const work = { paused: false };
+  t.deepEqual(works, [
+    { kind: 'removal', vdev: 'mirror-0', ...work, total: 1000, done: 250, rate: 50, secondsLeft: 15 },
+    { kind: 'rebuild', vdev: 'mirror-0', ...work, total: 150, done: 50, rate: 10, secondsLeft: 10 },
+    { kind: 'trim', vdev: '/d/a', ...work, total: 400, done: 100, rate: 10, secondsLeft: 30 },
+  ]);
 });
 
 test('a pool of more vdevs than are told says so', (t) => {
