@@ -30,6 +30,7 @@ import { type HostSource, sampleHost } from './metrics/host-sample.ts';
 import { liveOf } from './metrics/live.ts';
 import { ProcessMeter, Sampler } from './metrics/sampler.ts';
 import { vitalsOf } from './metrics/vitals.ts';
+import { type LocatedVolume, locateVolume } from './nbd/locate.ts';
 import { NbdServer } from './nbd/server.ts';
 import type { ListenerAddress, ListenerOptions } from './net/listener.ts';
 import { type EventOptions, type PoolEvent, poolEvents } from './observe/events.ts';
@@ -215,6 +216,7 @@ export class ZowHost implements AsyncDisposable {
       } else core.inspector.openRemote = (path) => remote.open(path, { readOnly: true });
       core.inspector.live = async () =>
         JSON.stringify(liveOf(await sampleHost(served.#source, 'look'), performance.now() / 1000));
+      core.inspector.locate = async (name) => JSON.stringify(await served.#locate(name));
       // Early: who asks whether it is ready is to be told that it is not.
       await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));
@@ -449,6 +451,11 @@ export class ZowHost implements AsyncDisposable {
       },
       supervisor: () => ({ process: meter.sample(), nbd: host.#nbd?.metrics }),
     };
+  }
+
+  #locate(name: string): Promise<LocatedVolume> {
+    const listeners = this.nbdAddresses.map((address, i) => ({ options: nbdListener(this.config.nbd[i]!), address }));
+    return locateVolume(this.core.volumes, listeners, name);
   }
 
   async #listenIscsi(shares: Shares): Promise<void> {

@@ -110,6 +110,8 @@ export interface Inspector {
   status?: (() => Promise<string>) | undefined;
   /** What `zow top` shows, in JSON (metrics/live.ts); absent where nobody serves volumes. */
   live?: (() => Promise<string>) | undefined;
+  /** A volume, and where NBD clients get it, in JSON (nbd/locate.ts); absent where nobody serves volumes. ENOENT. */
+  locate?: ((volume: string) => Promise<string>) | undefined;
 }
 
 export interface IoctlCore {

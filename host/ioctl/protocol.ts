@@ -68,6 +68,8 @@ export const QueryKind = {
   disk: 6,
   /** What goes on now: one ITEM with the string `json`. */
   live: 7,
+  /** What a volume is, and where NBD clients get it: one ITEM with the string `json`. */
+  volume: 8,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */

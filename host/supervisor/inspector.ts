@@ -11,6 +11,7 @@ export class MergedInspector implements Inspector {
   /** Set by the host. */
   status: (() => Promise<string>) | undefined;
   live: (() => Promise<string>) | undefined;
+  locate: ((volume: string) => Promise<string>) | undefined;
 
   /** `cores`: those that are asked for what is at a kstat's path. */
   constructor(cores: (path?: string) => Promise<readonly Core[]>, set: (name: string, value: string) => Promise<void>) {
