@@ -76,9 +76,9 @@ const ATTACH_HELP = `
 Prints a path that programs can open, and leaves a process that keeps it until 'zow detach', across restarts of the
 host. A volume that is attached already has its path printed again. Ways, the first that this machine has:
 
-  nbd   a block device /dev/nbdN: the kernel's nbd, and the program nbd-client
   loop  a block device /dev/loopN: nbdfuse, and a loop device on it
   fuse  a file: nbdfuse
+  nbd   a block device /dev/nbdN: the kernel's nbd, and the program nbd-client; only with --way nbd
 
 While the host is away reads and writes wait. After --wait (500ms, 30s, 5m, 2h or forever) they fail with EIO until it is
 back. What it had acknowledged and not flushed is written again then: fsync() that succeeds has not lost anything.
@@ -191,11 +191,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .option('-r, --read-only', 'nothing can be changed through it, as with a snapshot')
     .addOption(new Option('--way <way>', 'this way or none').choices(WAY_NAMES))
     .option('--links <folder>', 'make a link there, under the name of the volume')
-    .addOption(
-      new Option('--wait <time>', 'how long reads and writes wait for a host that is away')
-        .argParser(duration)
-        .default(DEFAULT_WAIT_MS, '5m'),
-    )
+    .option('--wait <time>', 'how long reads and writes wait for a host that is away (default: 5m)', duration)
     .option('--foreground', 'be the process that keeps it, for a supervisor; SIGTERM detaches')
     .addHelpText('after', ATTACH_HELP)
     .action(async (volume: string, options: AttachOptions) => {
@@ -238,7 +234,6 @@ function positive(zow: Command, what: string, text: string): number {
   return value;
 }
 
-const DEFAULT_WAIT_MS = 300_000;
 const UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 
 /** Milliseconds. */

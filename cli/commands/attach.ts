@@ -31,11 +31,12 @@ export interface AttachOptions {
   readonly readOnly?: boolean;
   readonly way?: WayName;
   readonly links?: string;
-  /** Milliseconds. */
-  readonly wait: number;
+  /** Milliseconds; Infinity: for ever. */
+  readonly wait?: number;
   readonly foreground?: boolean;
 }
 
+const WAIT_MS_DEFAULT = 300_000;
 /** How long a keeper that has its folder and no socket yet is waited for. */
 const START_MS = 3000;
 const LOOK_MS = 50;
@@ -54,7 +55,7 @@ export function attachCommand(socket: string | undefined, volume: string, option
 }
 
 /** Its path again, unless it was to be another attachment. */
-async function attachedAlready(folder: string, volume: string, { readOnly = false }: AttachOptions): Promise<number> {
+async function attachedAlready(folder: string, volume: string, options: AttachOptions): Promise<number> {
   const end = performance.now() + START_MS;
   let answer: ControlAnswer | undefined;
   while (answer === undefined && existsSync(folder) && performance.now() < end) {
@@ -72,17 +73,33 @@ async function attachedAlready(folder: string, volume: string, { readOnly = fals
   if ('error' in answer) throw new ErrnoError(Errno.EIO, answer.error);
   if (!('record' in answer)) throw new ErrnoError(Errno.EPROTO, 'the keeper answers something else');
   const { record } = answer;
-  if (readOnly && !record.readOnly) {
-    throw new ErrnoError(Errno.EBUSY, `${volume} is attached already, at ${record.front.path}, and not read-only`);
+  const otherwise = differs(record, volume, options);
+  if (otherwise !== undefined) {
+    throw new ErrnoError(Errno.EBUSY, `${volume} is attached already, at ${record.front.path}, ${otherwise}`);
   }
   show(`${record.front.path}\n`);
   return ExitCode.ok;
 }
 
+/** How an attachment is not the one that is asked for. */
+function differs(
+  { readOnly, readOnlyByWish, waitMs, front, link }: AttachmentRecord,
+  volume: string,
+  options: AttachOptions,
+): string | undefined {
+  if (options.readOnly === true && !readOnly) return 'and not read-only';
+  if (options.readOnly !== true && readOnlyByWish) return 'read-only';
+  if (options.way !== undefined && options.way !== front.way) return `as ${front.way}`;
+  if (options.wait !== undefined && options.wait !== (waitMs ?? Infinity)) return 'with another --wait';
+  if (options.links !== undefined && link?.path !== resolve(options.links, volume)) return 'without that link';
+  return undefined;
+}
+
 /** Starts a process that keeps it, and waits until that has it. */
 async function start(host: string, folder: string, volume: string, options: AttachOptions): Promise<number> {
   const { readOnly, way, links, wait } = options;
-  const args = ['--socket', host, 'attach', '--foreground', '--wait', wait === Infinity ? 'forever' : `${wait}ms`];
+  const args = ['--socket', host, 'attach', '--foreground'];
+  if (wait !== undefined) args.push('--wait', wait === Infinity ? 'forever' : `${wait}ms`);
   if (readOnly === true) args.push('--read-only');
   if (way !== undefined) args.push('--way', way);
   if (links !== undefined) args.push('--links', resolve(links));
@@ -118,7 +135,7 @@ async function start(host: string, folder: string, volume: string, options: Atta
 
 /** Is the process that keeps it. */
 async function keep(host: string, folder: string, volume: string, options: AttachOptions): Promise<number> {
-  const { readOnly = false, way, links, wait } = options;
+  const { readOnly = false, way, links, wait = WAIT_MS_DEFAULT } = options;
   let keeper: Keeper | undefined;
   let isUnwanted = false;
   const detach = () => {

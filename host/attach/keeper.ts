@@ -125,7 +125,8 @@ export class Keeper {
     const { record: front } = this.#front;
     if (link !== undefined) makeLinkFile(link, front.path);
     this.#record = {
-      ...{ volume, socket, size, readOnly, front, pid: process.pid, boot: bootId() },
+      ...{ volume, socket, size, readOnly, readOnlyByWish: readOnly && !located.readOnly },
+      ...{ waitMs: waitMs === Infinity ? null : waitMs, front, pid: process.pid, boot: bootId() },
       ...(link !== undefined && { link }),
     };
     writeRecord(folder, this.#record);

@@ -16,6 +16,10 @@ export interface AttachmentRecord {
   /** Bytes. */
   readonly size: number;
   readonly readOnly: boolean;
+  /** It would not be, if nobody had asked for that. */
+  readonly readOnlyByWish: boolean;
+  /** How long requests wait for a host that is away, milliseconds; null: for ever. */
+  readonly waitMs: number | null;
   readonly front: FrontRecord;
   /** A symbolic link to the path, and the folder that it is somewhere in. */
   readonly link?: { readonly path: string; readonly folder: string };

@@ -163,6 +163,7 @@ looped('ext4 on a loop device goes on over a host that is killed, and loses noth
     await attachments.fails('attach', '--read-only', 'tank/vm0'),
     /attached already, at \/dev\/loop\d+, and not read-only$/,
   );
+  t.regex(await attachments.fails('attach', '--way', 'fuse', 'tank/vm0'), /, as loop$/);
   t.regex(await lab.fails('zfs', 'destroy', 'tank/vm0'), /dataset is busy/);
 
   const folder = join(lab.directory, 'mnt');
@@ -299,7 +300,7 @@ test('what cannot be attached says why in one line', async (t) => {
     t.is(bare.code, 1);
     t.regex(
       bare.stderr,
-      /^zow: nothing here can attach a volume: nbd needs .*; loop needs \/dev\/fuse \(ENOENT\); .*; fuse needs \/dev\/fuse \(ENOENT\); .*\n$/,
+      /^zow: nothing here can attach a volume: loop needs \/dev\/fuse \(ENOENT\); .*; fuse needs \/dev\/fuse \(ENOENT\); .*\n$/,
     );
   }
   const path = await attached(t, attachments, '--way', 'fuse', 'tank/vm1@s');

@@ -10,7 +10,7 @@ export interface Way {
   open(options: WayOptions): Promise<Front>;
 }
 
-export const WAY_NAMES = ['nbd', 'loop', 'fuse'] as const;
+export const WAY_NAMES = ['loop', 'fuse', 'nbd'] as const;
 export type WayName = (typeof WAY_NAMES)[number];
 
 export interface WayOptions {

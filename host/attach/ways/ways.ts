@@ -5,12 +5,13 @@ import { isBound, loop, unbindLoop } from './loop.ts';
 import { claim, userOf } from './use.ts';
 import type { FrontRecord, Way, WayName } from './way.ts';
 
-/** Best first. */
-export const WAYS: readonly Way[] = [kernel, loop, fuse];
+/** Best first. The kernel's nbd is only taken when it is asked for, until it was tried on a machine that has it. */
+const AUTOMATIC: readonly Way[] = [loop, fuse];
+const WAYS: readonly Way[] = [kernel, ...AUTOMATIC];
 
 /** The way of that name, or the best that this machine has. @throws ErrnoError whose sentence says what is missing. */
 export function chooseWay(name: WayName | undefined): Way {
-  const candidates = name === undefined ? WAYS : WAYS.filter((way) => way.name === name);
+  const candidates = name === undefined ? AUTOMATIC : WAYS.filter((way) => way.name === name);
   const lacks: string[] = [];
   for (const way of candidates) {
     const missing = way.missing();
