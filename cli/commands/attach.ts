@@ -19,6 +19,7 @@ import { ProgramError } from '../../host/attach/run.ts';
 import type { WayName } from '../../host/attach/ways/way.ts';
 import { takeDown } from '../../host/attach/ways/ways.ts';
 import { Errno, ErrnoError, errnoOf } from '../../host/errno.ts';
+import { makeFolders } from '../../host/folder.ts';
 import { HostClient, HostUnreachableError } from '../../host/ioctl/client.ts';
 import { QueryKind } from '../../host/ioctl/protocol.ts';
 import type { LocatedVolume } from '../../host/nbd/locate.ts';
@@ -47,6 +48,7 @@ const ANSWER_MS = 2000;
 export function attachCommand(socket: string | undefined, volume: string, options: AttachOptions): Promise<number> {
   return sentences(async () => {
     const host = await whereHostIs(socket);
+    makeFolders(rootFolder(), 0o700);
     const folder = folderOf(rootFolder(), host, volume);
     if (existsSync(folder)) return attachedAlready(folder, volume, options);
     if (options.foreground === true) return keep(host, folder, volume, options);
@@ -315,7 +317,8 @@ async function ask(
 
 function rootFolder(): string {
   const root = attachmentsFolder();
-  if (root !== undefined) return resolve(root);
+  // The kernel tells of mounts and loop devices without symbolic links.
+  if (root !== undefined) return realPathOf(resolve(root));
   throw new ErrnoError(Errno.ENOENT, 'nowhere to remember attachments: set XDG_RUNTIME_DIR or ZOW_ATTACHMENTS');
 }
 

@@ -1,8 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import type net from 'node:net';
-import { dirname } from 'node:path';
 import { Errno, ErrnoError } from '../errno.ts';
-import { makeFolders } from '../folder.ts';
 import type { Logger } from '../log.ts';
 import type { LocatedVolume } from '../nbd/locate.ts';
 import { NbdServer } from '../nbd/server.ts';
@@ -15,7 +13,7 @@ import type { Front, WayName } from './ways/way.ts';
 import { chooseWay, takeDown } from './ways/ways.ts';
 
 export interface KeeperOptions {
-  /** Of this attachment (folderOf); made by the keeper, which is how others know that it is taken. */
+  /** Of this attachment (folderOf), without symbolic links; made by the keeper, which is how others know that it is taken. */
   readonly folder: string;
   /** The host's ioctl socket. */
   readonly socket: string;
@@ -63,7 +61,6 @@ export class Keeper {
   /** Attaches the volume. Rejects with a sentence when that cannot be done; nothing is left then. EEXIST: its folder is there. */
   static async start(options: KeeperOptions): Promise<Keeper> {
     const { folder } = options;
-    makeFolders(dirname(folder), 0o700);
     mkdirSync(folder, { mode: 0o700 });
     const keeper = new Keeper(options);
     try {

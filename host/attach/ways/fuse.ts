@@ -63,6 +63,13 @@ async function openFuse({ socket, folder, readOnly }: WayOptions): Promise<Front
   throw new ProgramError(failure);
 }
 
+function isMounted(mountpoint: string): boolean {
+  const field = mountpoint.replaceAll(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .some((line) => line.split(' ')[4] === field);
+}
+
 function textOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
@@ -71,8 +78,9 @@ function textOf(path: string): string {
   }
 }
 
-/** Ends nbdfuse. Rejects when somebody uses the file; `force`: whether or not. */
+/** Ends nbdfuse, unless somebody did. Rejects when somebody uses the file; `force`: whether or not. */
 export async function unmountFuse(mountpoint: string, { force }: { readonly force: boolean }): Promise<void> {
+  if (!isMounted(mountpoint)) return;
   if (isRoot()) await runProgram('umount', [...(force ? ['-l'] : []), mountpoint]);
   else await runProgram('fusermount3', ['-u', ...(force ? ['-z'] : []), mountpoint]);
 }
