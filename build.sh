@@ -113,6 +113,8 @@ bring_test_tools() {
 	    nbdkit=nbdkit nbdsh=python3-libnbd openssl=openssl python3=python3 \
 	    iscsi-test-cu=libiscsi-bin promtool=prometheus chromium=chromium chromedriver=chromium-driver \
 	    fusermount3=fuse3 mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount perl=perl cc=gcc
+	# Of libnbd-bin in Debian 12, a package of its own since.
+	bring_commands "programs the tests use are missing" nbdfuse=nbdfuse
 	# qemu's driver for iSCSI is a module of its own.
 	if ! compgen -G '/usr/lib/*/qemu/block-iscsi.so' >/dev/null; then
 		bring "programs the tests use are missing" qemu-block-extra

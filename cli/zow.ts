@@ -1,10 +1,12 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { release } from '../host/assets.ts';
+import { WAY_NAMES } from '../host/attach/ways/way.ts';
 import { loadConfig } from '../host/config/load.ts';
 import { defaultSocketPath } from '../host/ioctl/socket-path.ts';
 import { print } from '../host/print.ts';
 import { ExitCode } from '../host/serve/errors.ts';
 import packageJson from '../package.json' with { type: 'json' };
+import { type AttachOptions, attachCommand, attachmentsCommand, detachCommand } from './commands/attach.ts';
 import { check } from './commands/check.ts';
 import { diffCommand } from './commands/diff.ts';
 import {
@@ -71,6 +73,28 @@ Rates are those of the last interval, in seconds (default 2). POOL has what the 
 100 of their I/Os were done; VOLUME what its clients ask for, and how long the core took on average, milliseconds.
 
 On a terminal: o, b, l and n sort volumes by operations, bytes, latency and name; q quits.`;
+
+const ATTACH_HELP = `
+Prints a path that programs can open, and leaves a process that keeps it until 'zow detach', across restarts of the
+host. A volume that is attached already has its path printed again. Ways, the first that this machine has:
+
+  loop  a block device /dev/loopN: nbdfuse, and a loop device on it
+  fuse  a file: nbdfuse
+  nbd   a block device /dev/nbdN: the kernel's nbd, and the program nbd-client; only with --way nbd
+
+While the host is away reads and writes wait. After --wait (500ms, 30s, 5m, 2h or forever) they fail with EIO until it is
+back. What it had acknowledged and not flushed is written again then: fsync() that succeeds has not lost anything.
+
+  mkfs.ext4 $(zow attach tank/vm0)
+  zow attach --links /dev/zow-volumes tank/vm0     /dev/zow-volumes/tank/vm0 leads to it
+
+Environment:
+  ZOW_ATTACHMENTS  folder in which attachments are remembered, instead of the runtime directory's`;
+
+const DETACH_HELP = `
+It fails while the volume is in use (mounted, or open in a program), and while the host is away.
+
+--force gives up what the host has not written yet; also then nothing may use the volume.`;
 
 const EVENTS_HELP = `
 Each line has at least class, eid and time ([seconds, nanoseconds]). An integer above 2^53-1 is a string of its digits.
@@ -181,6 +205,33 @@ export function zowCommand(ends: (work: Promise<number>) => Promise<void>): Comm
       const times = count === undefined ? Infinity : positive(zow, 'count', count);
       await ends(topCommand(socket(), seconds, times, options));
     });
+  zow
+    .command('attach <volume>')
+    .description('make a volume or a snapshot a block device or a file of this machine')
+    .option('-r, --read-only', 'nothing can be changed through it, as with a snapshot')
+    .addOption(new Option('--way <way>', 'this way or none').choices(WAY_NAMES))
+    .option('--links <folder>', 'make a link there, under the name of the volume')
+    .option('--wait <time>', 'how long reads and writes wait for a host that is away (default: 5m)', duration)
+    .option('--foreground', 'be the process that keeps it, for a supervisor; SIGTERM detaches')
+    .addHelpText('after', ATTACH_HELP)
+    .action(async (volume: string, options: AttachOptions) => {
+      await ends(attachCommand(socket(), volume, options));
+    });
+  zow
+    .command('attachments')
+    .description('show what is attached on this machine')
+    .option('-j, --json', 'as one JSON array')
+    .action(async (options: { json?: boolean }) => {
+      await ends(attachmentsCommand(options));
+    });
+  zow
+    .command('detach <volume|path>')
+    .description('end what zow attach began')
+    .option('--force', 'also when the host is away')
+    .addHelpText('after', DETACH_HELP)
+    .action(async (what: string, options: { force?: boolean }) => {
+      await ends(detachCommand(socket(), what, options));
+    });
   for (const [name, description] of Object.entries(PROGRAMS)) {
     // Here for the help; cli/main.ts runs them without loading any of this.
     zow.command(`${name} [arguments...]`).description(description).helpOption(false).allowUnknownOption();
@@ -195,6 +246,16 @@ function positive(zow: Command, what: string, text: string): number {
   if (!isGood)
     zow.error(`zow: top: ${what} '${text}' is not ${what === 'count' ? 'a positive number' : '0.1 to 86400 seconds'}`);
   return value;
+}
+
+const UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
+
+/** Milliseconds. */
+function duration(text: string): number {
+  if (text === 'forever') return Infinity;
+  const [, number, unit] = /^(\d{1,9}(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
+  if (number === undefined) throw new InvalidArgumentError('It is a time such as 500ms, 30s, 5m or 2h, or forever.');
+  return Number(number) * UNITS_MS[unit as keyof typeof UNITS_MS];
 }
 
 function eventId(text: string): [eid: number, seconds: number | undefined] {

@@ -33,6 +33,7 @@ import { liveOf } from './metrics/live.ts';
 import { ProcessMeter, Sampler } from './metrics/sampler.ts';
 import { vitalsOf } from './metrics/vitals.ts';
 import type { NbdListenerOptions } from './nbd/listener-options.ts';
+import { type LocatedVolume, locateVolume } from './nbd/locate.ts';
 import { NbdServer } from './nbd/server.ts';
 import { inherited, isInherited } from './net/inherited.ts';
 import type { ListenerAddress, ListenerOptions } from './net/listener.ts';
@@ -224,6 +225,7 @@ export class ZowHost implements AsyncDisposable {
           (report) => JSON.stringify({ report }),
           (error: Error) => JSON.stringify({ errors: error instanceof StartError ? error.reasons : [error.message] }),
         );
+      core.inspector.locate = async (name) => JSON.stringify(await served.#locate(name));
       // Early: who asks whether it is ready is to be told that it is not.
       await host.#listenHttp();
       await host.#unlessLost(converge(plan, run, log));
@@ -669,6 +671,11 @@ export class ZowHost implements AsyncDisposable {
       },
       supervisor: () => ({ process: meter.sample(), nbd: host.#nbd?.metrics }),
     };
+  }
+
+  #locate(name: string): Promise<LocatedVolume> {
+    const listeners = this.nbdAddresses.map((address, i) => ({ options: nbdListener(this.config.nbd[i]!), address }));
+    return locateVolume(this.core.volumes, listeners, name);
   }
 
   async #listenIscsi(shares: Shares): Promise<void> {

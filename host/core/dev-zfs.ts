@@ -112,6 +112,8 @@ export interface Inspector {
   live?: (() => Promise<string>) | undefined;
   /** What reading the configuration from that file would change, in JSON: `report` (a ReloadReport), or `errors`, why it would be refused; absent where there is no configuration. */
   difference?: ((file: string) => Promise<string>) | undefined;
+  /** A volume, and where NBD clients get it, in JSON (nbd/locate.ts); absent where nobody serves volumes. ENOENT. */
+  locate?: ((volume: string) => Promise<string>) | undefined;
 }
 
 export interface IoctlCore {

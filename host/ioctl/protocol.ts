@@ -70,6 +70,8 @@ export const QueryKind = {
   live: 7,
   /** What another configuration would change, by the absolute path of its file: one ITEM with the string `json`. */
   difference: 8,
+  /** What a volume is, and where NBD clients get it: one ITEM with the string `json`. */
+  volume: 9,
 } as const;
 
 /** The peer sent what the protocol does not allow; its connection ends. */

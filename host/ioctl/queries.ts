@@ -39,12 +39,21 @@ export async function* answer(inspector: Inspector, { kind, text }: Query): Asyn
       if (inspector.difference === undefined) throw new InspectError(Errno.ENOTTY, 'this host has no configuration');
       yield withString(emptyPacked, 'json', await inspector.difference(text));
       return;
+    case QueryKind.volume:
+      if (inspector.locate === undefined) throw new InspectError(Errno.ENOTTY, 'no volumes are served here');
+      yield withString(emptyPacked, 'json', await inspector.locate(text).catch(refuse));
+      return;
     case QueryKind.disk:
       yield* lookAt(inspector, text);
       return;
     default:
       throw new InspectError(Errno.ENOTTY, `there is no query ${kind}`);
   }
+}
+
+function refuse(error: unknown): never {
+  // The sentence, without the name of its number.
+  throw new InspectError(errnoOf(error), (error as Error).message.replace(/: E[A-Z]+$/, ''));
 }
 
 /** Label 0 and 1 and the boot block begin a disk, label 2 and 3 end it; other file systems have their signatures there too. */

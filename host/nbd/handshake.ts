@@ -385,7 +385,7 @@ export class Handshake {
     if (wanted.has(Info.NAME)) payloads.push(textInfo(Info.NAME, info.name));
     if (wanted.has(Info.DESCRIPTION)) {
       const what = info.name.includes('@') ? 'snapshot of a ZFS volume' : 'ZFS volume';
-      payloads.push(textInfo(Info.DESCRIPTION, `${what}, volblocksize ${info.blockSize}`));
+      payloads.push(textInfo(Info.DESCRIPTION, `${what}, volblocksize ${info.blockSize}, guid ${info.guid}`));
     }
     const pieces = payloads.flatMap((payload) => [this.#replyHeader(Rep.INFO, payload.length), payload]);
     pieces.push(this.#replyHeader(Rep.ACK, 0));

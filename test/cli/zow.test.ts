@@ -35,6 +35,9 @@ test('help is complete', (t) => {
     ['tunable', '--help'],
     ['events', '--help'],
     ['top', '--help'],
+    ['attach', '--help'],
+    ['attachments', '--help'],
+    ['detach', '--help'],
   ].map((args) => {
     const { status, stdout, stderr } = zow(...args);
     t.is(status, 0);

@@ -1,4 +1,4 @@
-import net from 'node:net';
+import type { Socket } from 'node:net';
 import { Errno, ErrnoError } from '../../errno.ts';
 import { log } from '../../log.ts';
 import type { TlsClientUpgrade } from '../../net/tls.ts';
@@ -6,7 +6,7 @@ import type { DeviceOpenOptions } from '../device.ts';
 import { addressText, type NbdAddress } from './address.ts';
 import { type Loss, NbdConnection } from './connection.ts';
 import { NbdDevice } from './device.ts';
-import { negotiate } from './negotiate.ts';
+import { dial } from './dial.ts';
 import type { SlowLimit } from './slowness.ts';
 
 export interface NbdDiskOptions {
@@ -124,32 +124,19 @@ export class NbdDisk {
 
   /** One try. Never rejects. */
   async #connect(): Promise<void> {
-    const { address, connectTimeoutMs } = this.#options;
-    const { socket, connected } = dial(address);
-    const timer = setTimeout(
-      () => socket.destroy(new ErrnoError(Errno.ETIMEDOUT, `no connection within ${connectTimeoutMs} ms`)),
-      connectTimeoutMs,
-    );
-    const abort = () => socket.destroy();
-    this.#abort.signal.addEventListener('abort', abort);
+    const { address, tls, connectTimeoutMs } = this.#options;
     try {
-      // A socket that is destroyed ends whatever the negotiation waits for.
-      const failed = new Promise<never>((_, reject) => socket.once('error', reject));
-      failed.catch(() => undefined);
-      await connected;
-      const negotiated = await Promise.race([negotiate(socket, address.exportName, this.#options.tls), failed]);
-      if (this.#isClosed) negotiated.socket.destroy();
-      else this.#ready(negotiated.socket, negotiated.nbdExport);
+      const { socket, nbdExport } = await dial(address, {
+        ...{ tls, timeoutMs: connectTimeoutMs, signal: this.#abort.signal },
+      });
+      if (this.#isClosed) socket.destroy();
+      else this.#ready(socket, nbdExport);
     } catch (error) {
-      socket.destroy();
       this.#failed((error as Error).message);
-    } finally {
-      clearTimeout(timer);
-      this.#abort.signal.removeEventListener('abort', abort);
     }
   }
 
-  #ready(socket: net.Socket, nbdExport: NbdConnection['nbdExport']): void {
+  #ready(socket: Socket, nbdExport: NbdConnection['nbdExport']): void {
     const { sizeBytes } = nbdExport;
     if (sizeBytes < this.#usedBytes) {
       socket.destroy();
@@ -205,19 +192,4 @@ export class NbdDisk {
       this.#attempt = this.#connect();
     }, waitMs).unref();
   }
-}
-
-function dial(address: NbdAddress): { socket: net.Socket; connected: Promise<void> } {
-  const socket = net.connect(
-    address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port, noDelay: true },
-  );
-  const connected = new Promise<void>((resolve, reject) => {
-    socket.once('connect', resolve);
-    socket.once('error', reject);
-    socket.once('close', () => reject(new ErrnoError(Errno.ECONNABORTED, 'closed')));
-  });
-  // One that was destroyed says so to whoever waits; later ones are the connection's.
-  socket.on('error', () => undefined);
-  connected.catch(() => undefined);
-  return { socket, connected };
 }

@@ -25,6 +25,8 @@ export interface NbdExport {
   readonly transferBytesMax: number;
   /** Whether replies are structured. */
   readonly isStructured: boolean;
+  /** What the server says of the export; empty where it says nothing. */
+  readonly description: string;
 }
 
 export interface Negotiated {
@@ -155,11 +157,12 @@ class Handshake {
 
   async go(exportName: string, isStructured: boolean): Promise<NbdExport> {
     const name = Buffer.from(exportName);
-    const data = Buffer.alloc(4 + name.length + 4);
+    const data = Buffer.alloc(4 + name.length + 6);
     data.writeUInt32BE(name.length);
     name.copy(data, 4);
-    data.writeUInt16BE(1, 4 + name.length);
+    data.writeUInt16BE(2, 4 + name.length);
     data.writeUInt16BE(Info.BLOCK_SIZE, 6 + name.length);
+    data.writeUInt16BE(Info.DESCRIPTION, 8 + name.length);
     const replies = await this.option(Opt.GO, data);
     const last = replies.at(-1)!;
     if (last.type === Rep.ERR_UNSUP) return this.#exportName(name, isStructured);
@@ -182,7 +185,7 @@ class Handshake {
     const size = answer.readBigUInt64BE(0);
     const flags = answer.readUInt16BE(8);
     if (!this.isWithoutZeroes) await this.#take(124);
-    return checked(size, flags, 1, 4096, TRANSFER_BYTES_MAX, isStructured);
+    return checked(size, flags, 1, 4096, TRANSFER_BYTES_MAX, isStructured, '');
   }
 
   /** The socket, paused, with what it delivered too early put back. */
@@ -248,6 +251,7 @@ function exportOf(replies: readonly OptionReply[], isStructured: boolean): NbdEx
   let size: bigint | undefined;
   let flags = 0;
   let [least, preferred, most] = [1, 4096, TRANSFER_BYTES_MAX];
+  let description = '';
   for (const { type, data } of replies) {
     if (type !== Rep.INFO) continue;
     if (data.length < 2) throw new ProtocolError('information without a type');
@@ -259,10 +263,10 @@ function exportOf(replies: readonly OptionReply[], isStructured: boolean): NbdEx
     } else if (kind === Info.BLOCK_SIZE) {
       if (data.length !== 14) throw new ProtocolError('information about block sizes of a wrong length');
       [least, preferred, most] = [data.readUInt32BE(2), data.readUInt32BE(6), data.readUInt32BE(10)];
-    }
+    } else if (kind === Info.DESCRIPTION) description = data.toString('utf8', 2);
   }
   if (size === undefined) throw new ProtocolError('the server does not tell the size of the export');
-  return checked(size, flags, least, preferred, most, isStructured);
+  return checked(size, flags, least, preferred, most, isStructured, description);
 }
 
 function checked(
@@ -272,6 +276,7 @@ function checked(
   preferred: number,
   most: number,
   isStructured: boolean,
+  description: string,
 ): NbdExport {
   if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw new ProtocolError(`an export of ${size} bytes`);
   if ((flags & TransmissionFlag.HAS_FLAGS) === 0) throw new ProtocolError('an export without flags');
@@ -286,6 +291,6 @@ function checked(
     blockBytesMin: least,
     blockBytesPreferred: preferred,
     transferBytesMax: limit - (limit % least),
-    isStructured,
+    ...{ isStructured, description },
   };
 }
