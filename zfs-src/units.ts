@@ -88,11 +88,6 @@ export const CORE = {
     'module/zfs/dmu_recv.c': ['dmu_object_set_compress', 'dmu_tx_commit'],
     // What its blocks wait for is made in flush.c; suspensions are waited for (zil_wait.c).
     'module/zfs/zil.c': ['zio_root', 'txg_wait_synced_flags'],
-    // Not with the namespace of all pools: namespace.c.
-    'module/zfs/spa.c': ['txg_wait_synced', 'vdev_initialize_stop_wait', 'vdev_trim_stop_wait'],
-    'module/zfs/spa_config.c': ['txg_wait_synced'],
-    'module/zfs/spa_misc.c': ['txg_wait_synced'],
-    'module/zfs/dsl_synctask.c': ['txg_wait_synced'],
     // Its format has Linux's %px.
     'module/os/linux/zfs/zfs_debug.c': ['snprintf'],
     'lib/libzpool/kernel.c': [

@@ -291,41 +291,6 @@ async function calmIsServed(t: ExecutionContext<unknown>, lab: Lab): Promise<voi
   await lab.zpool('list');
 }
 
-test('a pool that is suspended while its devices are changed keeps no other pool waiting, and zpool clear lets it go on', async (t) => {
-  const lab = await Lab.open(t);
-  const [bad, good, c] = ['bad', 'good', 'c'].map((name) => lab.disk(name, 128 * MiB)) as [string, string, string];
-  const [broken, torn] = ['broken', 'torn'].map((name) => join(lab.directory, name)) as [string, string];
-  const faults = [
-    `bad:error(op=read|write,errno=EIO,while=${broken})`,
-    // Not its labels, which are written first.
-    `fresh:error(op=write,from=${4 * MiB},to=${120 * MiB},while=${torn})`,
-  ];
-  await lab.start({ vars: { ZOW_FAULTS: faults.map((fault) => `disks/${fault}`).join(';') } });
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', bad);
-  await lab.zpool('create', '-o', 'ashift=12', 'calm', good);
-  await lab.zpool('sync', 'tank');
-  writeFileSync(broken, '');
-  const added = lab.run('zpool', ['add', 'tank', c], { timeoutMs: 120_000 });
-  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
-  t.regex(await lab.zpool('status'), /pool: calm[\s\S]*pool: tank\s+state: SUSPENDED[\s\S]*zpool clear/);
-  await calmIsServed(t, lab);
-  rmSync(broken);
-  await lab.zpool('clear', 'tank');
-  const { code, stderr } = await added;
-  t.is(code, 0, stderr);
-  t.regex(await lab.zpool('status', 'tank'), /c\s+ONLINE/);
-  // A pool that is created writes until it succeeds, as its disk's labels can be written.
-  writeFileSync(torn, '');
-  const created = lab.run('zpool', ['create', 'late', lab.disk('fresh', 128 * MiB)], { timeoutMs: 120_000 });
-  await until('it is there', async () => (await lab.run('zpool', ['list', 'late'])).code === 0);
-  await calmIsServed(t, lab);
-  rmSync(torn);
-  await lab.zpool('clear', 'late');
-  t.is((await created).code, 0);
-  await until('it can be exported', async () => (await lab.run('zpool', ['export', 'late'])).code === 0);
-  await lab.finish('tank', 'calm');
-});
-
 test('a client that leaves a suspended pool, or comes to it, keeps nobody else waiting', async (t) => {
   const [lab, broken] = await fragile(t, 'wait');
   const { client } = await suspended(lab, broken);

@@ -23,6 +23,13 @@ export const known: readonly Known[] = [
   { match: /\bmodule\/zfs\/spa_log_spacemap\.c.*\bspa_generate_syncing_log_sm\b/, isInjected: true, reason: metadata },
   { match: /\bmodule\/zfs\/space_map\.c.*\bspace_map_free_obj\b/, isInjected: true, reason: metadata },
   {
+    match: /^it does not answer any more; tank is SUSPENDED/,
+    isInjected: true,
+    reason:
+      'the pool was suspended while a request waited for SCL_CONFIG as its writer: who asks for pools then waits for that ' +
+      'one with the namespace, and so does zpool clear (docs/limits.md)',
+  },
+  {
     match: /\bmca->mca_reserved\b/,
     isInjected: true,
     reason: 'zinject -I: what was reserved for a write that is ignored is not given back',
