@@ -3,6 +3,7 @@ import { existsSync, realpathSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { isSingle } from '../../host/assets.ts';
 import { askKeeper, type ControlAnswer, type ControlRequest, sentence } from '../../host/attach/control.ts';
 import { Keeper } from '../../host/attach/keeper.ts';
 import { removeLinkFile } from '../../host/attach/link-file.ts';
@@ -105,7 +106,8 @@ async function start(host: string, folder: string, volume: string, options: Atta
   if (readOnly === true) args.push('--read-only');
   if (way !== undefined) args.push('--way', way);
   if (links !== undefined) args.push('--links', resolve(links));
-  const child = spawn(process.execPath, [...process.execArgv, process.argv[1]!, ...args, '--', volume], {
+  const self = isSingle ? [] : [...process.execArgv, process.argv[1]!];
+  const child = spawn(process.execPath, [...self, ...args, '--', volume], {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
