@@ -78,7 +78,10 @@ left    volume tank/old: not in the file any more; it is left as it is
   t.regex(await must('nbdinfo', ['--list', '--json', extra]), /"more\/w"/);
   t.false(existsSync(join(lab.directory, 'run/gone.sock')));
   t.regex(log, /iscsi listening/);
-  t.is(await must('curl', ['-s', '--unix-socket', join(lab.directory, 'run/http.sock'), 'http://x/readyz']), 'ready\n');
+  t.is(
+    await must('curl', ['-s', '--unix-socket', join(lab.directory, 'run/http.sock'), 'http://localhost/readyz']),
+    'ready\n',
+  );
   t.is((await lab.zow('tunable', 'zfs_txg_timeout')).stdout, 'zfs_txg_timeout=3\n');
   t.deepEqual(await stays.readAt(0, 4096), Buffer.alloc(4096, 7));
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { copyFileSync, linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { Client } from '../host/nbd/client.ts';
 import { Lab, MiB, noise, sleep, until } from './host.ts';
 
@@ -277,18 +277,18 @@ for (const layout of [['d0'], ['mirror', 'd0', 'd1'], ['d0', 'd1']]) {
   }
 }
 
-test('zpool clear of a lost pool whose disk hangs, and then goes again while the pool is taken down', async (t) => {
+/** A pool that is lost, whose only disk is gone, with a MiB that was flushed; `hangs` is the disk's other fault. */
+async function lostAndGone(
+  t: ExecutionContext<unknown>,
+): Promise<{ lab: Lab; first: Client; away: string; hangs: string }> {
   const lab = await Lab.open(t);
   const [disk] = lab.manyDisks(1) as [string];
-  const [away, loses, hangs] = ['away', 'loses', 'hangs'].map((name) => join(lab.directory, name)) as [
-    string,
-    string,
-    string,
-  ];
+  const fault = (name: string) => join(lab.directory, name);
+  const [away, loses, hangs] = [fault('away'), fault('loses'), fault('hangs')];
   // Its labels answer: it is gone as soon as something else is read.
   const gone = `error(errno=ENXIO,op=read,from=${4 * MiB},to=${120 * MiB},while=${away})`;
   const faults = [gone, `error(op=flush,while=${loses})`, `delay(op=read,ms=11000,while=${hangs})`];
-  const vars = { ZOW_FAULTS: faults.map((fault) => `d0:${fault}`).join(';') };
+  const vars = { ZOW_FAULTS: faults.map((rule) => `d0:${rule}`).join(';') };
   await lab.start({ vars, config: { zed: false } });
   await pool(lab, disk);
   const first = await lab.open('tank/v');
@@ -303,6 +303,11 @@ test('zpool clear of a lost pool whose disk hangs, and then goes again while the
   void first.readAt(0, MiB).catch(() => undefined);
   await becomes(lab, 'd0', 'REMOVED');
   rmSync(loses);
+  return { lab, first, away, hangs };
+}
+
+test('zpool clear of a lost pool whose disk hangs ends by a signal, or after a while, and goes back when it answers', async (t) => {
+  const { lab, first, away, hangs } = await lostAndGone(t);
   writeFileSync(hangs, '');
   const interrupted = lab.spawn('zpool', ['clear', 'tank']);
   await sleep(1000);
@@ -311,7 +316,15 @@ test('zpool clear of a lost pool whose disk hangs, and then goes again while the
   t.regex(await lab.fails('zpool', 'clear', 'tank'), /I\/O error/);
   t.regex(await lab.zpool('list', '-H', 'tank'), /SUSPENDED/);
   rmSync(hangs);
-  // What was asked while it hung is waited for, again and again.
+  rmSync(away);
+  await lab.zpool('clear', 'tank');
+  t.is(await stateOf(lab, 'tank'), 'ONLINE');
+  first.destroy();
+  await lab.finish('tank');
+});
+
+test('the disk of a lost pool goes again while the pool is taken down: zpool clear goes on when it is back', async (t) => {
+  const { lab, first, away } = await lostAndGone(t);
   const resumes = () => lab.hostLog.split('is being resumed').length;
   const before = resumes();
   const cleared = lab.run('zpool', ['clear', 'tank'], { timeoutMs: 60_000 });
