@@ -255,9 +255,13 @@ function streaming(streams: number, open: EventStream[]): Map<string, Route> {
 test.serial('a stream of events; so many at a time; its end is the end of the host', async (t) => {
   const open: EventStream[] = [];
   const { port, server } = await serve(t, { routes: streaming(2, open) });
+  const isOpen = async (count: number) => {
+    while (open.length < count) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
   const first = get(port, 'localhost', 'GET /live HTTP/1.1');
+  await isOpen(1);
   const second = get(port, 'localhost', 'GET /live HTTP/1.1');
-  while (open.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  await isOpen(2);
   t.is(statusOf(await get(port, 'localhost', 'GET /live HTTP/1.1')), 503);
   const site = 'GET /live HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n';
   t.is(statusOf(await talk({ port }, site)), 403);
