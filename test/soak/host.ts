@@ -15,7 +15,12 @@ const niceness = 15;
 
 export interface ProgramResult extends Result {
   readonly tookMs: number;
+  /** What ended it, where nobody sent that. */
+  readonly fault: NodeJS.Signals | undefined;
 }
+
+/** What a program dies of by itself. */
+const faults: readonly (NodeJS.Signals | null)[] = ['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV'];
 
 /** A real host process with the probe in it. */
 export class SoakHost {
@@ -127,13 +132,14 @@ export class SoakHost {
     });
     const timers = [setTimeout(() => child.kill('SIGKILL'), limitMs)];
     if (interruptMs !== undefined) timers.push(setTimeout(() => child.kill('SIGINT'), interruptMs));
-    const code = await new Promise<number | null>((resolve, reject) => {
+    const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
       child.on('error', reject);
-      child.on('close', (status) => resolve(status));
+      child.on('close', (...ending) => resolve(ending));
     }).finally(() => {
       for (const timer of timers) clearTimeout(timer);
     });
-    return { code, stdout, stderr, tookMs: performance.now() - began };
+    const fault = faults.includes(signal) ? signal! : undefined;
+    return { code, stdout, stderr, fault, tookMs: performance.now() - began };
   }
 
   /** Runs a shell script with the native programs on its PATH. */

@@ -302,12 +302,13 @@ export class ProgramWorker {
   }
 
   /** What no program may do, whatever its pool is in. */
-  #check(line: string, { code, stderr }: Pick<ProgramResult, 'code' | 'stderr'>, from: number): void {
+  #check(line: string, result: Pick<ProgramResult, 'code' | 'stderr'> & Partial<ProgramResult>, from: number): void {
     const { host, findings } = this.#options;
+    const { code, stderr, fault } = result;
     if (host.isDead) throw new GivesUp();
     // 255 is what zfs(8) ends with where a key does not fit; above 128 is a signal.
-    if (never.test(stderr) || (code !== null && code > 128 && code !== 255)) {
-      findings.add('a program fails as none may', `${line} -> ${code}: ${stderr.trim().slice(-500)}`);
+    if (never.test(stderr) || fault !== undefined || (code !== null && code > 128 && code !== 255)) {
+      findings.add('a program fails as none may', `${line} -> ${fault ?? code}: ${stderr.trim().slice(-500)}`);
     }
     if (code === null && now() - from >= limitMs && this.#trouble(from) === undefined) {
       findings.add('a program hangs', `${line} (${this.#step}) took longer than ${Math.round(now() - from)} ms`);
