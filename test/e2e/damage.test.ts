@@ -132,6 +132,26 @@ for (const layout of ['mirror', 'raidz1']) {
   });
 }
 
+test('dnodes of what is being destroyed that cannot be read for a while: all is freed in the end', async (t) => {
+  const [lab] = await filled(t, 'mirror');
+  // Nothing of it is in the cache when it is destroyed.
+  await lab.zfs('set', 'primarycache=none', 'tank/v');
+  await lab.zpool('sync', 'tank');
+  // The first block of dnodes of a destroyed objset.
+  await lab.zinject('-a', '-e', 'io', '-b', 'ffffffffffffffff:0:0:0', 'tank');
+  await lab.zfs('destroy', 'tank/v');
+  await lab.zpool('sync', 'tank');
+  const freeing = async () => Number(await lab.zpool('get', '-Hpo', 'value', 'freeing', 'tank'));
+  t.true((await freeing()) > 8 * MiB);
+  t.regex(await lab.zinject(), /tank .* [1-9]\d*\n/);
+  await lab.zinject('-c', 'all');
+  await until('all is freed', async () => {
+    await lab.zpool('sync', 'tank');
+    return (await freeing()) === 0;
+  });
+  await lab.finish('tank');
+});
+
 test('a disk that fails under a running mirror: degraded, I/O goes on; back again: online resilvers', async (t) => {
   const lab = await Lab.open(t);
   const [a, b] = lab.manyDisks(2, diskBytes) as [string, string];
