@@ -39,7 +39,7 @@ __wrap_traverse_dataset_destroyed(spa_t *spa, blkptr_t *bp, uint64_t txg_start,
 	int error = __real_traverse_dataset_destroyed(spa, bp, txg_start,
 	    resume, flags, func, arg);
 
-	/* What bptree_iterate() takes for an I/O error: of a read, not `func`. */
+	/* What bptree_iterate() takes for an I/O error: a read failed. */
 	if ((error == EIO || error == ECKSUM || error == ENXIO) &&
 	    (flags & TRAVERSE_POST) != 0 && resume != NULL &&
 	    resume->zb_object == DMU_META_DNODE_OBJECT) {
