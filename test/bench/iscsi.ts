@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import { freePort } from '../e2e/process.ts';
 import { run } from '../host/nbd/fixture.ts';
 
 const volumeBytes = 512 << 20;
@@ -129,14 +130,6 @@ async function bench(
   const output = await run('qemu-img', ['bench', '-f', 'raw', '-t', 'none', ...how, url], 120_000);
   const cost = (processorTime(pid) - before) / ((count * bytes) / 1e9);
   return { rate: (count * bytes) / Number(/completed in ([\d.]+) seconds/.exec(output)![1]), cost };
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function listening(child: ChildProcess, port: number): Promise<void> {

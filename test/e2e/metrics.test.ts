@@ -1,7 +1,5 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -9,6 +7,7 @@ import { stringify } from 'yaml';
 import { Cmd } from '../../host/protocols/nbd.ts';
 import type { HostStatus } from '../../host/supervisor/status.ts';
 import { Lab, MiB, must, noise, root, until } from './host.ts';
+import { freePort } from './process.ts';
 
 /** What is asked for over HTTP: health and metrics, of hosts whose pools do well and of those that do not. */
 
@@ -153,15 +152,6 @@ test('Prometheus scrapes a host, and knows every metric of the alerts and the bo
   client.destroy();
   await lab.stop();
 });
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 test('a suspended pool holds no scrape up, and the other pool is told', async (t) => {
   const lab = await Lab.open(t);

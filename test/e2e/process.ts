@@ -1,4 +1,6 @@
 import { type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 
 /** Other programs, run to their end; waiting; numbers and bytes from a seed. */
 const commandTimeoutMs = 90_000;
@@ -66,6 +68,16 @@ export async function until(
     if (Date.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms`);
     await sleep(50);
   }
+}
+
+/** A port of loopback's that nobody listens on, for a program that has to be told one. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 export function sleep(ms: number): Promise<void> {

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { probeSocket } from '../../../host/ioctl/socket-path.ts';
+import { freePort } from '../../e2e/process.ts';
 
 /** `zow serve` below a service manager that speaks systemd's protocols, on real sockets; the core is a fake. */
 
@@ -58,15 +59,6 @@ function start(t: ExecutionContext, config: string, sockets: (folder: string) =>
     }
   };
   return { child, folder, told, errors: () => errors, ended };
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** The first bytes that a server says by itself. */
