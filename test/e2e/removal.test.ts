@@ -287,7 +287,7 @@ async function lostAndGone(
   const [away, loses, hangs] = [fault('away'), fault('loses'), fault('hangs')];
   // Its labels answer: it is gone as soon as something else is read.
   const gone = `error(errno=ENXIO,op=read,from=${4 * MiB},to=${120 * MiB},while=${away})`;
-  const faults = [gone, `error(op=flush,while=${loses})`, `delay(op=read,ms=11000,while=${hangs})`];
+  const faults = [gone, `error(op=flush,while=${loses})`, `hang(op=read,while=${hangs})`];
   const vars = { ZOW_FAULTS: faults.map((rule) => `d0:${rule}`).join(';') };
   await lab.start({ vars, config: { zed: false } });
   await pool(lab, disk);

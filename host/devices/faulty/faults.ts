@@ -98,23 +98,24 @@ export class ErrorDevice extends DeviceWrapper {
   }
 }
 
-/** Model: a struck operation takes effect `delayMs` after it was asked for, then is acknowledged; others overtake it. */
+/** Model: a struck operation takes effect after a wait, then is acknowledged; others overtake it. */
 export class DelayDevice extends DeviceWrapper {
   readonly trigger: FaultTrigger;
-  readonly #delayMs: number;
+  readonly #wait: () => Promise<void>;
   readonly #delayed = new InFlight();
   #closed = false;
 
-  constructor(inner: Device, trigger: FaultTrigger, delayMs: number) {
+  /** `wait`: milliseconds, or what resolves when the wait is over. */
+  constructor(inner: Device, trigger: FaultTrigger, wait: number | (() => Promise<void>)) {
     super(inner);
     this.trigger = trigger;
-    this.#delayMs = delayMs;
+    this.#wait = typeof wait === 'function' ? wait : () => sleep(wait);
   }
 
   protected override around<T>(call: Call, run: () => MaybePromise<T>): MaybePromise<T> {
     if (this.#closed) throw closedError(this.name);
     if (!this.trigger.hits(call)) return run();
-    return this.#delayed.track(sleep(this.#delayMs).then(run));
+    return this.#delayed.track(this.#wait().then(run));
   }
 
   override async close(): Promise<void> {

@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno, type ErrnoName } from '../../errno.ts';
 import type { Device } from '../device.ts';
 import { type Operation, operations } from '../wrapper.ts';
@@ -16,6 +17,7 @@ import { VolatileDevice } from './volatile.ts';
  *
  *   error(errno=EIO)              fails
  *   delay(ms=N)                   takes effect N milliseconds later
+ *   hang(while=PATH)               takes effect when the file of `while` is gone
  *   short(align=1)                transfers only a part
  *   volatile(lies=no,cache=67108864)  write cache of so many bytes that a SIGKILL loses; lies=yes: flush does nothing
  *                                 failing=PATH: while that file exists, a flush fails, and of what the cache holds only
@@ -73,6 +75,15 @@ const faults: Record<string, (parameters: Parameters) => FaultRule['wrap']> = {
     const delayMs = parameters.number('ms') ?? 0;
     const when = condition(parameters);
     return (inner) => new DelayDevice(inner, new FaultTrigger(when), delayMs);
+  },
+  hang(parameters) {
+    const when = condition(parameters);
+    const file = when.whileExists;
+    if (file === undefined) throw parameters.error('hang', 'possible without while=PATH');
+    const untilGone = async () => {
+      while (fs.existsSync(file)) await sleep(20);
+    };
+    return (inner) => new DelayDevice(inner, new FaultTrigger(when), untilGone);
   },
   short(parameters) {
     const align = parameters.number('align') ?? 1;

@@ -232,11 +232,12 @@ test('ZOW_FAULTS: rules find their disks and stack', async (t) => {
 test('ZOW_FAULTS: what is not understood is named', (t) => {
   for (const [spec, message] of [
     ['a.img', /not of the form/],
-    ['a.img:melt()', /no fault melt; there are error, delay, short, volatile/],
+    ['a.img:melt()', /no fault melt; there are error, delay, hang, short, volatile/],
     ['a.img:error(errno=EWRONG)', /errno=EWRONG is not one of/],
     ['a.img:error(op=reed)', /op=reed is not one of read, write/],
     ['a.img:error(p=often)', /p=often is not a number/],
     ['a.img:delay(mss=5)', /mss is not a parameter/],
+    ['a.img:hang(op=read)', /hang is not possible without while=PATH/],
     ['a.img:volatile(op=read)', /op is not a parameter/],
   ] as const) {
     t.throws(() => parseFaults(spec), { message });
