@@ -14,6 +14,8 @@ const ROOM_BYTES_MAX = 64 * 1024 * 1024;
 const ANSWER_MS = 500;
 /** How long who reads of one pool waits until it is asked whether its engine does. */
 const PATIENCE_MS = 3000;
+/** How long after its connections an engine's end is known. */
+const LOSS_MS = 1000;
 const none = new Uint8Array(0);
 
 /** What an engine has told of one of its pools. */
@@ -34,7 +36,10 @@ export class Member {
   /** What ZFS_IOC_POOL_CONFIGS answered last. */
   packedConfigs: Uint8Array = emptyPacked;
   isLost = false;
-  #generation = 0n;
+  /** It is no engine of the host's any more, and ends when what it was asked is answered. */
+  #isRetired = false;
+  #busy = 0;
+  readonly #idle = new Set<() => void>();
   /** By pool: what ZFS_IOC_POOL_STATS answered last. */
   readonly #stats = new Map<string, Uint8Array>();
   #session: Promise<IoctlSession> | undefined;
@@ -46,6 +51,31 @@ export class Member {
     this.index = index;
     this.core = core;
     this.memoryBytes = memoryBytes;
+  }
+
+  /**
+   * Runs `work` with it, which does not end meanwhile. @throws RetiredError when it is about to, and nothing was done;
+   * LostError when it was lost.
+   */
+  async serve<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isRetired) throw new RetiredError();
+    this.#busy++;
+    try {
+      return await work();
+    } catch (error) {
+      // Its sockets are closed before its end is known.
+      const panic = await Promise.race([this.core.lost, pause(LOSS_MS)]);
+      throw panic === undefined ? error : new LostError(panic.message);
+    } finally {
+      this.#busy--;
+      if (this.#busy === 0) for (const resolve of this.#idle) resolve();
+    }
+  }
+
+  /** Resolves when it has answered all that it was asked; it takes no more. */
+  async retire(): Promise<void> {
+    this.#isRetired = true;
+    if (this.#busy > 0) await new Promise<void>((resolve) => this.#idle.add(resolve));
   }
 
   /** Asks the engine which pools it has. */
@@ -88,14 +118,10 @@ export class Member {
   async #refresh(): Promise<void> {
     for (let room = ROOM_BYTES; ; room *= 4) {
       const cmd = Buffer.alloc(this.core.cmdSize);
-      cmd.writeBigUInt64LE(this.#generation, ZfsCmd.cookie);
-      const { errno, cmd: answer, dst } = await this.#ioctl(Ioc.poolConfigs, cmd, room);
-      if (errno === Errno.EEXIST) return;
+      // Always all of it: a pool that was on its way in, and did not come, has changed no generation.
+      const { errno, dst } = await this.#ioctl(Ioc.poolConfigs, cmd, room);
       if (errno === Errno.ENOMEM && room < ROOM_BYTES_MAX) continue;
       if (errno !== 0) throw new ErrnoError(errno, 'the pools of an engine');
-      this.#generation = Buffer.from(answer.buffer, answer.byteOffset, answer.byteLength).readBigUInt64LE(
-        ZfsCmd.cookie,
-      );
       this.packedConfigs = dst;
       this.pools = new Map(decodeNativeNvlist(dst).pairs.map(({ name, value }) => [name, known(value as NvList)]));
       void this.#rememberAll().catch(() => undefined);
@@ -139,6 +165,16 @@ export class Member {
     const parts = { src: none, conf: none, history: none };
     return session.ioctl({ request, cmd, ...parts, dstRoom, historyRoom: 0, streams: noStreams });
   }
+}
+
+/** An engine that was asked to end; another is to be asked. */
+export class RetiredError extends Error {}
+
+/** An engine was lost while it was asked; the message says of what. */
+export class LostError extends Error {}
+
+function pause(ms: number): Promise<undefined> {
+  return new Promise((resolve) => setTimeout(resolve, ms, undefined).unref());
 }
 
 function known(config: NvList): KnownPool {

@@ -1,14 +1,14 @@
 import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
+import { copyOf, give, refuse } from './answers.ts';
 import type { EventCursor } from './events.ts';
-import type { Member } from './member.ts';
+import { LostError, type Member, RetiredError } from './member.ts';
 import { canBeGivenUp, Ioc, isReader, poolOf, routeOf } from './routes.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** Injected faults are numbered by their engine; this many to each. */
 const FAULTS_PER_ENGINE = 1n << 20n;
-const none = new Uint8Array(0);
 
 /**
  * One open of /dev/zfs over all engines: in each that it uses it is an open of its own, of the same process and
@@ -38,7 +38,7 @@ export class RoutedSession implements IoctlSession {
 
   ioctl(request: IoctlRequest): Promise<IoctlResult> {
     if (this.#closed !== undefined) return Promise.reject(new ErrnoError(Errno.EBADF, 'the session is closed'));
-    return Promise.race([this.#route(request), this.#gone.promise]);
+    return Promise.race([this.#answer(request), this.#gone.promise]);
   }
 
   close(): Promise<void> {
@@ -60,6 +60,17 @@ export class RoutedSession implements IoctlSession {
     const opens = [...this.#opens.values()];
     this.#opens.clear();
     await Promise.allSettled(opens.map(async (open) => (await open).close()));
+  }
+
+  async #answer(request: IoctlRequest): Promise<IoctlResult> {
+    for (;;) {
+      try {
+        return await this.#route(request);
+      } catch (error) {
+        if (error instanceof LostError) throw new LostPoolError(poolOf(request.cmd), error.message);
+        if (!(error instanceof RetiredError)) throw error;
+      }
+    }
   }
 
   async #route(request: IoctlRequest): Promise<IoctlResult> {
@@ -102,7 +113,9 @@ export class RoutedSession implements IoctlSession {
     const member = await this.#home(pool);
     const answer = this.#forward(member, request);
     // What reads goes on to the next pool.
-    if (canBeGivenUp(request.request)) return (await member.ifItAnswers(answer)) ?? refuse(request, Errno.EIO);
+    if (canBeGivenUp(request.request)) {
+      return (await member.ifItAnswers(answer).catch(unlessLost)) ?? refuse(request, Errno.EIO);
+    }
     const result = await answer;
     if (isReader(request.request)) return result;
     this.#changed = member;
@@ -127,7 +140,10 @@ export class RoutedSession implements IoctlSession {
 
   async #arrive(pool: string, request: IoctlRequest): Promise<IoctlResult> {
     const isImport = request.request === Ioc.poolImport;
-    if (isImport && this.#supervisor.hasGuid(guidOf(request))) return refuse(request, Errno.EEXIST);
+    // With the configuration, as spa_import() would: who imports reads it in any case.
+    if (isImport && this.#supervisor.hasGuid(guidOf(request))) {
+      return { ...give(copyOf(request.cmd), request, copyOf(request.conf)), errno: Errno.EEXIST };
+    }
     return this.#supervisor.settleIn(pool, request, (member) => {
       this.#changed = member;
       return this.#forward(member, request);
@@ -148,7 +164,7 @@ export class RoutedSession implements IoctlSession {
     const lost = this.#supervisor.lostPools.get(pool);
     if (lost !== undefined && !this.#isOwn) return this.#supervisor.lastStats(request, lost);
     const member = await this.#home(pool);
-    const result = await member.ifItAnswers(this.#forward(member, request));
+    const result = await member.ifItAnswers(this.#forward(member, request)).catch(unlessLost);
     if (result === undefined) return this.#supervisor.lastStats(request, member.memory(pool));
     if (result.errno === 0) member.remember(pool, result.dst);
     return result;
@@ -157,7 +173,7 @@ export class RoutedSession implements IoctlSession {
   async #props(pool: string, request: IoctlRequest): Promise<IoctlResult> {
     if (this.#supervisor.lostPools.has(pool) && !this.#isOwn) return this.#supervisor.noProps(request);
     const member = await this.#home(pool);
-    const result = await member.ifItAnswers(this.#forward(member, request));
+    const result = await member.ifItAnswers(this.#forward(member, request)).catch(unlessLost);
     return result ?? this.#supervisor.noProps(request);
   }
 
@@ -220,11 +236,13 @@ export class RoutedSession implements IoctlSession {
     return undefined;
   }
 
-  async #forward(member: Member, request: IoctlRequest): Promise<IoctlResult> {
-    // What the request names by descriptor is to be found there, too.
-    await Promise.all(this.#ofProcess().map((session) => session.#openIn(member)));
-    const open = await this.#openIn(member);
-    return open.ioctl(request);
+  #forward(member: Member, request: IoctlRequest): Promise<IoctlResult> {
+    return member.serve(async () => {
+      // What the request names by descriptor is to be found there, too.
+      await Promise.all(this.#ofProcess().map((session) => session.#openIn(member)));
+      const open = await this.#openIn(member);
+      return open.ioctl(request);
+    });
   }
 
   #openIn(member: Member): Promise<IoctlSession> {
@@ -242,8 +260,14 @@ export class RoutedSession implements IoctlSession {
 class LostPoolError extends ErrnoError {
   constructor(pool: string, reason: string) {
     super(Errno.EIO);
-    this.message = `pool '${pool}': its engine ended and is not back yet: ${reason}`;
+    const whose = pool === '' ? 'an engine' : `pool '${pool}': its engine`;
+    this.message = `${whose} ended and is not back yet: ${reason}`;
   }
+}
+
+/** Of an engine that was lost while it was asked: nothing is known. */
+function unlessLost(error: unknown): undefined {
+  if (!(error instanceof LostError)) throw error;
 }
 
 function guidOf(request: IoctlRequest): bigint {
@@ -256,13 +280,4 @@ function guidOfCmd(cmd: Uint8Array): bigint {
 
 function copyless(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function copyOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes);
-}
-
-/** An errno, and nothing done. */
-function refuse(request: IoctlRequest, errno: number): IoctlResult {
-  return { errno, cmd: request.cmd, dst: none, history: none };
 }

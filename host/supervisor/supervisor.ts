@@ -5,6 +5,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import { decodeNativeNvlist } from '../nvlist/native.ts';
 import { emptyPacked, mergePacked } from '../nvlist/packed.ts';
+import { give } from './answers.ts';
 import { EventLog } from './events.ts';
 import { MergedInspector } from './inspector.ts';
 import { Member } from './member.ts';
@@ -376,9 +377,12 @@ export class Supervisor implements Core {
 
   #end(member: Member): void {
     if (!this.#members.delete(member)) return;
-    for (const session of this.sessions) session.forget(member);
     this.volumes.remove(member.core.volumes);
-    member.core.close().catch((error: unknown) => this.#options.log.warn({ err: error }, 'an engine did not end'));
+    const ended = member.retire().then(() => {
+      for (const session of this.sessions) session.forget(member);
+      return member.core.close();
+    });
+    ended.catch((error: unknown) => this.#options.log.warn({ err: error }, 'an engine did not end'));
   }
 }
 
@@ -421,14 +425,6 @@ export interface LostPool {
 }
 
 /** As put_nvlist() does it. */
-function give(cmd: Buffer, request: IoctlRequest, packed: Uint8Array): IoctlResult {
-  const room = Math.min(request.dstRoom, Number(cmd.readBigUInt64LE(ZfsCmd.dstSize)));
-  cmd.writeBigUInt64LE(BigInt(packed.length), ZfsCmd.dstSize);
-  if (packed.length > room) return { errno: Errno.ENOMEM, cmd, dst: none, history: none };
-  cmd.writeInt32LE(1, ZfsCmd.dstFilled);
-  return { errno: 0, cmd, dst: packed, history: none };
-}
-
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }

@@ -1,6 +1,11 @@
-import { renameSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { IoctlSession } from '../../host/core/dev-zfs.ts';
+import { ZfsCmd } from '../../host/core/zfs-cmd.ts';
+import { RemoteCore } from '../../host/ioctl/remote.ts';
+import { noStreams } from '../../host/ioctl/streams.ts';
+import { decodeNativeNvlist } from '../../host/nvlist/native.ts';
 import type { HostStatus } from '../../host/supervisor/status.ts';
 import { Lab, MiB, noise, sleep, until } from './host.ts';
 
@@ -264,3 +269,89 @@ function lives(pid: number): boolean {
     return false;
   }
 }
+
+/** ZFS_IOC_POOL_CONFIGS, whatever was known before. */
+async function poolsListed(session: IoctlSession, cmdSize: number): Promise<string[]> {
+  const cmd = Buffer.alloc(cmdSize);
+  const room = MiB;
+  cmd.writeBigUInt64LE(BigInt(room), ZfsCmd.dstSize);
+  const none = new Uint8Array(0);
+  const request = { request: 0x5a04, cmd, src: none, conf: none, history: none, historyRoom: 0 };
+  const { errno, dst } = await session.ioctl({ ...request, dstRoom: room, streams: noStreams });
+  if (errno !== 0) throw new Error(`ZFS_IOC_POOL_CONFIGS: errno ${errno}`);
+  return decodeNativeNvlist(dst).pairs.map(({ name }) => name);
+}
+
+for (const engines of ['one', 'processes']) {
+  test(`a pool that is only looked at is in no list, and can be imported then; engines: ${engines}`, async (t) => {
+    const lab = await Lab.open(t);
+    const slow = join(lab.directory, 'slow');
+    const faults = {
+      ZOW_ENGINES: engines,
+      ZOW_FAULTS: `d0:delay(op=read,ms=300,from=${4 * MiB},to=${60 * MiB},while=${slow})`,
+    };
+    const config = { memory: '256M' };
+    await lab.start({ vars: faults, config });
+    const disk = lab.disk('d0', 64 * MiB);
+    await lab.zpool('create', 'tank', disk);
+    await lab.zpool('export', 'tank');
+    // An engine that has told nothing yet.
+    await lab.stop();
+    await lab.start({ vars: faults, config });
+    const remote = await RemoteCore.connect(lab.socket);
+    const session = await remote.open({ process: '01'.repeat(16), fd: 1, pid: process.pid, program: 'test' });
+    writeFileSync(slow, '');
+    const looked = lab.zpool('import', '-d', lab.disks);
+    let isOver = false;
+    void looked.finally(() => {
+      isOver = true;
+    });
+    const names = new Set<string>();
+    while (!isOver) for (const name of await poolsListed(session, remote.cmdSize)) names.add(name);
+    t.regex(await looked, /pool: tank/);
+    rmSync(slow);
+    t.deepEqual([...names], []);
+    await session.close();
+    await lab.zpool('import', '-d', lab.disks, 'tank');
+    await lab.stop();
+  });
+}
+
+test('who asks about another pool notices nothing of engines that come and go', async (t) => {
+  const lab = await twoPools(t);
+  const [a, b] = lab.manyDisks(2, 64 * MiB, 'x') as [string, string];
+  let isOver = false;
+  const looking = async (...args: string[]) => {
+    while (!isOver) await lab.zpool(...args);
+  };
+  const looks = [looking('status'), looking('list', '-H'), looking('get', 'all', 'calm')];
+  const cycles = async (pool: string, disk: string) => {
+    for (let i = 0; i < 5; i++) {
+      await lab.zpool('create', '-f', pool, disk);
+      await lab.zpool('export', pool);
+      await lab.zpool('import', '-d', disk, pool);
+      await lab.zpool('destroy', pool);
+    }
+  };
+  await Promise.all([cycles('one', a), cycles('two', b)]);
+  isOver = true;
+  await t.notThrowsAsync(Promise.all(looks));
+  await lab.stop();
+});
+
+test('what reads of a pool whose engine is killed at that moment goes on to the next pool', async (t) => {
+  const lab = await twoPools(t);
+  let isOver = false;
+  const looking = async (...args: string[]) => {
+    while (!isOver) await lab.zpool(...args);
+  };
+  const looks = [looking('list', '-H'), looking('status'), looking('list', '-v')];
+  for (let i = 0; i < 3; i++) {
+    await sleep(500);
+    process.kill(await engineOf(lab, 'tank'), 'SIGKILL');
+    await until('it is back', async () => (await status(lab)).engines.some(({ pools }) => pools.includes('tank')));
+  }
+  isOver = true;
+  await t.notThrowsAsync(Promise.all(looks));
+  await lab.stop();
+});
