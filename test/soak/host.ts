@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import type { HostStatus } from '../../host/supervisor/status.ts';
 import releases from '../../zfs-src/releases.json' with { type: 'json' };
 import { execute, type Result, sleep, until } from '../e2e/process.ts';
 
@@ -36,6 +37,10 @@ export class SoakHost {
   #ended: Promise<number | null> | undefined;
   /** Its exit code, once it has ended. */
   code: number | null | undefined;
+  /** What was said of engines that ended by themselves. */
+  readonly panics: string[] = [];
+  /** The process that serves a pool: an engine, or the host itself. */
+  engines: ReadonlyMap<string, number> = new Map();
 
   constructor(directory: string) {
     this.directory = directory;
@@ -72,8 +77,10 @@ export class SoakHost {
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    this.engines = new Map();
     const keep = (text: string) => {
       this.log += text;
+      this.panics.push(...text.split('\n').filter((line) => line.includes('"msg":"panic')));
       if (this.log.length > 8e6) this.log = this.log.slice(0, 1e6) + this.log.slice(-6e6);
     };
     child.stdout.setEncoding('utf8').on('data', keep);
@@ -89,12 +96,24 @@ export class SoakHost {
     if (this.isDead) throw new Error(`the host ended with ${this.code}\n${this.log.slice(-4000)}`);
   }
 
-  /** Each fiber of the core: its name, since when it waits, and where. */
+  /** The host's processes that have a pool, and the host itself. */
+  get pids(): readonly number[] {
+    return [...new Set([this.pid, ...this.engines.values()])];
+  }
+
+  /** Finds out which process serves which pool now. */
+  async lookForEngines(): Promise<void> {
+    const { stdout } = await this.run('zow', ['status', '--json']);
+    const { engines = [] } = JSON.parse(stdout || '{}') as Partial<HostStatus>;
+    this.engines = new Map(engines.flatMap(({ pools, pid }) => pools.map((pool) => [pool, pid] as const)));
+  }
+
+  /** Each fiber of the cores: its name, since when it waits, and where. */
   async fibers(): Promise<string> {
-    process.kill(this.pid, 'SIGUSR2');
+    for (const pid of this.pids) process.kill(pid, 'SIGUSR2');
     await sleep(1000);
-    const file = `${this.probeFile}.fibers`;
-    return existsSync(file) ? readFileSync(file, 'utf8') : '';
+    const files = this.pids.map((pid) => `${this.probeFile}.${pid}.fibers`).filter((file) => existsSync(file));
+    return files.map((file) => readFileSync(file, 'utf8')).join('\n');
   }
 
   /** SIGTERM; its exit code, or undefined when it has none after two minutes and was killed. */
@@ -159,12 +178,11 @@ export class SoakHost {
   }
 
   get residentBytes(): number {
-    const [, kiB = '0'] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8')) ?? [];
-    return 1024 * Number(kiB);
+    return this.pids.reduce((sum, pid) => sum + residentBytes(pid), 0);
   }
 
   get descriptors(): number {
-    return readdirSync(`/proc/${this.pid}/fd`).length;
+    return this.pids.reduce((sum, pid) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
   }
 
   get env(): NodeJS.ProcessEnv {
@@ -178,4 +196,14 @@ export interface RunOptions {
   readonly limitMs?: number;
   /** When Ctrl-C is pressed. */
   readonly interruptMs?: number;
+}
+
+/** Of a process; 0 when it is gone. */
+function residentBytes(pid: number): number {
+  try {
+    const [, kiB = '0'] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return 1024 * Number(kiB);
+  } catch {
+    return 0;
+  }
 }

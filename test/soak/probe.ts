@@ -1,5 +1,5 @@
 /**
- * Loaded into a host that is soaked (`node --import`): writes to ZOW_SOAK_PROBE how long its event loop stood still, what its
+ * Loaded into a host that is soaked (`node --import`), and so into its engines: writes to ZOW_SOAK_PROBE how long its event loop stood still, what its
  * thread did meanwhile, and what it holds. A JSON object a line; times are milliseconds of the machine's monotonic clock.
  */
 import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -64,7 +64,7 @@ process.on('SIGUSR2', () => {
     const frames = [...(from?.stack ?? '').matchAll(/at (?:zow\.wasm\.)?([\w.]+) \(wasm:/g)].map(([, name]) => name);
     return `${nameOf(id)} ${id}, for ${((at - since) / 1000).toFixed(1)} s: ${frames.join(' < ')}\n`;
   });
-  writeFileSync(`${file}.fibers`, lines.sort().join(''));
+  writeFileSync(`${file}.${process.pid}.fibers`, lines.sort().join(''));
 });
 
 function now(): number {
@@ -99,7 +99,7 @@ function threadsWaited(): number {
 }
 
 function say(line: object): void {
-  appendFileSync(file, `${JSON.stringify(line)}\n`);
+  appendFileSync(file, `${JSON.stringify({ pid: process.pid, ...line })}\n`);
 }
 
 let last = now();

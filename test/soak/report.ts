@@ -9,6 +9,8 @@ import { excess } from './waits.ts';
  * of its threads that had none.
  */
 export interface Gap {
+  /** Of the host's process. */
+  readonly pid: number;
   readonly from: number;
   readonly to: number;
   readonly runMs: number;
@@ -22,6 +24,7 @@ export function ownPart({ from, to, waitMs, starvedMs }: Gap): number {
 }
 
 export interface Snapshot {
+  readonly pid: number;
   readonly at: number;
   readonly rss: number;
   readonly external: number;
@@ -37,7 +40,9 @@ export interface Holdings {
   readonly arcBytes: number;
   readonly descriptors: number;
   readonly residentBytes: number;
-  readonly snapshot: Snapshot;
+  /** Of all processes. */
+  readonly fibers: readonly string[];
+  readonly heapBytes: number;
 }
 
 export interface Outcome extends Omit<SoakOptions, 'programs'> {
@@ -107,7 +112,7 @@ export function text(outcome: Outcome): string {
     ...(after === undefined
       ? []
       : [
-          `descriptors ${before.descriptors} → ${after.descriptors}; fibers ${before.snapshot.fibers.length} → ${after.snapshot.fibers.length}; core without ARC ${mib(before.coreUsedBytes)} → ${mib(after.coreUsedBytes)}; heap ${mib(before.snapshot.heapUsed)} → ${mib(after.snapshot.heapUsed)}; resident ${mib(before.residentBytes)} → ${mib(after.residentBytes)}`,
+          `descriptors ${before.descriptors} → ${after.descriptors}; fibers ${before.fibers.length} → ${after.fibers.length}; core without ARC ${mib(before.coreUsedBytes)} → ${mib(after.coreUsedBytes)}; heap ${mib(before.heapBytes)} → ${mib(after.heapBytes)}; resident ${mib(before.residentBytes)} → ${mib(after.residentBytes)}`,
         ]),
     findings.length === 0 ? 'nothing was found' : `found:\n${findings.join('\n')}`,
   ].join('\n');

@@ -117,6 +117,8 @@ class Soak {
   readonly #began = now();
   readonly #programs: ProgramWorker[] = [];
   #chaos: Chaos[] = [];
+  /** The processes that may not stand still. */
+  readonly #depended = new Set<number>();
   /** When clients are there to notice. */
   readonly #served = { from: Number.POSITIVE_INFINITY, to: Number.POSITIVE_INFINITY };
 
@@ -140,6 +142,7 @@ class Soak {
     try {
       await this.#prepare();
       const before = await this.#holdings();
+      for (const pid of [this.#host.pid, this.#servesWell]) this.#depended.add(pid);
       this.#served.from = now();
       await this.#clientsStart();
       await this.#mix();
@@ -198,7 +201,8 @@ class Soak {
 
   async #clientsStart(): Promise<void> {
     const { seed } = this.#options;
-    const common = { nbdSocket: this.#host.nbdSocket, hostPid: this.#host.pid };
+    const { nbdSocket } = this.#host;
+    const common = { nbdSocket, hostPid: this.#servesWell };
     const well: ClientOptions[] = wellVolumes.map((volume, i) => ({
       id: `well${i}`,
       volume,
@@ -220,6 +224,11 @@ class Soak {
     await until('the control listens', () => existsSync(this.#echoSocket));
     await this.#well.tell({ do: 'start', clients: well, ...common, echoSocket: this.#echoSocket });
     await this.#sick.tell({ do: 'start', clients: sick, ...common });
+  }
+
+  /** The process that the well pool's clients depend on. */
+  get #servesWell(): number {
+    return this.#host.engines.get('well') ?? this.#host.pid;
   }
 
   /** Everything at once, for the time that was asked for. */
@@ -311,13 +320,24 @@ class Soak {
     const { stdout } = await this.#host.run('zow', ['kstat', '-j', 'zfs/arcstats']);
     const [kstat] = JSON.parse(stdout || '[]') as { data: Record<string, number> }[];
     const { memory_free_bytes: free = 0, size = 0 } = kstat?.data ?? {};
-    // The probe's next look.
+    await this.#host.lookForEngines();
+    const { pids } = this.#host;
+    // The probe's next look at each of them.
     const since = now();
     const probe = new Probe(this.#host.probeFile);
-    await until('the probe looks', () => probe.read().snapshots.some(({ at }) => at > since), 120_000);
-    const snapshot = probe.read().snapshots.at(-1)!;
+    const looks = () =>
+      pids.map((pid) => probe.read().snapshots.findLast((look) => look.pid === pid && look.at > since));
+    await until('the probe looks', () => looks().every((look) => look !== undefined), 120_000);
+    const snapshots = looks().filter((look) => look !== undefined);
     const { descriptors, residentBytes } = this.#host;
-    return { coreUsedBytes: memoryBytes - free - size, arcBytes: size, descriptors, residentBytes, snapshot };
+    return {
+      coreUsedBytes: memoryBytes - free - size,
+      arcBytes: size,
+      descriptors,
+      residentBytes,
+      fibers: snapshots.flatMap(({ fibers }) => fibers),
+      heapBytes: snapshots.reduce((sum, { heapUsed }) => sum + heapUsed, 0),
+    };
   }
 
   /** What the host holds when everybody has gone; gives it time to let go. */
@@ -326,18 +346,17 @@ class Soak {
     let after = await this.#holdings();
     const isMore = () =>
       after.descriptors > before.descriptors + descriptorsMore ||
-      after.snapshot.fibers.length > before.snapshot.fibers.length + fibersMore;
+      after.fibers.length > before.fibers.length + fibersMore;
     for (let tries = 0; tries < 6 && isMore(); tries++) {
       await sleep(5000);
       after = await this.#holdings();
     }
-    const described = (holdings: Holdings) => JSON.stringify(holdings.snapshot.fibers.length);
     if (after.descriptors > before.descriptors + descriptorsMore) {
       this.#findings.add('descriptors are left', `${before.descriptors} before, ${after.descriptors} after`);
     }
-    if (after.snapshot.fibers.length > before.snapshot.fibers.length + fibersMore) {
-      const names = after.snapshot.fibers.join(' ');
-      this.#findings.add('fibers are left', `${described(before)} before, ${described(after)} after: ${names}`);
+    if (after.fibers.length > before.fibers.length + fibersMore) {
+      const names = after.fibers.join(' ');
+      this.#findings.add('fibers are left', `${before.fibers.length} before, ${after.fibers.length} after: ${names}`);
     }
     return after;
   }
@@ -424,7 +443,8 @@ class Soak {
   #outcome(counts: Counts, sick: Counts, before: Holdings, after: Holdings | undefined): Outcome {
     const { limitMs = 200 } = this.#options;
     const findings = this.#findings;
-    const { gaps } = new Probe(this.#host.probeFile).read();
+    const gaps = new Probe(this.#host.probeFile).read().gaps.filter(({ pid }) => this.#depended.has(pid));
+    for (const panic of this.#host.panics) findings.add('an engine ended', panic);
     const waits = counts.waits.map((wait) => ({ ...wait, starved: starvedIn(gaps, wait) }));
     const well: Counts = { ...counts, waits };
     for (const line of well.wrong) findings.add('the well pool has wrong data', line);
