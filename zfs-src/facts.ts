@@ -142,6 +142,11 @@ export const FACTS: readonly Fact[] = [
     says: 'A filesystem is looked into by who does not own it.',
   },
   {
+    name: 'TREE_ZFS_RANGE_TREE',
+    found: /\bzfs_range_tree_clear\(/,
+    says: "A range tree's functions have ZFS in their names.",
+  },
+  {
     name: 'TREE_ZIL_COMMIT_INT',
     found: /\bint(\s+__must_check)?\s+zil_commit\(/,
     says: 'zil_commit() can fail.',

@@ -132,6 +132,41 @@ for (const layout of ['mirror', 'raidz1']) {
   });
 }
 
+for (const layout of ['mirror', 'raidz1'] as const) {
+  test(`what cannot be read while a disk of a ${layout} is resilvered is missing there still, and comes with the next one`, async (t) => {
+    const lab = await Lab.open(t);
+    const disks = lab.manyDisks(layout === 'mirror' ? 2 : 3, diskBytes);
+    const [refusing, unreadable] = [join(lab.directory, 'refusing'), join(lab.directory, 'unreadable')];
+    const faults = [
+      `disks/d1:error(op=write,p=0.2,seed=5,errno=EIO,while=${refusing})`,
+      `disks/d0:error(op=read,p=0.5,seed=7,errno=EIO,from=${4 * MiB},to=${100 * MiB},while=${unreadable})`,
+    ];
+    await lab.start({ vars: { ZOW_FAULTS: faults.join(';') }, config: { zed: false } });
+    await lab.zpool('create', '-o', 'ashift=12', 'tank', layout, ...disks);
+    await lab.zfs('create', '-V', '48M', 'tank/v');
+    const client = await lab.open('tank/v');
+    writeFileSync(refusing, '');
+    for (let at = 0; at < 8; at++) t.is((await client.writeAt(at * MiB, noise(MiB, at))).errno, 0);
+    t.is((await client.request({ type: Cmd.FLUSH })).errno, 0);
+    await lab.zpool('sync', 'tank');
+    rmSync(refusing);
+    client.destroy();
+    writeFileSync(unreadable, '');
+    await lab.zpool('clear', 'tank');
+    await until('it is resilvered, as far as it can be', async () =>
+      /resilvered .* with [1-9]\d* errors/.test(await lab.zpool('status', 'tank')),
+    );
+    rmSync(unreadable);
+    await lab.zpool('clear', 'tank');
+    await until('it is resilvered', async () =>
+      /resilvered [1-9]\S* in .* with 0 errors/.test(await lab.zpool('status', 'tank')),
+    );
+    await lab.zpool('scrub', '-w', 'tank');
+    t.regex(await lab.zpool('status', 'tank'), /scrub repaired 0B in \S+ with 0 errors/);
+    await lab.finish('tank');
+  });
+}
+
 test('dnodes of what is being destroyed that cannot be read for a while: all is freed in the end', async (t) => {
   const [lab] = await filled(t, 'mirror');
   // Nothing of it is in the cache when it is destroyed.

@@ -55,6 +55,15 @@
 #define	ZOW_WITH_CRED(last)	last
 #endif
 
+#ifndef	TREE_ZFS_RANGE_TREE
+#define	zfs_range_tree_t		range_tree_t
+#define	zfs_range_tree_add		range_tree_add
+#define	zfs_range_tree_clear		range_tree_clear
+#define	zfs_range_tree_contains		range_tree_contains
+#define	zfs_range_tree_is_empty		range_tree_is_empty
+#define	zfs_range_tree_min		range_tree_min
+#endif
+
 #ifndef	TREE_ZIO_FLAG_T
 typedef enum zio_flag zio_flag_t;
 #endif
