@@ -96,7 +96,7 @@ export class SoakHost {
     if (this.isDead) throw new Error(`the host ended with ${this.code}\n${this.log.slice(-4000)}`);
   }
 
-  /** The host's processes that have a pool, and the host itself. */
+  /** The host's processes that have a pool, and the host itself; not those of pools that come and go. */
   get pids(): readonly number[] {
     return [...new Set([this.pid, ...this.engines.values()])];
   }
@@ -105,7 +105,8 @@ export class SoakHost {
   async lookForEngines(): Promise<void> {
     const { stdout } = await this.run('zow', ['status', '--json']);
     const { engines = [] } = JSON.parse(stdout || '{}') as Partial<HostStatus>;
-    this.engines = new Map(engines.flatMap(({ pools, pid }) => pools.map((pool) => [pool, pid] as const)));
+    const staying = engines.flatMap(({ pools, pid }) => pools.map((pool) => [pool, pid] as const));
+    this.engines = new Map(staying.filter(([pool]) => !pool.startsWith('own')));
   }
 
   /** Each fiber of the cores: its name, since when it waits, and where. */

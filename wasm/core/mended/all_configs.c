@@ -15,8 +15,8 @@
 /*
  * Pools that are only looked at.
  *
- * ZFS_IOC_POOL_TRYIMPORT loads a pool as "$import-…", and gives the namespace's
- * lock back meanwhile. Upstream lists it then as if it were imported.
+ * ZFS_IOC_POOL_TRYIMPORT loads a pool as "$import-...", and gives the lock of
+ * the namespace back meanwhile. Upstream lists it then as if it were imported.
  */
 
 #include <sys/zfs_context.h>
