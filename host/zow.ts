@@ -9,7 +9,7 @@ import { configFromObject, loadConfig } from './config/load.ts';
 import { ConfigError } from './config/problem.ts';
 import type { Core, CorePanic, LoadCore } from './core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
-import { loadCore } from './core/load.ts';
+import { CACHE_FILE_TUNABLE, loadCore } from './core/load.ts';
 import { openDevice } from './devices/open.ts';
 import { RemoteDisks } from './devices/remote.ts';
 import { makeThreads } from './devices/threads.ts';
@@ -54,6 +54,7 @@ import { Returning } from './serve/returning.ts';
 import { surveyPool } from './serve/survey.ts';
 import { checkTunables, tunableProblems } from './serve/tunables.ts';
 import { EventDaemon } from './serve/zed.ts';
+import { CacheFile } from './supervisor/cache-file.ts';
 import { Recovery } from './supervisor/recovery.ts';
 import { type HostStatus, statusOf } from './supervisor/status.ts';
 import { Supervisor } from './supervisor/supervisor.ts';
@@ -820,13 +821,21 @@ export class ZowHost implements AsyncDisposable {
 
 /** One engine for each pool; the folder of their sockets goes with this process. */
 async function startSupervisor(config: () => Config, recovery: Recovery, log: Logger): Promise<Supervisor> {
-  const { memoryBytes, tunables } = config();
+  const { memoryBytes, socket } = config();
+  // There is one for all pools, wherever it is to be.
+  const chosen = config().tunables.find(({ name }) => name === CACHE_FILE_TUNABLE)?.value;
+  const tunables = config().tunables.filter(({ name }) => name !== CACHE_FILE_TUNABLE);
   const { folder } = await makePrivateFolder(tmpdir());
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const cacheFile = new CacheFile(folder, chosen ?? `${socket}.cache`, log);
   let started = 0;
   return Supervisor.start({
     ...{ memoryBytes, tunables, log },
-    start: (wish) => EngineProcess.start(folder, `engine-${++started}`, wish),
+    start: (wish) => {
+      const name = `engine-${++started}`;
+      return EngineProcess.start(folder, name, { ...wish, cacheFile: cacheFile.of(name) });
+    },
+    onClosed: () => cacheFile.close(),
     memoryOf: (pool) => config().pools.find(({ name }) => name === pool)?.memoryBytes ?? memoryBytes,
     onLost: (pools, panic) => recovery.lost(pools, panic),
   });

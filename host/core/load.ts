@@ -115,14 +115,17 @@ export const loadCore: LoadCore = (options: CoreOptions): Promise<Core> =>
     module.start();
   });
 
+/** Where the cache file of pools is whose property `cachefile` is the default. */
+export const CACHE_FILE_TUNABLE = 'spa_config_path';
+
 /** A pool whose cachefile is the default has it there, unless the configuration chose a place (spa_config_path). */
 function withCacheFile({ tunables = [], cacheFile = '' }: CoreOptions): readonly TunableSetting[] {
-  const name = 'spa_config_path';
+  const name = CACHE_FILE_TUNABLE;
   return tunables.some((tunable) => tunable.name === name) ? tunables : [...tunables, { name, value: cacheFile }];
 }
 
 /** As the core's zone_get_hostid(): /etc/hostid can be made while the host runs. `atStart` is what the core found then. */
-function currentHostid(atStart: number): number {
+export function currentHostid(atStart: number): number {
   if (process.env.ZFS_HOSTID !== undefined) return atStart;
   try {
     return readFileSync('/etc/hostid').readUInt32LE(0);

@@ -41,9 +41,9 @@ class Engine {
     }));
   }
 
-  static async start({ socket, memoryBytes, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
+  static async start({ socket, memoryBytes, cacheFile, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
     makeThreads();
-    const core = await loadCore({ memoryBytes, tunables });
+    const core = await loadCore({ memoryBytes, cacheFile, tunables });
     const ioctls = await IoctlServer.listen(core, socket, { trustedPid: supervisor });
     const relay = await RelayListener.listen(`${socket}.relay`);
     return new Engine(core, ioctls, relay);

@@ -13,6 +13,8 @@ export interface EngineOptions {
   /** Where its ioctl socket is to be. */
   readonly socket: string;
   readonly memoryBytes: number;
+  /** Of the pools that it has (CoreOptions). */
+  readonly cacheFile: string;
   readonly tunables: readonly TunableSetting[];
 }
 

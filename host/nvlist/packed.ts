@@ -31,6 +31,11 @@ export function onlyPair(packed: Uint8Array, name: string): Buffer | undefined {
   return pair && Buffer.concat([head, packed.subarray(pair.start, pair.end), end]);
 }
 
+/** The names of the outermost list's pairs. @throws NvlistError */
+export function namesOf(packed: Uint8Array): string[] {
+  return pairsOf(packed).map(({ name }) => name);
+}
+
 /** Where the value of the uint64 `name` of the outermost list stands. @throws NvlistError when there is none. */
 export function findUint64(packed: Uint8Array, name: string): number {
   const pair = pairsOf(packed).find((candidate) => candidate.type === DataType.UINT64 && candidate.name === name);

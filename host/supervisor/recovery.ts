@@ -107,7 +107,7 @@ function importArgs(pool: string, { devices, guid, manner }: LostPool): string[]
   const where = devices.flatMap((device) => ['-d', device]);
   const how = [
     ...(manner.isReadOnly ? ['-o', 'readonly=on'] : []),
-    ...(manner.altroot === undefined ? ['-o', 'cachefile=none'] : ['-R', manner.altroot]),
+    ...(manner.altroot === undefined ? [] : ['-R', manner.altroot]),
     ...(manner.isTemporaryName ? ['-t'] : []),
   ];
   return ['import', '-N', ...how, ...where, String(guid), pool];

@@ -101,7 +101,7 @@ export class RoutedSession implements IoctlSession {
       case 'events-next':
         return this.#withCursor(request, (cursor) => supervisor.events.next(request, cursor, this.#gone.promise));
       case 'events-clear':
-        return this.#withCursor(request, () => supervisor.events.clear(request));
+        return supervisor.events.clear(request);
       case 'events-seek':
         return this.#withCursor(request, (cursor) => supervisor.events.seek(request, cursor));
       case 'pool':

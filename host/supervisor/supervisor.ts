@@ -1,5 +1,6 @@
 import type { Core, CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
+import { currentHostid } from '../core/load.ts';
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { Logger } from '../log.ts';
@@ -30,6 +31,8 @@ export interface SupervisorOptions {
   readonly memoryOf: (pool: string) => number;
   readonly tunables: readonly TunableSetting[];
   readonly log: Logger;
+  /** All engines have ended. */
+  readonly onClosed?: () => void;
   /** A pool's engine was lost; `again` is not called before this resolves. */
   readonly onLost?: (pools: readonly string[], panic: CorePanic) => void;
 }
@@ -48,7 +51,7 @@ const none = new Uint8Array(0);
 export class Supervisor implements Core {
   readonly release: string;
   readonly cmdSize: number;
-  readonly hostid: number;
+  readonly #hostidAtStart: number;
   readonly inspector: MergedInspector;
   readonly volumes: MergedVolumes;
   readonly refusedTunables: readonly TunableRefusal[];
@@ -83,7 +86,7 @@ export class Supervisor implements Core {
     const { core } = first;
     this.release = core.release;
     this.cmdSize = core.cmdSize;
-    this.hostid = core.hostid;
+    this.#hostidAtStart = core.hostid;
     this.refusedTunables = core.refusedTunables;
     this.volumes = new MergedVolumes(core.volumes.buffers, (pool) => this.#homes.get(pool)?.core.volumes);
     this.inspector = new MergedInspector(
@@ -102,14 +105,25 @@ export class Supervisor implements Core {
     return supervisor;
   }
 
+  get hostid(): number {
+    return currentHostid(this.#hostidAtStart);
+  }
+
   open(client: IoctlClient): Promise<IoctlSession> {
     return this.#open(client, false);
   }
 
   /** As the host's own programs see it: pools whose engine was lost are not there, and can be imported. */
   get own(): IoctlCore {
-    const { release, cmdSize, hostid, inspector } = this;
-    return { release, cmdSize, hostid, inspector, open: (client) => this.#open(client, true) };
+    const { release, cmdSize, inspector } = this;
+    const hostid = () => this.hostid;
+    return {
+      ...{ release, cmdSize, inspector },
+      get hostid() {
+        return hostid();
+      },
+      open: (client) => this.#open(client, true),
+    };
   }
 
   async #open(client: IoctlClient, isOwn: boolean): Promise<IoctlSession> {
@@ -277,6 +291,7 @@ export class Supervisor implements Core {
     for (const session of [...this.sessions]) await session.close();
     await Promise.all(this.members.map((member) => member.core.close()));
     this.#members.clear();
+    this.#options.onClosed?.();
   }
 
   /** Who is asked for a kstat, or for their names: the engine of its pool; of what each engine has, those that answer. */
