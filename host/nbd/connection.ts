@@ -1,3 +1,4 @@
+import type net from 'node:net';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import { ProtocolError } from '../net/errors.ts';
@@ -48,7 +49,7 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
   #flushes = false;
   #gone = false;
   /** The client is in the process of its volume. */
-  #moved: VolumeHandle | undefined;
+  #moved: { readonly handle: VolumeHandle; readonly socket: net.Socket } | undefined;
   #done = false;
   #idleProgress = -1;
 
@@ -77,7 +78,7 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
 
   /** Name of the volume it has open. */
   get volume(): string | undefined {
-    return (this.#handle ?? this.#moved)?.info.name;
+    return (this.#handle ?? this.#moved?.handle)?.info.name;
   }
 
   get volumes(): readonly string[] {
@@ -167,7 +168,7 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
     const { peer } = this.wire;
     const { socket, received } = this.handOver();
     this.trace('moves to its engine', { volume: handle.info.name, style: agreed.style });
-    this.#moved = handle;
+    this.#moved = { handle, socket };
     const handover: Handover = { ...agreed, peer, limits: this.limits, received };
     handle.adopt!(socket, handover)
       .catch((error: unknown) => this.trace('its engine is gone', { error: String(error) }))
@@ -181,8 +182,14 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
   /** As `finish`, and what the client wrote is made durable before its volume is closed. */
   shutDown(): void {
     this.#flushes = true;
-    if (this.#moved !== undefined) void this.#moved.close().catch(() => undefined);
+    if (this.#moved !== undefined) void this.#moved.handle.close().catch(() => undefined);
     else this.finish();
+  }
+
+  /** What is left here of a client that has moved goes; its engine has to let it go itself. */
+  override fail(error: unknown): void {
+    this.#moved?.socket.destroy();
+    super.fail(error);
   }
 
   /** No more input; what is in flight is answered, then the wire ends. */

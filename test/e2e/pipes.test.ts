@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
@@ -60,20 +61,36 @@ function pipes(lab: Lab): string[] {
 /** The pipe that a script's program has, which the host has too: `pipe:[4711]`. */
 async function pipeOf(lab: Lab, program: string, fd: number): Promise<string> {
   const pipe = (await succeeds(lab, `readlink /proc/$(cat ${program}.pid)/fd/${fd}`)).trim();
-  await succeeds(lab, `ls -l /proc/${lab.pid}/fd | grep -F '${pipe}'`);
+  if (!descriptors(lab).includes(pipe)) throw new Error(`the host has no ${pipe}`);
   return pipe;
+}
+
+/** What the host's processes, its engines among them, have open. */
+function descriptors(lab: Lab): string[] {
+  const children = execFileSync('sh', ['-c', `pgrep -P ${lab.pid} || true`])
+    .toString()
+    .split('\n')
+    .filter(Boolean);
+  return [String(lab.pid), ...children].flatMap((pid) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
+    } catch {
+      return [];
+    }
+  });
+}
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 /** Waits until the host has closed its copy of a pipe, `pipe:[4711]`. */
 function closed(lab: Lab, pipe: string): Promise<void> {
-  const link = (fd: string) => {
-    try {
-      return readlinkSync(`/proc/${lab.pid}/fd/${fd}`);
-    } catch {
-      return '';
-    }
-  };
-  return until('the host has closed the pipe', () => !readdirSync(`/proc/${lab.pid}/fd`).map(link).includes(pipe));
+  return until('the host has closed the pipe', () => !descriptors(lab).includes(pipe));
 }
 
 /** Those it opens for a script that succeeds. */
