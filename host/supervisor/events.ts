@@ -3,7 +3,7 @@ import type { IoctlCore, IoctlRequest, IoctlResult, IoctlSession } from '../core
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { noStreams } from '../ioctl/streams.ts';
-import { findUint64 } from '../nvlist/packed.ts';
+import { findUint64, stringOf } from '../nvlist/packed.ts';
 import { Ioc } from './routes.ts';
 
 /** zfs_zevent_len_max's default: how many are kept. */
@@ -16,6 +16,8 @@ const SEEK_START = 0n;
 const SEEK_END = 0xffff_ffff_ffff_ffffn;
 /** How long an engine that does not answer keeps a reader from the events of the others, milliseconds. */
 const CATCH_UP_MS = 250;
+/** Of ESC_ZFS_CONFIG_SYNC (sys/sysevent/eventdefs.h), as fm_zevent has it. */
+const CONFIG_SYNC = 'sysevent.fs.zfs.config_sync';
 const none = new Uint8Array(0);
 
 interface Event {
@@ -37,9 +39,12 @@ export class EventLog {
   #keep = KEPT;
   #wake = Promise.withResolvers<void>();
 
-  /** Takes in what the core reports from now on, until it is gone. */
-  async follow(core: IoctlCore): Promise<void> {
-    const pump = await Pump.start(core, (packed) => this.#add(packed));
+  /** Takes in what the core reports from now on, until it is gone; `onConfig` is called when a pool's devices are others. */
+  async follow(core: IoctlCore, onConfig: () => void): Promise<void> {
+    const pump = await Pump.start(core, (packed) => {
+      this.#add(packed);
+      if (stringOf(packed, 'class') === CONFIG_SYNC) onConfig();
+    });
     this.#pumps.add(pump);
     void pump.ended.then(() => this.#pumps.delete(pump));
   }

@@ -67,6 +67,11 @@ const readers = new Set([
   ...[0x5a1c, 0x5a29, 0x5a55, 0x5a88],
 ]);
 
+/** ZFS_IOC_VDEV_ADD to _SETPATH: the pool's devices are others then. */
+export function changesDevices(request: number): boolean {
+  return request >= 0x5a0b && request <= 0x5a10;
+}
+
 export function isReader(request: number): boolean {
   return readers.has(request);
 }

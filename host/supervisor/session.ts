@@ -4,7 +4,7 @@ import { Errno, ErrnoError } from '../errno.ts';
 import { copyOf, give, refuse } from './answers.ts';
 import type { EventCursor } from './events.ts';
 import { LostError, type Member, RetiredError } from './member.ts';
-import { canBeGivenUp, Ioc, isReader, poolOf, routeOf } from './routes.ts';
+import { canBeGivenUp, changesDevices, Ioc, isReader, poolOf, routeOf } from './routes.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** Injected faults are numbered by their engine; this many to each. */
@@ -119,6 +119,8 @@ export class RoutedSession implements IoctlSession {
     const result = await answer;
     if (isReader(request.request)) return result;
     this.#changed = member;
+    // What is known of its devices is what it is looked for on when the engine is lost.
+    if (changesDevices(request.request)) await member.refreshSoon();
     await member.settle().catch(() => undefined);
     return result;
   }

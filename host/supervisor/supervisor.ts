@@ -347,7 +347,10 @@ export class Supervisor implements Core {
     this.#members.add(member);
     this.volumes.add(member.core.volumes);
     void member.core.lost.then((panic) => this.#lose(member, panic));
-    await this.events.follow(member.core);
+    await this.events.follow(member.core, () => {
+      // One that comes is known when it is there, with its volumes.
+      if (member.pools.size > 0) void member.refresh().catch(() => undefined);
+    });
   }
 
   #lose(member: Member, panic: CorePanic): void {

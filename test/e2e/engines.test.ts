@@ -355,3 +355,28 @@ test('what reads of a pool whose engine is killed at that moment goes on to the 
   await t.notThrowsAsync(Promise.all(looks));
   await lab.stop();
 });
+
+test('a pool comes back on the devices that it has, whatever was done to them while the host ran', async (t) => {
+  const lab = await Lab.open(t);
+  const [a, b, c, spare] = ['a', 'b', 'c', 'spare'].map((name) => lab.disk(`folder-${name}/${name}`)) as [
+    string,
+    string,
+    string,
+    string,
+  ];
+  await lab.start({ vars });
+  await lab.zpool('create', 'tank', a);
+  const first = await engineOf(lab, 'tank');
+  await lab.zpool('add', 'tank', b);
+  await lab.zpool('add', 'tank', 'spare', spare);
+  await lab.zpool('replace', '-w', 'tank', a, c);
+  process.kill(first, 'SIGKILL');
+  await until('the pool is there again', async () => {
+    const engine = (await status(lab)).engines.find(({ pools }) => pools.includes('tank'));
+    return engine !== undefined && engine.pid !== first;
+  });
+  const pool = await lab.zpool('status', 'tank');
+  for (const device of ['b', 'c']) t.regex(pool, new RegExp(`/${device}\\s+ONLINE`));
+  t.regex(pool, /spare\s+AVAIL/);
+  await lab.stop();
+});
