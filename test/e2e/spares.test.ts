@@ -111,3 +111,35 @@ test('zed: false leaves failed devices to the administrator', async (t) => {
   await lab.stop();
   t.false(lab.hostLog.includes('ZFS Event Daemon'));
 });
+
+test('a spare that two pools share is of one of them when each has an engine, and the other says so', async (t) => {
+  const lab = await Lab.open(t);
+  const [a, b, c, d, spare] = lab.manyDisks(5) as [string, string, string, string, string];
+  await lab.start({ config: { zed: false }, vars: { ZOW_ENGINES: 'one' } });
+  await lab.zpool('create', 'first', 'mirror', a, b, 'spare', spare);
+  await lab.zpool('create', 'second', 'mirror', c, d, 'spare', spare);
+  await lab.zpool('export', '-f', 'first', 'second');
+  await lab.stop();
+
+  await lab.start({ config: { zed: false }, vars: { ZOW_ENGINES: 'processes' } });
+  for (const pool of ['first', 'second']) await lab.zpool('import', '-d', lab.disks, pool);
+  const reason = /d4\s+UNAVAIL\s+currently in use/;
+  t.is(await stateOf(lab, 'first', 'd4'), 'AVAIL');
+  t.regex(await lab.zpool('status', 'second'), reason);
+  t.regex(await lab.fails('zpool', 'replace', 'second', c, spare), /cannot replace .*d4/);
+  await lab.zpool('replace', '-w', 'first', a, spare);
+  t.is(await stateOf(lab, 'first', 'd4'), 'INUSE');
+  t.regex(await lab.zpool('status', 'second'), reason);
+  t.regex(await lab.fails('zpool', 'replace', '-f', 'second', c, spare), /cannot replace .*d4|d4 is/);
+  await lab.zpool('detach', 'first', spare);
+  // It is the other's when the one has no use for it any more.
+  await lab.zpool('remove', 'first', spare);
+  await lab.zpool('remove', 'second', spare);
+  await lab.zpool('add', 'second', 'spare', spare);
+  t.is(await stateOf(lab, 'second', 'd4'), 'AVAIL');
+  t.regex(await lab.fails('zpool', 'add', 'first', 'spare', spare), /d4 is a spare of pool 'second'/);
+  t.regex(await lab.fails('zpool', 'add', '-f', 'first', 'spare', spare), /d4 is a spare of pool 'second'/);
+  await lab.zpool('replace', '-w', 'second', c, spare);
+  t.is(await stateOf(lab, 'second', 'd4'), 'INUSE');
+  await lab.finish('first', 'second');
+});

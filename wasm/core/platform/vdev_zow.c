@@ -308,7 +308,10 @@ vdev_zow_open(vdev_t *vd, uint64_t *psize, uint64_t *max_psize,
 		    vd->vdev_path, strlen(vd->vdev_path), flags));
 
 		if (handle < 0) {
-			vd->vdev_stat.vs_aux = VDEV_AUX_OPEN_FAILED;
+			/* A spare that pools of several engines share. */
+			vd->vdev_stat.vs_aux = vd->vdev_aux != NULL &&
+			    handle == -EBUSY ?
+			    VDEV_AUX_ACTIVE : VDEV_AUX_OPEN_FAILED;
 			return (SET_ERROR(-handle));
 		}
 		vz = vd->vdev_tsd = kmem_zalloc(sizeof (*vz), KM_SLEEP);
