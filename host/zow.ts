@@ -13,6 +13,7 @@ import { CACHE_FILE_TUNABLE, loadCore } from './core/load.ts';
 import { openDevice } from './devices/open.ts';
 import { RemoteDisks } from './devices/remote.ts';
 import { makeThreads } from './devices/threads.ts';
+import { LendableDisk, Lender } from './engine/lender.ts';
 import { EngineProcess } from './engine/process.ts';
 import { Errno, ErrnoError } from './errno.ts';
 import { makeFolders } from './folder.ts';
@@ -49,7 +50,7 @@ import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
 import { planReload, type ReloadReport } from './serve/reload.ts';
-import { startRemoteDisks } from './serve/remote.ts';
+import { ownDisk, startRemoteDisks } from './serve/remote.ts';
 import { Returning } from './serve/returning.ts';
 import { surveyPool } from './serve/survey.ts';
 import { checkTunables, tunableProblems } from './serve/tunables.ts';
@@ -175,7 +176,7 @@ export class ZowHost implements AsyncDisposable {
     makeThreads();
     const log = options.log ?? rootLog;
     await refuseSecondHost(config.socket);
-    const remote = await startRemoteDisks(config.devices);
+    const remote = await startDisks(config.devices, options.engines);
     try {
       return await ZowHost.#start(config, remote, log, options);
     } catch (error) {
@@ -201,7 +202,7 @@ export class ZowHost implements AsyncDisposable {
     const recovery = new Recovery(log);
     let host: ZowHost | undefined;
     const core = await (options.engines === 'processes'
-      ? startSupervisor(() => host?.config ?? config, recovery, log)
+      ? startSupervisor(() => host?.config ?? config, remote, recovery, log)
       : (options.loadCore ?? loadCore)({
           ...{ memoryBytes, tunables, cacheFile: `${socket}.cache` },
           openDevice: (path, how) => openDevice(path, how, remote),
@@ -218,7 +219,8 @@ export class ZowHost implements AsyncDisposable {
         recovery.begin(core, run);
         host.#recovery = recovery;
         core.inspector.status = async () => JSON.stringify(await served.status());
-      } else core.inspector.openRemote = (path) => remote.open(path, { readOnly: true });
+      }
+      core.inspector.openRemote = (path) => remote.open(path, { readOnly: true });
       core.inspector.live = async () =>
         JSON.stringify(liveOf(await sampleHost(served.#source, 'look'), performance.now() / 1000));
       core.inspector.difference = (file) =>
@@ -373,7 +375,7 @@ export class ZowHost implements AsyncDisposable {
     const difference = compareConfigs(this.#config, next);
     const { config } = difference;
     checkEngines(config, this.#options.engines);
-    const added = await startRemoteDisks(difference.devices);
+    const added = await startDisks(difference.devices, this.#options.engines);
     let isTaken = false;
     try {
       const found = await planReload(difference, {
@@ -819,8 +821,19 @@ export class ZowHost implements AsyncDisposable {
   }
 }
 
+/** The remote disks of a configuration, each tried once; those of engines can be lent to them. */
+function startDisks(devices: Config['devices'], engines: ZowHostOptions['engines']): Promise<RemoteDisks> {
+  if (engines !== 'processes') return startRemoteDisks(devices, ownDisk);
+  return startRemoteDisks(devices, (options, device) => new LendableDisk(options, device));
+}
+
 /** One engine for each pool; the folder of their sockets goes with this process. */
-async function startSupervisor(config: () => Config, recovery: Recovery, log: Logger): Promise<Supervisor> {
+async function startSupervisor(
+  config: () => Config,
+  remote: RemoteDisks,
+  recovery: Recovery,
+  log: Logger,
+): Promise<Supervisor> {
   const { memoryBytes, socket } = config();
   // There is one for all pools, wherever it is to be.
   const chosen = config().tunables.find(({ name }) => name === CACHE_FILE_TUNABLE)?.value;
@@ -828,12 +841,13 @@ async function startSupervisor(config: () => Config, recovery: Recovery, log: Lo
   const { folder } = await makePrivateFolder(tmpdir());
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   const cacheFile = new CacheFile(folder, chosen ?? `${socket}.cache`, log);
+  const lender = new Lender(remote as RemoteDisks<LendableDisk>);
   let started = 0;
   return Supervisor.start({
     ...{ memoryBytes, tunables, log },
     start: (wish) => {
       const name = `engine-${++started}`;
-      return EngineProcess.start(folder, name, { ...wish, cacheFile: cacheFile.of(name) });
+      return EngineProcess.start(folder, name, { ...wish, cacheFile: cacheFile.of(name) }, lender);
     },
     onClosed: () => cacheFile.close(),
     memoryOf: (pool) => config().pools.find(({ name }) => name === pool)?.memoryBytes ?? memoryBytes,
@@ -850,12 +864,10 @@ function readConfig(config: string | object, options: ZowHostOptions): Config {
 }
 
 /** What is not to be had with one core, or with an engine for each pool. @throws StartError */
-function checkEngines({ pools, iscsi, devices, memoryBytes }: Config, engines: ZowHostOptions['engines']): void {
+function checkEngines({ pools, iscsi, memoryBytes }: Config, engines: ZowHostOptions['engines']): void {
   if (engines === 'processes') {
     if (iscsi.length > 0)
       throw new StartError(['iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes; remove one of them']);
-    if (devices.length > 0)
-      throw new StartError(['devices: there are no remote disks with ZOW_ENGINES=processes; remove one of them']);
     return;
   }
   const own = pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);

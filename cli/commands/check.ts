@@ -2,12 +2,12 @@ import type { Config, RemoteDeviceConfig, VolumeConfig } from '../../host/config
 import { formatSize } from '../../host/config/size.ts';
 import { loadCore } from '../../host/core/load.ts';
 import { addressText } from '../../host/devices/nbd/address.ts';
-import type { NbdDisk } from '../../host/devices/nbd/disk.ts';
+import type { RemoteDisk } from '../../host/devices/remote.ts';
 import { probeSocket } from '../../host/ioctl/socket-path.ts';
 import { loadChap } from '../../host/iscsi/chap-file.ts';
 import { Token } from '../../host/page/token.ts';
 import { type Plan, planPools } from '../../host/serve/plan.ts';
-import { startRemoteDisks } from '../../host/serve/remote.ts';
+import { ownDisk, startRemoteDisks } from '../../host/serve/remote.ts';
 import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';
 import { tunableProblems } from '../../host/serve/tunables.ts';
 
@@ -24,7 +24,7 @@ export interface CheckResult {
  */
 export async function check(config: Config): Promise<CheckResult> {
   const surveys: PoolSurvey[] = [];
-  const remote = await startRemoteDisks(config.devices);
+  const remote = await startRemoteDisks(config.devices, ownDisk);
   const reached = config.devices.map((device, index) => describeDevice(device, remote.disks[index]!));
   try {
     for (const pool of config.pools) surveys.push(await surveyPool(pool, { exclusive: false, remote }));
@@ -72,7 +72,7 @@ async function checkTunables({ memoryBytes, ...config }: Config): Promise<void> 
   }
 }
 
-function describeDevice({ address, tls }: RemoteDeviceConfig, { name, status }: NbdDisk): string {
+function describeDevice({ address, tls }: RemoteDeviceConfig, { name, status }: RemoteDisk): string {
   const found = status.isReady ? formatSize(status.sizeBytes!) : `cannot be reached: ${status.reason}`;
   return `device  ${name}: ${addressText(address)}${tls === undefined ? '' : ', TLS'}: ${found}`;
 }

@@ -105,7 +105,7 @@ export interface Inspector {
   /** ENOENT; EACCES: it is read only; else what upstream says of the value. */
   setTunable(name: string, value: string): Promise<void>;
   /** The remote disks that programs may look at, by their paths; absent: there are none. ENOENT, ENXIO. */
-  openRemote?: ((path: string) => Device) | undefined;
+  openRemote?: ((path: string) => MaybePromise<Device>) | undefined;
   /** The host's status in JSON; absent where there is no supervisor. */
   status?: (() => Promise<string>) | undefined;
   /** What `zow top` shows, in JSON (metrics/live.ts); absent where nobody serves volumes. */

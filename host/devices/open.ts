@@ -6,7 +6,7 @@ import type { Device } from './device.ts';
 import { faultsFromEnvironment, withFaults } from './faulty/faultspec.ts';
 import { type DescriptorOpenOptions, openError, openFile } from './file.ts';
 import { MemoryDevice } from './memory.ts';
-import { REMOTE_FOLDER, RemoteDisks } from './remote.ts';
+import { REMOTE_FOLDER, RemoteDisks, type RemoteOpener } from './remote.ts';
 import { TracingDevice } from './trace.ts';
 
 const trace = tracer('device');
@@ -23,10 +23,10 @@ const trace = tracer('device');
 export async function openDevice(
   path: string,
   options: DescriptorOpenOptions = {},
-  remote: RemoteDisks = none,
+  remote: RemoteOpener = none,
 ): Promise<Device> {
   let device: Device;
-  if (path.startsWith(REMOTE_FOLDER)) device = remote.open(path, options);
+  if (path.startsWith(REMOTE_FOLDER)) device = await remote.open(path, options);
   else device = path.startsWith('mem:') ? openMemory(path, options) : await openPath(path, options);
   device = withFaults(device, faultsFromEnvironment());
   return trace === undefined ? device : new TracingDevice(device, trace);

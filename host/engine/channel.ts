@@ -69,12 +69,12 @@ export class CallerEnd {
     const waiter = this.#waiting.get(answer);
     this.#waiting.delete(answer);
     if (errno === undefined) waiter?.resolve(value);
-    else waiter?.reject(new EngineError(errno, message ?? ''));
+    else waiter?.reject(new CrossedError(errno, message ?? ''));
   }
 }
 
 /** An ErrnoError that crossed: its message as it was. */
-class EngineError extends ErrnoError {
+export class CrossedError extends ErrnoError {
   constructor(errno: number, message: string) {
     super(errno);
     this.message = message;

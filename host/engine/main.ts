@@ -1,6 +1,7 @@
 import net from 'node:net';
 import type { Core } from '../core/api.ts';
 import { loadCore } from '../core/load.ts';
+import { openDevice } from '../devices/open.ts';
 import { makeThreads } from '../devices/threads.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { IoctlServer } from '../ioctl/server.ts';
@@ -10,6 +11,7 @@ import type { Handover } from '../nbd/handover.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { Shares } from '../volumes/shares.ts';
 import type { VolumeHandle } from '../volumes/volume.ts';
+import { BorrowedDisks } from './borrowed-disks.ts';
 import { answerCalls } from './channel.ts';
 import { endWithParent } from './dead-parent.ts';
 import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
@@ -21,6 +23,7 @@ import { RelayListener } from './relay.ts';
  */
 class Engine {
   readonly #core: Core;
+  readonly #disks: BorrowedDisks;
   readonly #ioctls: IoctlServer;
   readonly #nbd: NbdServer;
   readonly #relay: RelayListener;
@@ -28,8 +31,9 @@ class Engine {
   readonly #handles = new Map<number, Opened>();
   #last = 0;
 
-  private constructor(core: Core, ioctls: IoctlServer, relay: RelayListener) {
+  private constructor(core: Core, disks: BorrowedDisks, ioctls: IoctlServer, relay: RelayListener) {
     this.#core = core;
+    this.#disks = disks;
     this.#ioctls = ioctls;
     this.#relay = relay;
     const shares = new Shares(core.volumes);
@@ -41,12 +45,19 @@ class Engine {
     }));
   }
 
-  static async start({ socket, memoryBytes, cacheFile, tunables }: EngineOptions, supervisor: number): Promise<Engine> {
+  static async start(
+    { socket, memoryBytes, cacheFile, tunables }: EngineOptions,
+    disks: BorrowedDisks,
+    supervisor: number,
+  ): Promise<Engine> {
     makeThreads();
-    const core = await loadCore({ memoryBytes, cacheFile, tunables });
+    const core = await loadCore({
+      ...{ memoryBytes, cacheFile, tunables },
+      openDevice: (path, how) => openDevice(path, how, disks),
+    });
     const ioctls = await IoctlServer.listen(core, socket, { trustedPid: supervisor });
     const relay = await RelayListener.listen(`${socket}.relay`);
-    return new Engine(core, ioctls, relay);
+    return new Engine(core, disks, ioctls, relay);
   }
 
   get core(): Core {
@@ -112,6 +123,7 @@ class Engine {
     await this.sampler.close();
     await this.#ioctls.close('the pool is exported');
     await this.#core.close();
+    await this.#disks.close();
   }
 }
 
@@ -135,7 +147,7 @@ export function main(): void {
   };
   const tell: (event: EngineEvent) => void = answerCalls(process, {
     start: async (options) => {
-      running = await Engine.start(options, supervisor);
+      running = await Engine.start(options, disks, supervisor);
       const { core, ready } = running;
       core.volumes.watch?.({
         set: (info) => tell({ kind: 'volume', info }),
@@ -163,6 +175,9 @@ export function main(): void {
     clearKstat: (path) => engine().core.inspector.clearKstat(path),
     tunables: () => engine().core.inspector.tunables(),
     setTunable: ({ name, value }) => engine().core.inspector.setTunable(name, value),
+    lendDisk: ({ path, grant }) => disks.granted(path, grant),
+    giveUpDisk: (path) => disks.giveUp(path),
+    readDisk: ({ path, offset, length }) => disks.read(path, offset, length),
     sample: () => engine().sampler.sample(),
     look: () => engine().sampler.look(),
     finish: async () => {
@@ -170,6 +185,7 @@ export function main(): void {
       setImmediate(() => process.exit(0));
     },
   });
+  const disks = new BorrowedDisks(tell);
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'internal error of an engine');
     process.kill(process.pid, 'SIGKILL');

@@ -1,4 +1,6 @@
+import type { RemoteDeviceConfig } from '../config/config.ts';
 import type { CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
+import type { NbdLoss } from '../devices/nbd/disk.ts';
 import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { VolumeInfo } from '../volumes/volume.ts';
@@ -31,6 +33,15 @@ export interface OpenedVolume {
   readonly info: VolumeInfo;
 }
 
+/** The answer to `disk-wanted`: the engine may connect, or why it may not. */
+export type DiskGrant =
+  | {
+      readonly device: RemoteDeviceConfig;
+      /** Of the export; one that is smaller is not to be taken. */
+      readonly sizeBytes: number;
+    }
+  | { readonly errno: number; readonly message: string };
+
 interface Call<Argument, Value> {
   readonly argument: Argument;
   readonly value: Value;
@@ -58,6 +69,12 @@ export interface Operations {
   readonly sample: Call<void, EngineSample>;
   /** What one sees of it who looks at it live. */
   readonly look: Call<void, EngineSample>;
+  /** A remote disk that it wanted is the engine's, or not. */
+  readonly lendDisk: Call<{ readonly path: string; readonly grant: DiskGrant }, void>;
+  /** Another wants it: whether it had no use, and was given up. Then `disk-returned` was told before. */
+  readonly giveUpDisk: Call<string, boolean>;
+  /** Looks at a remote disk that the engine has: what is there, at most so many bytes. */
+  readonly readDisk: Call<{ readonly path: string; readonly offset: number; readonly length: number }, Uint8Array>;
   /** Sessions end; then the core, and the process. */
   readonly finish: Call<void, void>;
 }
@@ -66,4 +83,8 @@ export type EngineEvent =
   /** A volume is new or has changed. */
   | { readonly kind: 'volume'; readonly info: VolumeInfo }
   | { readonly kind: 'volume-gone'; readonly name: string }
+  /** The core opens a remote disk that the engine has no connection to; `lendDisk` answers. */
+  | { readonly kind: 'disk-wanted'; readonly path: string }
+  /** The engine has no connection to it any more; where it was lost, how. */
+  | { readonly kind: 'disk-returned'; readonly path: string; readonly loss: NbdLoss | undefined }
   | { readonly kind: 'lost'; readonly panic: CorePanic };

@@ -7,7 +7,7 @@ import { TLSSocket } from 'node:tls';
 import { engineEntry } from '../assets.ts';
 import type { Core, CorePanic, TunableRefusal } from '../core/api.ts';
 import type { Inspector, IoctlClient, IoctlSession } from '../core/dev-zfs.ts';
-import { Errno, ErrnoError } from '../errno.ts';
+import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { dial } from '../ioctl/client-lane.ts';
 import { RemoteCore } from '../ioctl/remote.ts';
 import type { EngineSample } from '../metrics/sample.ts';
@@ -15,6 +15,7 @@ import type { Handover } from '../nbd/handover.ts';
 import type { Handled } from '../net/onread.ts';
 import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
 import { CallerEnd } from './channel.ts';
+import type { Borrower, Lender } from './lender.ts';
 import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
 import { RELAY_HEADER_BYTES } from './relay.ts';
 
@@ -61,8 +62,13 @@ export class EngineProcess implements Core {
     this.lost = end.lost;
   }
 
-  /** Starts one whose sockets are in `folder`. Rejects when it ends before it is ready. */
-  static async start(folder: string, name: string, options: Omit<EngineOptions, 'socket'>): Promise<EngineProcess> {
+  /** Starts one whose sockets are in `folder`, and whose remote disks are `lender`'s. Rejects when it ends before it is ready. */
+  static async start(
+    folder: string,
+    name: string,
+    options: Omit<EngineOptions, 'socket'>,
+    lender: Lender,
+  ): Promise<EngineProcess> {
     const socket = join(folder, name);
     const child = fork(engineEntry(), [], {
       serialization: 'advanced',
@@ -75,9 +81,13 @@ export class EngineProcess implements Core {
     const early: EngineEvent[] = [];
     const calls = new CallerEnd(child, (event) => {
       if (event.kind === 'lost') end.told(event.panic);
+      else if (event.kind === 'disk-wanted') void lend(lender, event.path, borrower, calls);
+      else if (event.kind === 'disk-returned') lender.returned(event.path, borrower, event.loss);
       else if (volumes === undefined) early.push(event);
       else volumes.heard(event);
     });
+    const borrower = borrowerOf(calls);
+    child.on('exit', () => lender.ended(borrower));
     void end.lost.then(({ message }) => {
       calls.fail(new ErrnoError(Errno.EIO, message));
       volumes?.abandon();
@@ -149,6 +159,21 @@ class End {
     this.#said ??= panic;
     this.#child.kill('SIGKILL');
   }
+}
+
+function borrowerOf(calls: CallerEnd): Borrower {
+  return {
+    giveUp: (path) => calls.call('giveUpDisk', path),
+    read: (path, offset, length) => calls.call('readDisk', { path, offset, length }),
+  };
+}
+
+/** Answers `disk-wanted`. Never rejects: an engine that is gone needs no answer. */
+async function lend(lender: Lender, path: string, borrower: Borrower, calls: CallerEnd): Promise<void> {
+  const grant = await lender.lend(path, borrower).catch((error: unknown) => ({
+    ...{ errno: errnoOf(error), message: (error as Error).message },
+  }));
+  await calls.call('lendDisk', { path, grant }).catch(() => undefined);
 }
 
 function inspectorOf(calls: CallerEnd): Inspector {

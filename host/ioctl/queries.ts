@@ -67,7 +67,7 @@ async function* lookAt(inspector: Inspector, name: string): AsyncGenerator<Uint8
   let device: Device;
   try {
     if (inspector.openRemote === undefined) throw new ErrnoError(Errno.ENOENT, 'this host has no remote disks');
-    device = inspector.openRemote(REMOTE_FOLDER + name);
+    device = await inspector.openRemote(REMOTE_FOLDER + name);
   } catch (error) {
     throw new InspectError(errnoOf(error), (error as Error).message);
   }

@@ -1,5 +1,4 @@
-import type { NbdDisk } from '../devices/nbd/disk.ts';
-import type { RemoteDisks } from '../devices/remote.ts';
+import type { RemoteDisk, RemoteDisks } from '../devices/remote.ts';
 import type { Logger } from '../log.ts';
 import type { ProgramResult, RunProgram } from './programs.ts';
 
@@ -24,8 +23,8 @@ export class Returning {
   readonly #remote: RemoteDisks;
   readonly #run: RunProgram;
   readonly #log: Logger;
-  readonly #watched = new Set<NbdDisk>();
-  readonly #timers = new Map<NbdDisk, NodeJS.Timeout>();
+  readonly #watched = new Set<RemoteDisk>();
+  readonly #timers = new Map<RemoteDisk, NodeJS.Timeout>();
   #hasEnded = false;
   /** One program at a time: they answer the same questions. */
   #work: Promise<void> = Promise.resolve();
@@ -52,7 +51,7 @@ export class Returning {
     this.#timers.clear();
   }
 
-  #look(disk: NbdDisk, look: number): void {
+  #look(disk: RemoteDisk, look: number): void {
     clearTimeout(this.#timers.get(disk));
     const waitMs = LOOKS_MS[look];
     if (this.#hasEnded || waitMs === undefined) return;
@@ -67,7 +66,7 @@ export class Returning {
   }
 
   /** It is there, and no pool writes to it. */
-  #isWanted(disk: NbdDisk): boolean {
+  #isWanted(disk: RemoteDisk): boolean {
     return !this.#hasEnded && disk.status.isReady && !disk.isWritten;
   }
 

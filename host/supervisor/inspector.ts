@@ -12,6 +12,7 @@ export class MergedInspector implements Inspector {
   status: (() => Promise<string>) | undefined;
   live: (() => Promise<string>) | undefined;
   difference: ((file: string) => Promise<string>) | undefined;
+  openRemote: Inspector['openRemote'];
   locate: ((volume: string) => Promise<string>) | undefined;
 
   /** `cores`: those that are asked for what is at a kstat's path. */

@@ -1,8 +1,10 @@
-import { readFileSync, truncateSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { stringify } from 'yaml';
 import { addressText } from '../../host/devices/nbd/address.ts';
+import type { HostStatus } from '../../host/supervisor/status.ts';
 import { nbdkit, qemuNbd, type Server, serveFile } from '../host/devices/nbd/servers.ts';
 import type { Client } from '../host/nbd/client.ts';
 import { Lab, MiB, noise, until } from './host.ts';
@@ -98,11 +100,12 @@ class Load {
     await this.#done;
   }
 
-  async isAllThere(): Promise<boolean> {
+  /** `client`: where the first one has gone. */
+  async isAllThere(client = this.#client): Promise<boolean> {
     for (const [at, data] of this.#acknowledged) {
-      if (!(await this.#client.readAt(at, data.length)).equals(data)) return false;
+      if (!(await client.readAt(at, data.length)).equals(data)) return false;
     }
-    this.#client.destroy();
+    client.destroy();
     return this.#acknowledged.size > 0;
   }
 }
@@ -340,5 +343,120 @@ test('a wrong name, a smaller export, garbage: what is wrong is said', async (t)
   const client = await lab.open('tank/v');
   t.is((await client.writeAt(0, noise(MiB, 1))).errno, 0);
   client.destroy();
+  await lab.stop();
+});
+
+/** They take one client at a time: a second one waits, or is sent away. */
+const oneClient = {
+  'qemu-nbd': (image: string, socket: string) =>
+    qemuNbd(image, socket).map((word) => (word === '--shared=16' ? '--shared=1' : word)) as [string, ...string[]],
+  nbdkit: limitedNbdkit(),
+};
+
+function limitedNbdkit(...options: string[]) {
+  return (image: string, socket: string): [string, ...string[]] => {
+    const [program, ...args] = nbdkit(...options, '--filter=limit')(image, socket);
+    return [program, ...args, 'limit=1'];
+  };
+}
+
+for (const [title, command] of Object.entries(oneClient)) {
+  test(`${title} for one client: all that looks at its disk, and uses it, does so over one connection`, async (t) => {
+    const server = await serve(t, command);
+    const lab = await Lab.open(t);
+    const config = devices(server);
+    await lab.start({ config });
+    const a = lab.disk('a');
+    await lab.zpool('create', 'tank', 'mirror', a, REMOTE);
+    t.is(await stateOf(lab), 'ONLINE');
+    t.regex((await lab.run('zdb', ['-l', REMOTE])).stdout, /path: '\/dev\/zow\/r'/, 'while it is in use');
+    t.regex(await lab.fails('zpool', 'create', 'other', REMOTE), /is part of active pool 'tank'|in use/);
+    t.regex(await lab.fails('zpool', 'create', '-f', 'other', REMOTE), /is part of active pool 'tank'|in use/);
+    await lab.zpool('export', 'tank');
+    t.regex((await lab.run('zdb', ['-l', REMOTE])).stdout, /path: '\/dev\/zow\/r'/, 'while nobody has it');
+    await lab.zpool('import', '-d', REMOTE, '-d', lab.disks, 'tank');
+    t.is(await stateOf(lab), 'ONLINE');
+    await lab.zpool('reopen', 'tank');
+    t.is(await stateOf(lab), 'ONLINE');
+    await lab.zpool('offline', 'tank', REMOTE);
+    await lab.zpool('online', 'tank', REMOTE);
+    await isWhole(lab);
+    // Another pool, and so another engine, has it at once.
+    await lab.zpool('detach', 'tank', REMOTE);
+    await lab.zpool('create', '-f', 'other', REMOTE);
+    t.regex(await lab.zpool('status', 'other'), /r\s+ONLINE/);
+    await lab.zpool('destroy', 'other');
+    await lab.stop();
+    await lab.start({ config: { ...config, pools: { tank: { vdevs: [a] } } } });
+    await lab.zpool('attach', '-f', '-w', 'tank', a, REMOTE);
+    t.is(await stateOf(lab), 'ONLINE');
+    await lab.stop();
+  });
+}
+
+async function engineOf(lab: Lab, pool: string): Promise<number | undefined> {
+  const { engines } = JSON.parse((await lab.zow('status', '--json')).stdout) as HostStatus;
+  return engines.find(({ pools }) => pools.includes(pool))?.pid;
+}
+
+test('kill -9 of an engine: its pool comes back on its remote disk with all that was flushed, the other, over TLS, notices nothing', async (t) => {
+  const server = await serve(t, oneClient['qemu-nbd']);
+  const lab = await Lab.open(t);
+  const psk = join(lab.directory, 'psk');
+  writeFileSync(psk, `zow:${noise(32, 1).toString('hex')}\n`);
+  const other = await serve(t, limitedNbdkit('--tls=require', `--tls-psk=${psk}`));
+  const calm = { nbd: addressText(other.address), tls: { psk } };
+  const config = { devices: { ...devices(server).devices, calm } };
+  await lab.start({ config, vars: { ZOW_ENGINES: 'processes' } });
+  await lab.zpool('create', 'tank', REMOTE);
+  await lab.zpool('create', 'calm', '/dev/zow/calm');
+  for (const pool of ['tank', 'calm']) await lab.zfs('create', '-o', 'volblocksize=16K', '-V', '64M', `${pool}/v`);
+  const watched = new Load(await lab.open('calm/v'), true);
+  for (let round = 0; round < 3; round++) {
+    const load = new Load(await lab.open('tank/v'), true);
+    await until('something is written', () => load.count > 20);
+    const before = (await engineOf(lab, 'tank'))!;
+    process.kill(before, 'SIGKILL');
+    await load.stop().catch(() => undefined);
+    await until('its successor has the pool', async () => ![undefined, before].includes(await engineOf(lab, 'tank')));
+    t.is(await stateOf(lab), 'ONLINE');
+    t.true(await load.isAllThere(await lab.open('tank/v')));
+  }
+  t.is(await scrub(lab), 'scrub repaired 0B with 0 errors');
+  await watched.stop();
+  t.log(`longest wait of the other: ${Math.round(watched.longestMs)} ms`);
+  t.true(await watched.isAllThere());
+  t.notRegex(lab.hostLog, /remote disk is lost/);
+  await lab.stop();
+});
+
+/** Has the host read another configuration; what it says. */
+async function reload(lab: Lab, config: object): Promise<string> {
+  const whole = { socket: 'run/zow.sock', memory: '512M', nbd: [{ unix: 'run/nbd.sock' }], ...config };
+  writeFileSync(join(lab.directory, 'pool.yaml'), stringify(whole));
+  const from = lab.hostLog.length;
+  process.kill(lab.pid, 'SIGHUP');
+  await until('the reload is over', () => lab.hostLog.slice(from).includes('configuration read again'));
+  return lab.hostLog.slice(from);
+}
+
+test('devices come and go with a reload, for engines too', async (t) => {
+  const [server, more] = [await serve(t), await serve(t)];
+  const lab = await Lab.open(t);
+  const vars = { ZOW_ENGINES: 'processes' };
+  await lab.start({ config: devices(server), vars });
+  await mirror(lab);
+  const config = { devices: { ...devices(server).devices, more: { nbd: addressText(more.address) } } };
+  await reload(lab, config);
+  await lab.zpool('add', '-f', 'tank', '/dev/zow/more');
+  t.regex(await lab.zpool('status', '-P', 'tank'), /\/dev\/zow\/more\s+ONLINE/);
+  await more.kill('SIGKILL');
+  await until('the pool is suspended', async () => /SUSPENDED/.test(await lab.zpool('list', '-H', 'tank')));
+  await more.start();
+  await until('the host says what to do', () => /remote disk is back, and .*: zpool clear tank/.test(lab.hostLog));
+  await lab.zpool('clear', 'tank');
+  t.regex(await lab.zpool('status', '-P', 'tank'), /\/dev\/zow\/more\s+ONLINE/);
+  t.regex(await reload(lab, devices(server)), /device more: not in the file any more/);
+  await lab.zpool('sync', 'tank');
   await lab.stop();
 });

@@ -122,13 +122,15 @@ export class NbdConnection {
     return promise;
   }
 
-  /** Tells the server that no more comes. What is in flight is lost. */
-  close(): void {
+  /** Tells the server that no more comes, and resolves when it has closed too. What is in flight is lost. */
+  async close(): Promise<void> {
     if (this.#lost !== undefined) return;
+    const closed = new Promise((resolve) => this.#socket.once('close', resolve));
     this.#socket.end(header(Cmd.DISC, 0, 0n, 0, 0));
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
-    this.#socket.once('close', () => clearTimeout(timer));
     this.#lose('it was closed', 'gone', false);
+    await closed;
+    clearTimeout(timer);
   }
 
   /** Ends it; the reason is for people. */

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { assert } from '../../assert.ts';
 import { Errno, ErrnoError } from '../../errno.ts';
 import { log } from '../../log.ts';
 import type { TlsClientUpgrade } from '../../net/tls.ts';
@@ -43,11 +44,18 @@ const defaultBackoff: Backoff = {
 
 /** What people are told of a disk. */
 export interface NbdDiskStatus {
+  /** It is connected, here or where it is lent to. */
   readonly isReady: boolean;
   /** Why not. */
   readonly reason: string | undefined;
   /** Of the export, while it is. */
   readonly sizeBytes: number | undefined;
+}
+
+/** How a connection was lost. */
+export interface NbdLoss {
+  readonly reason: string;
+  readonly how: Loss;
 }
 
 /**
@@ -72,6 +80,10 @@ export class NbdDisk {
   #written = new Set<NbdDevice>();
   /** Of the connection that was last opened: who uses the disk relies on it. */
   #usedBytes = 0;
+  /** Another process has a connection of its own, instead of this one. */
+  #isLent = false;
+  /** There was none, the last time that one was to be there. */
+  #isAway = true;
   #isClosed = false;
   readonly #abort = new AbortController();
 
@@ -89,9 +101,38 @@ export class NbdDisk {
   }
 
   get status(): NbdDiskStatus {
+    if (this.#isLent) return { isReady: true, reason: undefined, sizeBytes: this.#usedBytes };
     const connection = this.#connection;
     const isReady = connection !== undefined;
     return { isReady, reason: isReady ? undefined : this.#reason, sizeBytes: connection?.nbdExport.sizeBytes };
+  }
+
+  /** Resolves when a disk that was there, and is being connected to anew, is there or away; of others at once. */
+  async settled(): Promise<void> {
+    if (!this.#isAway) await this.#attempt;
+  }
+
+  /**
+   * Ends the connection that is ready, for another process to make one: the server knows of one at a time. Until `takeBack`
+   * none is made here. Resolves with the size of the export; ENXIO as `open`.
+   */
+  async lend(): Promise<number> {
+    const connection = this.#ready();
+    this.#connection = undefined;
+    this.#isLent = true;
+    const { sizeBytes } = connection.nbdExport;
+    this.#usedBytes = sizeBytes;
+    await connection.close();
+    return sizeBytes;
+  }
+
+  /** The other process has ended its connection, or lost it. */
+  takeBack(loss?: NbdLoss): void {
+    assert(this.#isLent, 'a remote disk comes back that was not lent');
+    this.#isLent = false;
+    if (this.#isClosed) return;
+    if (loss === undefined) this.#attempt = this.#connect();
+    else this.#waitAfter(loss);
   }
 
   /** Somebody has it open for writing, on the connection that is ready. */
@@ -101,11 +142,7 @@ export class NbdDisk {
 
   /** ENXIO where no connection is ready, with the reason; EROFS where the server lets nobody write. */
   open(options: DeviceOpenOptions = {}): NbdDevice {
-    const connection = this.#connection;
-    if (connection === undefined) {
-      const where = addressText(this.#options.address);
-      throw new ErrnoError(Errno.ENXIO, `${this.name} (${where}) is not there: ${this.#reason}`);
-    }
+    const connection = this.#ready();
     const device = new NbdDevice(this.name, this.identity, connection, options);
     if (!device.capabilities.readOnly) this.#written.add(device);
     this.#written = new Set([...this.#written].filter((other) => other.isOpen && other.isPresent()));
@@ -118,8 +155,13 @@ export class NbdDisk {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#abort.abort();
-    this.#connection?.close();
+    void this.#connection?.close();
     await this.#attempt;
+  }
+
+  #ready(): NbdConnection {
+    if (this.#connection !== undefined) return this.#connection;
+    throw notThere(this.name, this.#options.address, this.#isLent ? 'another process has it' : this.#reason);
   }
 
   /** One try. Never rejects. */
@@ -130,17 +172,17 @@ export class NbdDisk {
         ...{ tls, timeoutMs: connectTimeoutMs, signal: this.#abort.signal },
       });
       if (this.#isClosed) socket.destroy();
-      else this.#ready(socket, nbdExport);
+      else this.#connected(socket, nbdExport);
     } catch (error) {
       this.#failed((error as Error).message);
     }
   }
 
-  #ready(socket: Socket, nbdExport: NbdConnection['nbdExport']): void {
-    const { sizeBytes } = nbdExport;
-    if (sizeBytes < this.#usedBytes) {
+  #connected(socket: Socket, nbdExport: NbdConnection['nbdExport']): void {
+    const smaller = whySmaller(nbdExport.sizeBytes, this.#usedBytes);
+    if (smaller !== undefined) {
       socket.destroy();
-      this.#failed(`the export has ${sizeBytes} bytes, and had ${this.#usedBytes} when it was last used`);
+      this.#failed(smaller);
       return;
     }
     const connection: NbdConnection = new NbdConnection(socket, nbdExport, {
@@ -152,18 +194,29 @@ export class NbdDisk {
     this.#connection = connection;
     this.#readyMs = performance.now();
     this.#failures = 0;
+    if (this.#isAway) this.#tell(connection);
+    this.#isAway = false;
+    this.onReady();
+  }
+
+  #tell(connection: NbdConnection): void {
+    const { sizeBytes } = connection.nbdExport;
     log.info({ device: this.name, server: addressText(this.#options.address), sizeBytes }, 'remote disk is connected');
     if (!connection.has('READ_ONLY') && !connection.has('SEND_FLUSH') && !connection.has('SEND_FUA')) {
       log.warn({ device: this.name }, 'the server of a remote disk has no flush: a power cut there can lose data');
     }
-    this.onReady();
   }
 
   #lost(connection: NbdConnection, reason: string, how: Loss): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    if (this.#isClosed) this.#reason = reason;
+    else this.#waitAfter({ reason, how });
+  }
+
+  #waitAfter({ reason, how }: NbdLoss): void {
+    this.#isAway = true;
     this.#reason = reason;
-    if (this.#isClosed) return;
     const { flapMs, steadyMs } = this.#backoff;
     if (performance.now() - this.#readyMs >= steadyMs) this.#losses = 0;
     // One that is slow is there at once, and as slow.
@@ -176,6 +229,7 @@ export class NbdDisk {
 
   #failed(reason: string): void {
     if (this.#isClosed) return;
+    this.#isAway = true;
     // Each reason once, not each try.
     if (this.#failures === 0 || reason !== this.#reason) {
       log.warn({ device: this.name, reason }, 'remote disk cannot be reached; it is tried again');
@@ -192,4 +246,15 @@ export class NbdDisk {
       this.#attempt = this.#connect();
     }, waitMs).unref();
   }
+}
+
+/** What one is told that opens a disk that is away. */
+export function notThere(name: string, address: NbdAddress, reason: string): ErrnoError {
+  return new ErrnoError(Errno.ENXIO, `${name} (${addressText(address)}) is not there: ${reason}`);
+}
+
+/** Why an export cannot be taken any more by who relied on its size; undefined: it can. */
+export function whySmaller(sizeBytes: number, usedBytes: number): string | undefined {
+  if (sizeBytes >= usedBytes) return undefined;
+  return `the export has ${sizeBytes} bytes, and had ${usedBytes} when it was last used`;
 }
