@@ -101,6 +101,8 @@ class SocketWire implements Wire {
 
   take(): net.Socket {
     this.detach();
+    // Or this wire's owner, who takes no more, would stop it.
+    this.socket.removeAllListeners('data');
     this.socket.pause();
     return this.socket;
   }

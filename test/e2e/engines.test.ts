@@ -1,4 +1,4 @@
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { IoctlSession } from '../../host/core/dev-zfs.ts';
@@ -7,7 +7,7 @@ import { RemoteCore } from '../../host/ioctl/remote.ts';
 import { noStreams } from '../../host/ioctl/streams.ts';
 import { decodeNativeNvlist } from '../../host/nvlist/native.ts';
 import type { HostStatus } from '../../host/supervisor/status.ts';
-import { Lab, MiB, noise, sleep, until } from './host.ts';
+import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** An engine for each pool, in a process of its own: what happens to one pool happens to no other. */
 
@@ -269,6 +269,38 @@ function lives(pid: number): boolean {
     return false;
   }
 }
+
+test('a TLS client is relayed to its engine, and ends with it', async (t) => {
+  const lab = await Lab.open(t);
+  const keys = join(lab.directory, 'keys.psk');
+  writeFileSync(keys, `alice:${'0123456789abcdef'.repeat(4)}\n`, { mode: 0o600 });
+  const secured = { tcp: '127.0.0.1:0', tls: { mode: 'required', psk: 'keys.psk' } };
+  await lab.start({ vars, config: { memory: '256M', nbd: [{ unix: 'run/nbd.sock' }, secured] } });
+  const ready = lab.hostLog.split('\n').find((line) => line.includes('"msg":"ready"'))!;
+  const [, address = ''] = JSON.parse(ready).nbd as string[];
+  await lab.zpool('create', '-o', 'ashift=12', 'tank', lab.disk('a'));
+  await lab.zfs('create', '-V', '32M', 'tank/v');
+  const uri = `nbds://alice@${address}/tank%2Fv?tls-psk-file=${keys}`;
+  const [from, to] = [join(lab.directory, 'from'), join(lab.directory, 'to')];
+  const data = noise(32 * MiB, 3);
+  writeFileSync(from, data);
+  await must('nbdcopy', ['--flush', from, uri]);
+  await must('nbdcopy', [uri, to]);
+  t.true(readFileSync(to).equals(data));
+  const [host, port] = address.split(':');
+  const credentials = `tls-creds-psk,id=tls0,endpoint=client,dir=${lab.directory},username=alice`;
+  const image = `driver=nbd,host=${host},port=${port},export=tank/v,tls-creds=tls0`;
+  const commands = ['read 0 512', 'sleep 20000', 'read 1M 512'].flatMap((command) => ['-c', command]);
+  const idle = execute('qemu-io', ['--object', credentials, '--image-opts', image, ...commands]);
+  await until('it is there', async () => (await status(lab)).engines.some(({ clients }) => clients === 1));
+  process.kill(await engineOf(lab, 'tank'), 'SIGKILL');
+  await until('it is gone', async () => (await status(lab)).engines.every(({ clients }) => clients === 0));
+  await until('the pool is back', async () => (await status(lab)).engines.some(({ pools }) => pools.includes('tank')));
+  await must('nbdcopy', [uri, to]);
+  t.true(readFileSync(to).equals(data));
+  await lab.stop();
+  t.not((await idle).code, 0);
+});
 
 /** ZFS_IOC_POOL_CONFIGS, whatever was known before. */
 async function poolsListed(session: IoctlSession, cmdSize: number): Promise<string[]> {
