@@ -7,7 +7,7 @@ import { programArgs } from './assets.ts';
 import type { Config, HttpConfig, IscsiListenerConfig, NbdListenerConfig } from './config/config.ts';
 import { configFromObject, loadConfig } from './config/load.ts';
 import { ConfigError } from './config/problem.ts';
-import type { Core, CorePanic, LoadCore } from './core/api.ts';
+import { type Core, type CorePanic, type LoadCore, logClosed } from './core/api.ts';
 import type { IoctlClient, IoctlCore, IoctlSession } from './core/dev-zfs.ts';
 import { CACHE_FILE_TUNABLE, loadCore } from './core/load.ts';
 import { openDevice } from './devices/open.ts';
@@ -745,8 +745,7 @@ export class ZowHost implements AsyncDisposable {
     await this.core.close();
     await this.#remote.close();
     await this.#http?.close();
-    const { ms = 0, fiber } = this.core.longestTurn ?? {};
-    if (fiber !== undefined) this.#log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');
+    logClosed(this.core, this.#log);
   }
 
   async #exportPools(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { openDevice } from '../devices/open.ts';
+import type { Logger } from '../log.ts';
 import type { VolumeProvider } from '../volumes/volume.ts';
 import type { IoctlCore } from './dev-zfs.ts';
 
@@ -66,4 +67,11 @@ export interface CorePanic {
   readonly fiber?: string;
   /** Functions of the module, innermost first. */
   readonly stack?: readonly string[];
+}
+
+/** Says of a core that was closed for how long it held its thread at most, and by what. */
+export function logClosed({ longestTurn }: Core, log: Logger): void {
+  if (longestTurn === undefined) return;
+  const { ms, fiber } = longestTurn;
+  log.info({ longestTurnMs: Math.round(ms * 10) / 10, fiber }, 'core closed');
 }

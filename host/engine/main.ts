@@ -1,5 +1,5 @@
 import net from 'node:net';
-import type { Core } from '../core/api.ts';
+import { type Core, logClosed } from '../core/api.ts';
 import { loadCore } from '../core/load.ts';
 import { openDevice } from '../devices/open.ts';
 import { makeThreads } from '../devices/threads.ts';
@@ -124,6 +124,7 @@ class Engine {
     await this.#ioctls.close('the pool is exported');
     await this.#core.close();
     await this.#disks.close();
+    logClosed(this.#core, log);
   }
 }
 
@@ -136,6 +137,8 @@ interface Opened {
 
 /** Runs the engine of this process until it is told to finish, or its core is lost. */
 export function main(): void {
+  // For ps, and for who finds a disk in use.
+  process.title = 'zow-engine';
   const supervisor = process.ppid;
   endWithParent(supervisor);
   // A terminal's Ctrl-C, and a service manager's SIGTERM to all: the supervisor's to answer.

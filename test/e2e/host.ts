@@ -185,7 +185,7 @@ export class Lab {
     // The traces of the record are kept out of what tests read, unless they asked for traces.
     const keep = vars.ZOW_TRACE !== undefined;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      const others = this.#ioctls.filter(text);
+      const others = this.#ioctls.filter(text, child.pid!);
       this.#hostLog += keep ? text : others;
     });
     this.#ended = new Promise((resolve) => child.on('close', resolve));

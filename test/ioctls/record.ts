@@ -15,6 +15,13 @@ export type Outcomes = Record<string, Record<string, number>>;
 /** Outcomes by test file, relative to the project. */
 export type IoctlRecords = ReadonlyMap<string, Outcomes>;
 
+interface Trace {
+  readonly pid: number;
+  readonly msg: string;
+  readonly request?: string;
+  readonly errno?: string;
+}
+
 /** Reads the traces out of what a host prints. */
 export class IoctlWatch {
   /** Environment of a host that is watched. */
@@ -39,11 +46,11 @@ export class IoctlWatch {
     return this.#sessions;
   }
 
-  /** Takes what the host has printed; returns its whole lines without the traces. */
-  filter(printed: string): string {
+  /** Takes what the host, process `pid`, has printed; returns its whole lines without the traces. Its engines' are not counted. */
+  filter(printed: string, pid: number): string {
     const lines = (this.#rest + printed).split('\n');
     this.#rest = lines.pop()!;
-    const others = lines.filter((line) => !this.#take(line));
+    const others = lines.filter((line) => !this.#take(line, pid));
     return others.map((line) => `${line}\n`).join('');
   }
 
@@ -56,9 +63,10 @@ export class IoctlWatch {
   }
 
   /** Whether a line is a trace of an ioctl. */
-  #take(line: string): boolean {
+  #take(line: string, host: number): boolean {
     if (!line.includes('"trace":"ioctl"')) return false;
-    const { msg, request, errno } = JSON.parse(line) as { msg: string; request?: string; errno?: string };
+    const { pid, msg, request, errno } = JSON.parse(line) as Trace;
+    if (pid !== host) return true;
     if (msg === 'session opened') this.#sessions++;
     if (msg === 'session closed') this.#sessions--;
     if (request !== undefined && errno !== undefined) {
