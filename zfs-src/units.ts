@@ -88,6 +88,8 @@ export const CORE = {
     'module/zfs/dmu_recv.c': ['dmu_object_set_compress', 'dmu_tx_commit'],
     // What its blocks wait for is made in flush.c; suspensions are waited for (zil_wait.c).
     'module/zfs/zil.c': ['zio_root', 'txg_wait_synced_flags'],
+    // Whether a ZAP object is one that ZFS has written: zap_check.c, and of zap.c zap_block.h.
+    'module/zfs/zap_micro.c': ['dmu_buf_hold', 'dmu_buf_hold_by_dnode'],
     // Its format has Linux's %px.
     'module/os/linux/zfs/zfs_debug.c': ['snprintf'],
     'lib/libzpool/kernel.c': [
@@ -154,6 +156,7 @@ export const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'cmd/zed/zed_conf.c': ['-Dfdatasync=zow_no_sync'],
   'cmd/zpool/zpool_main.c': ['-include', 'wasm/program/overlay/zpool_iostat.h'],
   'lib/libzfs_core/libzfs_core.c': ['-include', 'cli/src/zow_fifo.h'],
+  'module/zfs/zap.c': ['-include', 'wasm/core/mended/zap_block.h'],
   'module/zfs/zfs_chksum.c': ['-include', 'wasm/core/mended/preempt.h'],
   'module/lua/lstrlib.c': [...LUA64, '-DLUA_USE_LONGLONG', '-DZOW_LUA_POSITIONS'],
   'module/lua/': LUA64,

@@ -130,3 +130,15 @@ test('a boot environment of a version that is not known', async (t) => {
   await session.must('SET_BOOTENV', { cmd: { name: 'tank' }, src: { version: 1n, text: 'x' } });
   await core.core.close();
 });
+
+test('zpool online of the pool itself, and not of a device', async (t) => {
+  const { core, session, guid } = await withPool();
+  const { dst } = await session.must('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 65536 });
+  const pool = decodeNativeNvlist(dst).pairs.find(({ name }) => name === 'pool_guid')!.value as bigint;
+  /** VDEV_STATE_ONLINE, which is VDEV_STATE_HEALTHY. */
+  const online = (device: bigint) =>
+    session.ioctl('VDEV_SET_STATE', { cmd: { name: 'tank', guid: device, cookie: 7 } });
+  t.is((await online(pool)).errno, 95); // ENOTSUP
+  t.is((await online(guid)).errno, 0);
+  await core.core.close();
+});

@@ -21,6 +21,7 @@
 
 #include <sys/zfs_context.h>
 #include <sys/spa.h>
+#include <sys/spa_impl.h>
 #include <sys/vdev_impl.h>
 
 #include "vdev_tree.h"
@@ -216,4 +217,20 @@ __wrap_vdev_state_dirty(vdev_t *vd)
 {
 	if (spa_writeable(vd->vdev_spa))
 		__real_vdev_state_dirty(vd);
+}
+
+/*
+ * The pool itself is no device, but has a guid: upstream would open the
+ * top-level vdev that it is in again, which is NULL.
+ */
+extern int __real_vdev_online(spa_t *, uint64_t, uint64_t, vdev_state_t *);
+extern int __wrap_vdev_online(spa_t *, uint64_t, uint64_t, vdev_state_t *);
+
+int
+__wrap_vdev_online(spa_t *spa, uint64_t guid, uint64_t flags,
+    vdev_state_t *newstate)
+{
+	if (guid == spa->spa_root_vdev->vdev_guid)
+		return (SET_ERROR(ENOTSUP));
+	return (__real_vdev_online(spa, guid, flags, newstate));
 }
