@@ -409,7 +409,7 @@ test('failmode=continue: flushes that a suspension meets fail at once, and the i
   const lab = await Lab.open(t);
   const broken = join(lab.directory, 'broken');
   const bad = lab.disk('bad', 256 * MiB);
-  await lab.start({ vars: { ...more, ZOW_FAULTS: `disks/bad:error(op=read|write,errno=EIO,while=${broken})` } });
+  await lab.start({ vars: { ZOW_FAULTS: `disks/bad:error(op=read|write,errno=EIO,while=${broken})` } });
   await lab.zpool('create', '-o', 'ashift=12', '-o', 'failmode=continue', 'tank', bad);
   // Records with their data, records that point to it, and blocks of the log that more than one writer fills.
   await lab.zfs('create', '-s', '-V', '64M', 'tank/v');
