@@ -16,7 +16,6 @@ export type Outcomes = Record<string, Record<string, number>>;
 export type IoctlRecords = ReadonlyMap<string, Outcomes>;
 
 interface Trace {
-  readonly pid: number;
   readonly msg: string;
   readonly request?: string;
   readonly errno?: string;
@@ -65,8 +64,9 @@ export class IoctlWatch {
   /** Whether a line is a trace of an ioctl. */
   #take(line: string, host: number): boolean {
     if (!line.includes('"trace":"ioctl"')) return false;
-    const { pid, msg, request, errno } = JSON.parse(line) as Trace;
-    if (pid !== host) return true;
+    // The first of them: that of a session's client has the same name.
+    if (!line.includes(`,"pid":${host},"trace"`)) return true;
+    const { msg, request, errno } = JSON.parse(line) as Trace;
     if (msg === 'session opened') this.#sessions++;
     if (msg === 'session closed') this.#sessions--;
     if (request !== undefined && errno !== undefined) {
