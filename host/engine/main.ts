@@ -5,6 +5,9 @@ import { openDevice } from '../devices/open.ts';
 import { makeThreads } from '../devices/threads.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { IoctlServer } from '../ioctl/server.ts';
+import { DatasetStore } from '../iscsi/dataset-store.ts';
+import type { SessionHandover } from '../iscsi/handover.ts';
+import { IscsiServer } from '../iscsi/server.ts';
 import { log } from '../log.ts';
 import { Sampler } from '../metrics/sampler.ts';
 import type { Handover } from '../nbd/handover.ts';
@@ -18,17 +21,21 @@ import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
 import { RelayListener } from './relay.ts';
 
 /**
- * An engine: one pool's core, its devices, and the transmission phase of its volumes' clients, in a process of its own
- * that the supervisor starts (process.ts). The first call is `start`, the last `finish`.
+ * An engine: one pool's core, its devices, and its volumes' clients after their handshake or login, in a process of its
+ * own that the supervisor starts (process.ts). The first call is `start`, the last `finish`.
  */
 class Engine {
   readonly #core: Core;
   readonly #disks: BorrowedDisks;
   readonly #ioctls: IoctlServer;
   readonly #nbd: NbdServer;
+  readonly #iscsi: IscsiServer;
+  readonly #store: DatasetStore;
   readonly #relay: RelayListener;
   readonly sampler: Sampler;
   readonly #handles = new Map<number, Opened>();
+  /** iSCSI sessions, by the supervisor's numbers. */
+  readonly #sessions = new Map<number, ReturnType<IscsiServer['adopt']>>();
   #last = 0;
 
   private constructor(core: Core, disks: BorrowedDisks, ioctls: IoctlServer, relay: RelayListener) {
@@ -37,11 +44,15 @@ class Engine {
     this.#ioctls = ioctls;
     this.#relay = relay;
     const shares = new Shares(core.volumes);
-    this.#nbd = new NbdServer({ provider: core.volumes, listeners: [], shares });
+    const { volumes: provider } = core;
+    this.#nbd = new NbdServer({ provider, listeners: [], shares });
+    this.#store = new DatasetStore(core, log);
+    this.#iscsi = new IscsiServer({ provider, store: this.#store, listeners: [], shares });
     this.sampler = new Sampler(core, () => ({
       nbd: this.#nbd.metrics,
+      iscsi: this.#iscsi.metrics,
       waiting: shares.waiting,
-      clients: this.#nbd.summaries(),
+      clients: [...this.#nbd.summaries(), ...this.#iscsi.summaries()],
     }));
   }
 
@@ -57,7 +68,10 @@ class Engine {
     });
     const ioctls = await IoctlServer.listen(core, socket, { trustedPid: supervisor });
     const relay = await RelayListener.listen(`${socket}.relay`);
-    return new Engine(core, disks, ioctls, relay);
+    const engine = new Engine(core, disks, ioctls, relay);
+    await engine.#nbd.start();
+    await engine.#iscsi.start();
+    return engine;
   }
 
   get core(): Core {
@@ -110,17 +124,32 @@ class Engine {
     await this.#handles.get(number)?.gone;
   }
 
+  /** As adoptNbd, of an iSCSI session. */
+  adoptSession(number: number, socket: net.Socket, handover: SessionHandover): void {
+    this.#sessions.set(number, this.#iscsi.adopt(socket, handover));
+  }
+
+  async sessionGone(number: number): Promise<void> {
+    await this.#sessions.get(number)?.gone;
+    this.#sessions.delete(number);
+  }
+
+  endSession(number: number, how: 'dismiss' | 'cut'): void {
+    this.#sessions.get(number)?.[how]();
+  }
+
   relayed(number: number): Promise<net.Socket> {
     return this.#relay.take(number);
   }
 
-  dismissClients(): Promise<void> {
-    return this.#nbd.close();
+  async dismissClients(): Promise<void> {
+    await Promise.all([this.#nbd.dismissAll(), this.#iscsi.dismissAll()]);
   }
 
   async finish(): Promise<void> {
     this.#relay.close();
     await this.sampler.close();
+    await this.#store.close();
     await this.#ioctls.close('the pool is exported');
     await this.#core.close();
     await this.#disks.close();
@@ -171,6 +200,11 @@ export function main(): void {
         .then((relayed) => engine().adoptNbd(handle, relayed, handover));
     },
     clientGone: (handle) => engine().clientGone(handle),
+    adoptSession: ({ session, handover }, received) => {
+      engine().adoptSession(session, takeSocket(received), handover);
+    },
+    sessionGone: (session) => engine().sessionGone(session),
+    endSession: ({ session, how }) => engine().endSession(session, how),
     settle: () => undefined,
     dismissClients: () => engine().dismissClients(),
     kstatPaths: () => engine().core.inspector.kstatPaths(),

@@ -1,6 +1,7 @@
 import type { RemoteDeviceConfig } from '../config/config.ts';
 import type { CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
 import type { NbdLoss } from '../devices/nbd/disk.ts';
+import type { SessionHandover } from '../iscsi/handover.ts';
 import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { VolumeInfo } from '../volumes/volume.ts';
@@ -56,9 +57,15 @@ export interface Operations {
   readonly adoptNbd: Call<{ readonly handle: number; readonly handover: Handover }, void>;
   /** Answered when an adopted client is gone, and its volume closed. */
   readonly clientGone: Call<number, void>;
+  /** An iSCSI session, by a number of the supervisor's. Answered when the engine has it. */
+  readonly adoptSession: Call<{ readonly session: number; readonly handover: SessionHandover }, void>;
+  /** Answered when it is gone, and its volumes closed. */
+  readonly sessionGone: Call<number, void>;
+  /** `dismiss`: as a server that stops does. `cut`: at once. */
+  readonly endSession: Call<{ readonly session: number; readonly how: 'dismiss' | 'cut' }, void>;
   /** Answered when all events of before are on their way. */
   readonly settle: Call<void, void>;
-  /** NBD clients are answered, flushed and closed. */
+  /** Clients are answered, flushed and closed. */
   readonly dismissClients: Call<void, void>;
   readonly kstatPaths: Call<void, readonly string[]>;
   readonly kstat: Call<string, Uint8Array>;

@@ -10,10 +10,19 @@ import type { Inspector, IoctlClient, IoctlSession } from '../core/dev-zfs.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { dial } from '../ioctl/client-lane.ts';
 import { RemoteCore } from '../ioctl/remote.ts';
+import type { SessionHandover } from '../iscsi/handover.ts';
 import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { Handled } from '../net/onread.ts';
-import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
+import type {
+  AdoptedClient,
+  BufferPool,
+  VolumeHandle,
+  VolumeInfo,
+  VolumeProcess,
+  VolumeProvider,
+  VolumeWatcher,
+} from '../volumes/volume.ts';
 import { CallerEnd } from './channel.ts';
 import type { Borrower, Lender } from './lender.ts';
 import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
@@ -23,8 +32,8 @@ import { RELAY_HEADER_BYTES } from './relay.ts';
 const FINISH_MS = 10_000;
 
 /**
- * A core in a process of its own (main.ts): the supervisor's half. Ioctls go over the engine's own socket; an NBD client
- * goes there as a whole, its socket with it.
+ * A core in a process of its own (main.ts): the supervisor's half. Ioctls go over the engine's own socket; an NBD client,
+ * or an iSCSI session, goes there as a whole, its socket with it.
  */
 export class EngineProcess implements Core {
   readonly pid: number;
@@ -108,7 +117,7 @@ export class EngineProcess implements Core {
     await this.#calls.call('settle', undefined);
   }
 
-  /** As NbdServer.close, for the clients that are in the engine. */
+  /** As Frontend.dismissAll, for the clients that are in the engine. */
   async dismissClients(): Promise<void> {
     await this.#calls.call('dismissClients', undefined);
   }
@@ -187,11 +196,12 @@ function inspectorOf(calls: CallerEnd): Inspector {
 }
 
 /** The volumes of an engine, as far as they are known here: who opens one goes there. */
-export class RemoteVolumes implements VolumeProvider {
+export class RemoteVolumes implements VolumeProvider, VolumeProcess {
   readonly buffers: BufferPool;
   readonly #calls: CallerEnd;
   readonly #relay: string;
   readonly #volumes = new Map<string, VolumeInfo>();
+  #lastSession = 0;
   #watcher: VolumeWatcher | undefined;
 
   constructor(calls: CallerEnd, relay: string, { maxBytes, limitBytes }: EngineReady) {
@@ -237,6 +247,43 @@ export class RemoteVolumes implements VolumeProvider {
     const { handle, info } = await this.#calls.call('openVolume', { name, readOnly });
     return new RemoteHandle(this.#calls, this.#relay, handle, info);
   }
+
+  processOf(): VolumeProcess {
+    return this;
+  }
+
+  async settle(): Promise<void> {
+    await this.#calls.call('settle', undefined);
+  }
+
+  /** An iSCSI session. */
+  adopt(socket: net.Socket, agreed: object): AdoptedClient {
+    const session = ++this.#lastSession;
+    const argument = { session, handover: agreed as SessionHandover };
+    const end = (how: 'dismiss' | 'cut'): void => {
+      // The engine's end is the session's.
+      this.#calls.call('endSession', { session, how }).catch(() => undefined);
+    };
+    return {
+      gone: give(socket, (native) => this.#calls.call('adoptSession', argument, native)).then(() =>
+        this.#calls.call('sessionGone', session),
+      ),
+      dismiss: () => end('dismiss'),
+      cut: () => end('cut'),
+    };
+  }
+}
+
+/** Sends the descriptor of a socket by `send`; here it is closed then. */
+async function give(socket: net.Socket, send: (native: SendHandle) => Promise<void>): Promise<void> {
+  const native = (socket as Handled)._handle;
+  try {
+    // Not closed before the engine has its own: a descriptor can be lost on its way, and is sent again then.
+    await send(native as unknown as SendHandle);
+  } finally {
+    (socket as Handled)._handle = null;
+    native?.close();
+  }
 }
 
 function elsewhere(): ErrnoError {
@@ -277,18 +324,11 @@ class RemoteHandle implements VolumeHandle {
 
   async adopt(socket: net.Socket, agreed: object): Promise<void> {
     const argument = { handle: this.#handle, handover: agreed as Handover };
-    const native = (socket as Handled)._handle;
     if (socket instanceof TLSSocket) {
       const adopted = this.#calls.call('adoptNbd', argument);
       await Promise.all([adopted, this.#relayTo(socket)]);
     } else {
-      try {
-        // Not closed before the engine has its own: a descriptor can be lost on its way, and is sent again then.
-        await this.#calls.call('adoptNbd', argument, native as unknown as SendHandle);
-      } finally {
-        (socket as Handled)._handle = null;
-        native?.close();
-      }
+      await give(socket, (native) => this.#calls.call('adoptNbd', argument, native));
     }
     await this.#calls.call('clientGone', this.#handle);
   }

@@ -132,8 +132,13 @@ export abstract class Frontend<
   async #close(): Promise<void> {
     clearInterval(this.#stallTimer);
     const closed = this.#opened.map(({ server }) => new Promise<void>((resolve) => server.close(() => resolve())));
-    await this.#dismiss(this.#clients);
+    await this.dismissAll();
     await Promise.all(closed);
+  }
+
+  /** Ends all clients as close() does; others may come. */
+  dismissAll(): Promise<void> {
+    return this.#dismiss(this.#clients);
   }
 
   /** Ends clients: what is under way is answered. */
