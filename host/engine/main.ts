@@ -13,7 +13,7 @@ import { Sampler } from '../metrics/sampler.ts';
 import type { Handover } from '../nbd/handover.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { Shares } from '../volumes/shares.ts';
-import type { VolumeHandle } from '../volumes/volume.ts';
+import type { AdoptedClient, VolumeHandle, VolumeInfo } from '../volumes/volume.ts';
 import { BorrowedDisks } from './borrowed-disks.ts';
 import { answerCalls } from './channel.ts';
 import { endWithParent } from './dead-parent.ts';
@@ -33,10 +33,9 @@ class Engine {
   readonly #store: DatasetStore;
   readonly #relay: RelayListener;
   readonly sampler: Sampler;
-  readonly #handles = new Map<number, Opened>();
-  /** iSCSI sessions, by the supervisor's numbers. */
-  readonly #sessions = new Map<number, ReturnType<IscsiServer['adopt']>>();
-  #last = 0;
+  /** Volumes that are open for NBD clients to come. */
+  readonly #opened = new Map<number, VolumeHandle>();
+  readonly #clients = new Map<number, AdoptedClient>();
 
   private constructor(core: Core, disks: BorrowedDisks, ioctls: IoctlServer, relay: RelayListener) {
     this.#core = core;
@@ -83,63 +82,54 @@ class Engine {
     return { refusedTunables, maxBytes: volumes.buffers.maxBytes, limitBytes: volumes.buffers.limitBytes };
   }
 
-  async openVolume(name: string, readOnly: boolean) {
+  async openVolume(client: number, name: string, readOnly: boolean): Promise<VolumeInfo> {
     const handle = await this.#core.volumes.open(name, { readOnly });
-    const number = ++this.#last;
-    this.#handles.set(number, { handle });
-    handle.onGone(() => {
-      // Nobody came for it: it must not keep its volume from going.
-      if (this.#handles.get(number)?.dismiss === undefined) this.#handles.delete(number);
-    });
-    return { handle: number, info: handle.info };
+    this.#opened.set(client, handle);
+    // Nobody came for it: it must not keep its volume from going.
+    handle.onGone(() => this.#opened.delete(client));
+    return handle.info;
   }
 
-  async closeVolume(number: number): Promise<void> {
-    const opened = this.#handles.get(number);
-    if (opened === undefined) return;
-    if (opened.dismiss !== undefined) {
-      opened.dismiss();
-      await opened.gone;
-      return;
-    }
-    this.#handles.delete(number);
-    await opened.handle.close();
+  async closeVolume(client: number): Promise<void> {
+    const handle = this.#opened.get(client);
+    this.#opened.delete(client);
+    await handle?.close();
   }
 
   /** Serves a client whose socket is here, and paused. */
-  adoptNbd(number: number, socket: net.Socket, handover: Handover): void {
-    const opened = this.#handles.get(number);
-    if (opened === undefined) {
+  adoptNbd(client: number, socket: net.Socket, handover: Handover): void {
+    const handle = this.#opened.get(client);
+    if (handle === undefined) {
       socket.destroy();
       throw new ErrnoError(Errno.ENXIO, 'the volume is gone');
     }
-    const { gone, dismiss } = this.#nbd.adopt(socket, opened.handle, handover);
-    opened.gone = gone.then(() => {
-      this.#handles.delete(number);
-    });
-    opened.dismiss = dismiss;
-  }
-
-  async clientGone(number: number): Promise<void> {
-    await this.#handles.get(number)?.gone;
+    this.#opened.delete(client);
+    this.#serve(client, this.#nbd.adopt(socket, handle, handover));
   }
 
   /** As adoptNbd, of an iSCSI session. */
-  adoptSession(number: number, socket: net.Socket, handover: SessionHandover): void {
-    this.#sessions.set(number, this.#iscsi.adopt(socket, handover));
+  adoptSession(client: number, socket: net.Socket, handover: SessionHandover): void {
+    this.#serve(client, this.#iscsi.adopt(socket, handover));
   }
 
-  async sessionGone(number: number): Promise<void> {
-    await this.#sessions.get(number)?.gone;
-    this.#sessions.delete(number);
+  #serve(client: number, adopted: AdoptedClient): void {
+    this.#clients.set(client, adopted);
+    void adopted.gone.then(() => this.#clients.delete(client));
   }
 
-  endSession(number: number, how: 'dismiss' | 'cut'): void {
-    this.#sessions.get(number)?.[how]();
+  async clientGone(client: number): Promise<void> {
+    await this.#clients.get(client)?.gone;
   }
 
-  relayed(number: number): Promise<net.Socket> {
-    return this.#relay.take(number);
+  async endClient(client: number, how: 'dismiss' | 'cut'): Promise<void> {
+    const adopted = this.#clients.get(client);
+    if (adopted !== undefined) adopted[how]();
+    // It has not come yet, and finds its volume gone.
+    else await this.closeVolume(client);
+  }
+
+  relayed(client: number): Promise<net.Socket> {
+    return this.#relay.take(client);
   }
 
   async dismissClients(): Promise<void> {
@@ -155,13 +145,6 @@ class Engine {
     await this.#disks.close();
     logClosed(this.#core, log);
   }
-}
-
-interface Opened {
-  readonly handle: VolumeHandle;
-  /** Of one that a client uses. */
-  gone?: Promise<void>;
-  dismiss?: () => void;
 }
 
 /** Runs the engine of this process until it is told to finish, or its core is lost. */
@@ -188,23 +171,20 @@ export function main(): void {
       void core.lost.then((panic) => tell({ kind: 'lost', panic }));
       return ready;
     },
-    openVolume: ({ name, readOnly }) => engine().openVolume(name, readOnly),
+    openVolume: ({ client, name, readOnly }) => engine().openVolume(client, name, readOnly),
     revealVolume: (name) => engine().core.volumes.reveal!(name),
-    closeVolume: (handle) => engine().closeVolume(handle),
-    adoptNbd: ({ handle, handover }, received) => {
+    closeVolume: (client) => engine().closeVolume(client),
+    adoptNbd: ({ client, handover }, received) => {
       // Before anything is waited for: the socket must not begin to read into buffers of its own.
       const socket = received === undefined ? undefined : takeSocket(received);
-      if (socket !== undefined) return engine().adoptNbd(handle, socket, handover);
+      if (socket !== undefined) return engine().adoptNbd(client, socket, handover);
       return engine()
-        .relayed(handle)
-        .then((relayed) => engine().adoptNbd(handle, relayed, handover));
+        .relayed(client)
+        .then((relayed) => engine().adoptNbd(client, relayed, handover));
     },
-    clientGone: (handle) => engine().clientGone(handle),
-    adoptSession: ({ session, handover }, received) => {
-      engine().adoptSession(session, takeSocket(received), handover);
-    },
-    sessionGone: (session) => engine().sessionGone(session),
-    endSession: ({ session, how }) => engine().endSession(session, how),
+    adoptSession: ({ client, handover }, received) => engine().adoptSession(client, takeSocket(received), handover),
+    clientGone: (client) => engine().clientGone(client),
+    endClient: ({ client, how }) => engine().endClient(client, how),
     settle: () => undefined,
     dismissClients: () => engine().dismissClients(),
     kstatPaths: () => engine().core.inspector.kstatPaths(),

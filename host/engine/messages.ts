@@ -28,12 +28,6 @@ export interface EngineReady {
   readonly limitBytes: number;
 }
 
-/** An open volume, by a number of the engine's. */
-export interface OpenedVolume {
-  readonly handle: number;
-  readonly info: VolumeInfo;
-}
-
 /** The answer to `disk-wanted`: the engine may connect, or why it may not. */
 export type DiskGrant =
   | {
@@ -50,19 +44,19 @@ interface Call<Argument, Value> {
 
 export interface Operations {
   readonly start: Call<EngineOptions, EngineReady>;
-  readonly openVolume: Call<{ readonly name: string; readonly readOnly: boolean }, OpenedVolume>;
+  /** For a client. Those go by numbers that the supervisor gives them. */
+  readonly openVolume: Call<{ readonly client: number; readonly name: string; readonly readOnly: boolean }, VolumeInfo>;
   readonly revealVolume: Call<string, VolumeInfo>;
+  /** Of a client that is not adopted. */
   readonly closeVolume: Call<number, void>;
-  /** With a socket, the client's; without, it comes over the relay. Answered when the engine has it. */
-  readonly adoptNbd: Call<{ readonly handle: number; readonly handover: Handover }, void>;
-  /** Answered when an adopted client is gone, and its volume closed. */
+  /** Of a client with an open volume. With a socket, the client's; without, it comes over the relay. Answered when the engine has it. */
+  readonly adoptNbd: Call<{ readonly client: number; readonly handover: Handover }, void>;
+  /** An iSCSI session; with its socket. */
+  readonly adoptSession: Call<{ readonly client: number; readonly handover: SessionHandover }, void>;
+  /** Answered when an adopted client is gone, and its volumes closed. */
   readonly clientGone: Call<number, void>;
-  /** An iSCSI session, by a number of the supervisor's. Answered when the engine has it. */
-  readonly adoptSession: Call<{ readonly session: number; readonly handover: SessionHandover }, void>;
-  /** Answered when it is gone, and its volumes closed. */
-  readonly sessionGone: Call<number, void>;
-  /** `dismiss`: as a server that stops does. `cut`: at once. */
-  readonly endSession: Call<{ readonly session: number; readonly how: 'dismiss' | 'cut' }, void>;
+  /** Of an adopted one: see AdoptedClient. */
+  readonly endClient: Call<{ readonly client: number; readonly how: 'dismiss' | 'cut' }, void>;
   /** Answered when all events of before are on their way. */
   readonly settle: Call<void, void>;
   /** Clients are answered, flushed and closed. */

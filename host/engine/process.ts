@@ -201,7 +201,7 @@ export class RemoteVolumes implements VolumeProvider, VolumeProcess {
   readonly #calls: CallerEnd;
   readonly #relay: string;
   readonly #volumes = new Map<string, VolumeInfo>();
-  #lastSession = 0;
+  #lastClient = 0;
   #watcher: VolumeWatcher | undefined;
 
   constructor(calls: CallerEnd, relay: string, { maxBytes, limitBytes }: EngineReady) {
@@ -244,8 +244,9 @@ export class RemoteVolumes implements VolumeProvider, VolumeProcess {
   }
 
   async open(name: string, { readOnly }: { readonly readOnly: boolean }): Promise<VolumeHandle> {
-    const { handle, info } = await this.#calls.call('openVolume', { name, readOnly });
-    return new RemoteHandle(this.#calls, this.#relay, handle, info);
+    const client = ++this.#lastClient;
+    const info = await this.#calls.call('openVolume', { client, name, readOnly });
+    return new RemoteHandle(this.#calls, this.#relay, client, info);
   }
 
   processOf(): VolumeProcess {
@@ -258,20 +259,24 @@ export class RemoteVolumes implements VolumeProvider, VolumeProcess {
 
   /** An iSCSI session. */
   adopt(socket: net.Socket, agreed: object): AdoptedClient {
-    const session = ++this.#lastSession;
-    const argument = { session, handover: agreed as SessionHandover };
-    const end = (how: 'dismiss' | 'cut'): void => {
-      // The engine's end is the session's.
-      this.#calls.call('endSession', { session, how }).catch(() => undefined);
-    };
-    return {
-      gone: give(socket, (native) => this.#calls.call('adoptSession', argument, native)).then(() =>
-        this.#calls.call('sessionGone', session),
-      ),
-      dismiss: () => end('dismiss'),
-      cut: () => end('cut'),
-    };
+    const client = ++this.#lastClient;
+    const argument = { client, handover: agreed as SessionHandover };
+    const given = give(socket, (native) => this.#calls.call('adoptSession', argument, native));
+    return adopted(this.#calls, client, given);
   }
+}
+
+/** A client on its way to the engine, and there. */
+function adopted(calls: CallerEnd, client: number, given: Promise<unknown>): AdoptedClient {
+  const end = (how: 'dismiss' | 'cut'): void => {
+    // Where it fails, the engine is gone, and the client with it.
+    calls.call('endClient', { client, how }).catch(() => undefined);
+  };
+  return {
+    gone: given.then(() => calls.call('clientGone', client)),
+    dismiss: () => end('dismiss'),
+    cut: () => end('cut'),
+  };
 }
 
 /** Sends the descriptor of a socket by `send`; here it is closed then. */
@@ -294,13 +299,13 @@ class RemoteHandle implements VolumeHandle {
   readonly info: VolumeInfo;
   readonly #calls: CallerEnd;
   readonly #relay: string;
-  readonly #handle: number;
+  readonly #client: number;
   #closed: Promise<void> | undefined;
 
-  constructor(calls: CallerEnd, relay: string, handle: number, info: VolumeInfo) {
+  constructor(calls: CallerEnd, relay: string, client: number, info: VolumeInfo) {
     this.#calls = calls;
     this.#relay = relay;
-    this.#handle = handle;
+    this.#client = client;
     this.info = info;
   }
 
@@ -314,7 +319,7 @@ class RemoteHandle implements VolumeHandle {
   orWrite = this.read;
 
   close(): Promise<void> {
-    this.#closed ??= this.#calls.call('closeVolume', this.#handle);
+    this.#closed ??= this.#calls.call('closeVolume', this.#client);
     return this.#closed;
   }
 
@@ -322,21 +327,20 @@ class RemoteHandle implements VolumeHandle {
 
   onResize(): void {}
 
-  async adopt(socket: net.Socket, agreed: object): Promise<void> {
-    const argument = { handle: this.#handle, handover: agreed as Handover };
-    if (socket instanceof TLSSocket) {
-      const adopted = this.#calls.call('adoptNbd', argument);
-      await Promise.all([adopted, this.#relayTo(socket)]);
-    } else {
-      await give(socket, (native) => this.#calls.call('adoptNbd', argument, native));
-    }
-    await this.#calls.call('clientGone', this.#handle);
+  /** An NBD client. */
+  adopt(socket: net.Socket, agreed: object): AdoptedClient {
+    const argument = { client: this.#client, handover: agreed as Handover };
+    const given =
+      socket instanceof TLSSocket
+        ? Promise.all([this.#calls.call('adoptNbd', argument), this.#relayTo(socket)])
+        : give(socket, (native) => this.#calls.call('adoptNbd', argument, native));
+    return adopted(this.#calls, this.#client, given);
   }
 
   async #relayTo(socket: net.Socket): Promise<void> {
     const relay = await dial(this.#relay);
     const header = Buffer.alloc(RELAY_HEADER_BYTES);
-    header.writeUInt32LE(this.#handle);
+    header.writeUInt32LE(this.#client);
     relay.write(header);
     await once(relay, 'readable');
     relay.read(1);

@@ -1,3 +1,4 @@
+import type net from 'node:net';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import type { Window } from '../net/onread.ts';
@@ -76,7 +77,7 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
   #established: Established | undefined;
   /** Who is to serve the session, and how it is ended there. */
   #process: VolumeProcess | undefined;
-  #moved: AdoptedClient | undefined;
+  #moved: { readonly client: AdoptedClient; readonly socket: net.Socket } | undefined;
   /** All is answered and given back. */
   #drained = false;
   #done = false;
@@ -226,8 +227,9 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
     const { localAddress } = this.#options;
     const { socket, received } = this.handOver();
     const handover: SessionHandover = { peer, address, localAddress, established, limits, received };
-    this.#moved = process.adopt(socket, handover);
-    this.#moved.gone
+    const client = process.adopt(socket, handover);
+    this.#moved = { client, socket };
+    client.gone
       .catch((error: unknown) => this.trace('its engine is gone', { error: String(error) }))
       .finally(() => {
         socket.destroy();
@@ -273,7 +275,7 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
 
   /** As `finish`, and what the initiator wrote is made durable before its volumes are closed. */
   shutDown(): void {
-    this.#moved?.dismiss();
+    this.#moved?.client.dismiss();
     if (!this.finishing) this.#session?.shutDown();
     this.finish('the host ends');
   }
@@ -294,8 +296,10 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
     this.#end();
   }
 
+  /** What is left here of a session that has moved goes at once; its engine may be stopped, or wait for its pool. */
   override fail(error: unknown): void {
-    this.#moved?.cut();
+    this.#moved?.client.cut();
+    this.#moved?.socket.destroy();
     super.fail(error);
   }
 

@@ -9,7 +9,7 @@ import type { UnitStore } from '../scsi/unit.ts';
 import { Units } from '../scsi/units.ts';
 import { Frontend } from '../volumes/frontend.ts';
 import { Shares } from '../volumes/shares.ts';
-import type { VolumeProcess, VolumeProvider } from '../volumes/volume.ts';
+import type { AdoptedClient, VolumeProcess, VolumeProvider } from '../volumes/volume.ts';
 import type { ChapSecrets } from './chap.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { LoginStatus } from './constants.ts';
@@ -161,14 +161,8 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     return { units: this.#units, stash: this.#stash, shares, metrics, log };
   }
 
-  /**
-   * Serves a session whose login another process has made, as that process' VolumeProcess says: `socket` is paused. `gone`
-   * resolves when everything of it is.
-   */
-  adopt(
-    socket: net.Socket,
-    handover: SessionHandover,
-  ): { readonly gone: Promise<void>; readonly dismiss: () => void; readonly cut: () => void } {
+  /** Serves a session whose login another process has made; `socket` is paused. */
+  adopt(socket: net.Socket, handover: SessionHandover): AdoptedClient {
     const { peer, established, received, ...agreed } = handover;
     const { provider } = this.#options;
     const connection = new Connection({
@@ -183,11 +177,7 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     });
     this.add(connection);
     connection.continue(acceptedWire(socket, connection, peer, agreed.limits.lingerMs), established, received);
-    return {
-      gone: connection.gone,
-      dismiss: () => connection.shutDown(),
-      cut: () => connection.fail(new Error('ended by the supervisor')),
-    };
+    return { gone: connection.gone, ...this.ends(connection) };
   }
 
   #accept(

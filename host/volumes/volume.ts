@@ -105,11 +105,9 @@ export interface VolumeHandle {
   onResize(listener: (size: number) => void): void;
   /**
    * Present where the volume is in another process, and no other operation but `close` works then: the client's socket,
-   * which delivers nothing any more, goes there with what its frontend agreed on. Resolves when the client is gone and
-   * the volume closed; rejects when the volume's process is gone. `close` then dismisses the client, as a server that
-   * stops does.
+   * which delivers nothing any more, goes there with what its frontend agreed on. The volume is closed with the client.
    */
-  adopt?(socket: Socket, agreed: object): Promise<void>;
+  adopt?(socket: Socket, agreed: object): AdoptedClient;
 }
 
 /** A client that another process serves. */

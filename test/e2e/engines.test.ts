@@ -380,6 +380,19 @@ test("iSCSI: kill -9 of one engine: the other pool's initiators see nothing, res
   await lab.zdb('calm');
 });
 
+test('clients that do not read their answers are cut at the end of the host, and the pools exported', async (t) => {
+  const lab = await twoTargets(t);
+  const client = await lab.open('tank/v');
+  client.socket.pause();
+  for (let i = 0; i < 32; i++) client.sendRequest({ type: Cmd.READ, offset: i * MiB, length: MiB });
+  const initiator = await session(lab, 'calm');
+  initiator.socket.pause();
+  for (let i = 0; i < 16; i++) initiator.sendCommand(cdb10(Op.READ_10, i * 2048, 2048), { read: MiB });
+  await sleep(500);
+  await lab.stop();
+  t.regex(lab.hostLog, /pools exported/);
+});
+
 test('iSCSI: an engine that is stopped (SIGSTOP) keeps nobody waiting who wants another target', async (t) => {
   const lab = await twoTargets(t);
   const calm = new Watched(clientOf(await session(lab, 'calm')));
