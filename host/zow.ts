@@ -328,7 +328,10 @@ export class ZowHost implements AsyncDisposable {
   /** The engines and their pools, and pools whose engine was lost. */
   async status(): Promise<HostStatus> {
     if (!(this.core instanceof Supervisor)) throw new Error('a host of one core has no status');
-    return statusOf(this.core, this.#recovery!, (pool) => this.#nbd?.clientsOf(pool) ?? 0);
+    const frontends = [this.#nbd, this.#iscsi?.server];
+    return statusOf(this.core, this.#recovery!, (pool) =>
+      frontends.reduce((sum, frontend) => sum + (frontend?.clientsOf(pool) ?? 0), 0),
+    );
   }
 
   /** Opens a volume, or a snapshot of one, by its dataset name. Rejects with ErrnoError, as opening a zvol does. */
@@ -672,7 +675,7 @@ export class ZowHost implements AsyncDisposable {
       get engineLosses() {
         return core.losses;
       },
-      supervisor: () => ({ process: meter.sample(), nbd: host.#nbd?.metrics }),
+      supervisor: () => ({ process: meter.sample(), nbd: host.#nbd?.metrics, iscsi: host.#iscsi?.server.metrics }),
     };
   }
 
@@ -863,10 +866,15 @@ function readConfig(config: string | object, options: ZowHostOptions): Config {
 }
 
 /** What is not to be had with one core, or with an engine for each pool. @throws StartError */
-function checkEngines({ pools, iscsi, memoryBytes }: Config, engines: ZowHostOptions['engines']): void {
+function checkEngines({ pools, targets, memoryBytes }: Config, engines: ZowHostOptions['engines']): void {
   if (engines === 'processes') {
-    if (iscsi.length > 0)
-      throw new StartError(['iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes; remove one of them']);
+    for (const { name, luns } of targets) {
+      const of = new Set([...luns.values()].map(({ volume }) => volume.split(/[/@]/, 1)[0]!));
+      if (of.size > 1)
+        throw new StartError([
+          `targets: ${name} has volumes of the pools ${[...of].join(' and ')}, each of which has an engine of its own; make a target of each, or use one engine for all (ZOW_ENGINES=one)`,
+        ]);
+    }
     return;
   }
   const own = pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);

@@ -5,12 +5,15 @@ import { openDevice } from '../devices/open.ts';
 import { makeThreads } from '../devices/threads.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { IoctlServer } from '../ioctl/server.ts';
+import { DatasetStore } from '../iscsi/dataset-store.ts';
+import type { SessionHandover } from '../iscsi/handover.ts';
+import { IscsiServer } from '../iscsi/server.ts';
 import { log } from '../log.ts';
 import { Sampler } from '../metrics/sampler.ts';
 import type { Handover } from '../nbd/handover.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { Shares } from '../volumes/shares.ts';
-import type { VolumeHandle } from '../volumes/volume.ts';
+import type { AdoptedClient, VolumeHandle, VolumeInfo } from '../volumes/volume.ts';
 import { BorrowedDisks } from './borrowed-disks.ts';
 import { answerCalls } from './channel.ts';
 import { endWithParent } from './dead-parent.ts';
@@ -18,18 +21,21 @@ import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
 import { RelayListener } from './relay.ts';
 
 /**
- * An engine: one pool's core, its devices, and the transmission phase of its volumes' clients, in a process of its own
- * that the supervisor starts (process.ts). The first call is `start`, the last `finish`.
+ * An engine: one pool's core, its devices, and its volumes' clients after their handshake or login, in a process of its
+ * own that the supervisor starts (process.ts). The first call is `start`, the last `finish`.
  */
 class Engine {
   readonly #core: Core;
   readonly #disks: BorrowedDisks;
   readonly #ioctls: IoctlServer;
   readonly #nbd: NbdServer;
+  readonly #iscsi: IscsiServer;
+  readonly #store: DatasetStore;
   readonly #relay: RelayListener;
   readonly sampler: Sampler;
-  readonly #handles = new Map<number, Opened>();
-  #last = 0;
+  /** Volumes that are open for NBD clients to come. */
+  readonly #opened = new Map<number, VolumeHandle>();
+  readonly #clients = new Map<number, AdoptedClient>();
 
   private constructor(core: Core, disks: BorrowedDisks, ioctls: IoctlServer, relay: RelayListener) {
     this.#core = core;
@@ -37,11 +43,15 @@ class Engine {
     this.#ioctls = ioctls;
     this.#relay = relay;
     const shares = new Shares(core.volumes);
-    this.#nbd = new NbdServer({ provider: core.volumes, listeners: [], shares });
+    const { volumes: provider } = core;
+    this.#nbd = new NbdServer({ provider, listeners: [], shares });
+    this.#store = new DatasetStore(core, log);
+    this.#iscsi = new IscsiServer({ provider, store: this.#store, listeners: [], shares });
     this.sampler = new Sampler(core, () => ({
       nbd: this.#nbd.metrics,
+      iscsi: this.#iscsi.metrics,
       waiting: shares.waiting,
-      clients: this.#nbd.summaries(),
+      clients: [...this.#nbd.summaries(), ...this.#iscsi.summaries()],
     }));
   }
 
@@ -57,7 +67,10 @@ class Engine {
     });
     const ioctls = await IoctlServer.listen(core, socket, { trustedPid: supervisor });
     const relay = await RelayListener.listen(`${socket}.relay`);
-    return new Engine(core, disks, ioctls, relay);
+    const engine = new Engine(core, disks, ioctls, relay);
+    await engine.#nbd.start();
+    await engine.#iscsi.start();
+    return engine;
   }
 
   get core(): Core {
@@ -69,70 +82,69 @@ class Engine {
     return { refusedTunables, maxBytes: volumes.buffers.maxBytes, limitBytes: volumes.buffers.limitBytes };
   }
 
-  async openVolume(name: string, readOnly: boolean) {
+  async openVolume(client: number, name: string, readOnly: boolean): Promise<VolumeInfo> {
     const handle = await this.#core.volumes.open(name, { readOnly });
-    const number = ++this.#last;
-    this.#handles.set(number, { handle });
-    handle.onGone(() => {
-      // Nobody came for it: it must not keep its volume from going.
-      if (this.#handles.get(number)?.dismiss === undefined) this.#handles.delete(number);
-    });
-    return { handle: number, info: handle.info };
+    this.#opened.set(client, handle);
+    // Nobody came for it: it must not keep its volume from going.
+    handle.onGone(() => this.#opened.delete(client));
+    return handle.info;
   }
 
-  async closeVolume(number: number): Promise<void> {
-    const opened = this.#handles.get(number);
-    if (opened === undefined) return;
-    if (opened.dismiss !== undefined) {
-      opened.dismiss();
-      await opened.gone;
-      return;
-    }
-    this.#handles.delete(number);
-    await opened.handle.close();
+  async closeVolume(client: number): Promise<void> {
+    const handle = this.#opened.get(client);
+    this.#opened.delete(client);
+    await handle?.close();
   }
 
   /** Serves a client whose socket is here, and paused. */
-  adoptNbd(number: number, socket: net.Socket, handover: Handover): void {
-    const opened = this.#handles.get(number);
-    if (opened === undefined) {
+  adoptNbd(client: number, socket: net.Socket, handover: Handover): void {
+    const handle = this.#opened.get(client);
+    if (handle === undefined) {
       socket.destroy();
       throw new ErrnoError(Errno.ENXIO, 'the volume is gone');
     }
-    const { gone, dismiss } = this.#nbd.adopt(socket, opened.handle, handover);
-    opened.gone = gone.then(() => {
-      this.#handles.delete(number);
-    });
-    opened.dismiss = dismiss;
+    this.#opened.delete(client);
+    this.#serve(client, this.#nbd.adopt(socket, handle, handover));
   }
 
-  async clientGone(number: number): Promise<void> {
-    await this.#handles.get(number)?.gone;
+  /** As adoptNbd, of an iSCSI session. */
+  adoptSession(client: number, socket: net.Socket, handover: SessionHandover): void {
+    this.#serve(client, this.#iscsi.adopt(socket, handover));
   }
 
-  relayed(number: number): Promise<net.Socket> {
-    return this.#relay.take(number);
+  #serve(client: number, adopted: AdoptedClient): void {
+    this.#clients.set(client, adopted);
+    void adopted.gone.then(() => this.#clients.delete(client));
   }
 
-  dismissClients(): Promise<void> {
-    return this.#nbd.close();
+  async clientGone(client: number): Promise<void> {
+    await this.#clients.get(client)?.gone;
+  }
+
+  async endClient(client: number, how: 'dismiss' | 'cut'): Promise<void> {
+    const adopted = this.#clients.get(client);
+    if (adopted !== undefined) adopted[how]();
+    // It has not come yet, and finds its volume gone.
+    else await this.closeVolume(client);
+  }
+
+  relayed(client: number): Promise<net.Socket> {
+    return this.#relay.take(client);
+  }
+
+  async dismissClients(): Promise<void> {
+    await Promise.all([this.#nbd.dismissAll(), this.#iscsi.dismissAll()]);
   }
 
   async finish(): Promise<void> {
     this.#relay.close();
     await this.sampler.close();
+    await this.#store.close();
     await this.#ioctls.close('the pool is exported');
     await this.#core.close();
     await this.#disks.close();
     logClosed(this.#core, log);
   }
-}
-
-interface Opened {
-  readonly handle: VolumeHandle;
-  /** Of one that a client uses. */
-  gone?: Promise<void>;
-  dismiss?: () => void;
 }
 
 /** Runs the engine of this process until it is told to finish, or its core is lost. */
@@ -159,18 +171,20 @@ export function main(): void {
       void core.lost.then((panic) => tell({ kind: 'lost', panic }));
       return ready;
     },
-    openVolume: ({ name, readOnly }) => engine().openVolume(name, readOnly),
+    openVolume: ({ client, name, readOnly }) => engine().openVolume(client, name, readOnly),
     revealVolume: (name) => engine().core.volumes.reveal!(name),
-    closeVolume: (handle) => engine().closeVolume(handle),
-    adoptNbd: ({ handle, handover }, received) => {
+    closeVolume: (client) => engine().closeVolume(client),
+    adoptNbd: ({ client, handover }, received) => {
       // Before anything is waited for: the socket must not begin to read into buffers of its own.
       const socket = received === undefined ? undefined : takeSocket(received);
-      if (socket !== undefined) return engine().adoptNbd(handle, socket, handover);
+      if (socket !== undefined) return engine().adoptNbd(client, socket, handover);
       return engine()
-        .relayed(handle)
-        .then((relayed) => engine().adoptNbd(handle, relayed, handover));
+        .relayed(client)
+        .then((relayed) => engine().adoptNbd(client, relayed, handover));
     },
-    clientGone: (handle) => engine().clientGone(handle),
+    adoptSession: ({ client, handover }, received) => engine().adoptSession(client, takeSocket(received), handover),
+    clientGone: (client) => engine().clientGone(client),
+    endClient: ({ client, how }) => engine().endClient(client, how),
     settle: () => undefined,
     dismissClients: () => engine().dismissClients(),
     kstatPaths: () => engine().core.inspector.kstatPaths(),

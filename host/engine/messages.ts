@@ -1,6 +1,7 @@
 import type { RemoteDeviceConfig } from '../config/config.ts';
 import type { CorePanic, TunableRefusal, TunableSetting } from '../core/api.ts';
 import type { NbdLoss } from '../devices/nbd/disk.ts';
+import type { SessionHandover } from '../iscsi/handover.ts';
 import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { VolumeInfo } from '../volumes/volume.ts';
@@ -27,12 +28,6 @@ export interface EngineReady {
   readonly limitBytes: number;
 }
 
-/** An open volume, by a number of the engine's. */
-export interface OpenedVolume {
-  readonly handle: number;
-  readonly info: VolumeInfo;
-}
-
 /** The answer to `disk-wanted`: the engine may connect, or why it may not. */
 export type DiskGrant =
   | {
@@ -49,16 +44,22 @@ interface Call<Argument, Value> {
 
 export interface Operations {
   readonly start: Call<EngineOptions, EngineReady>;
-  readonly openVolume: Call<{ readonly name: string; readonly readOnly: boolean }, OpenedVolume>;
+  /** For a client. Those go by numbers that the supervisor gives them. */
+  readonly openVolume: Call<{ readonly client: number; readonly name: string; readonly readOnly: boolean }, VolumeInfo>;
   readonly revealVolume: Call<string, VolumeInfo>;
+  /** Of a client that is not adopted. */
   readonly closeVolume: Call<number, void>;
-  /** With a socket, the client's; without, it comes over the relay. Answered when the engine has it. */
-  readonly adoptNbd: Call<{ readonly handle: number; readonly handover: Handover }, void>;
-  /** Answered when an adopted client is gone, and its volume closed. */
+  /** Of a client with an open volume. With a socket, the client's; without, it comes over the relay. Answered when the engine has it. */
+  readonly adoptNbd: Call<{ readonly client: number; readonly handover: Handover }, void>;
+  /** An iSCSI session; with its socket. */
+  readonly adoptSession: Call<{ readonly client: number; readonly handover: SessionHandover }, void>;
+  /** Answered when an adopted client is gone, and its volumes closed. */
   readonly clientGone: Call<number, void>;
+  /** Of an adopted one: see AdoptedClient. */
+  readonly endClient: Call<{ readonly client: number; readonly how: 'dismiss' | 'cut' }, void>;
   /** Answered when all events of before are on their way. */
   readonly settle: Call<void, void>;
-  /** NBD clients are answered, flushed and closed. */
+  /** Clients are answered, flushed and closed. */
   readonly dismissClients: Call<void, void>;
   readonly kstatPaths: Call<void, readonly string[]>;
   readonly kstat: Call<string, Uint8Array>;

@@ -10,10 +10,19 @@ import type { Inspector, IoctlClient, IoctlSession } from '../core/dev-zfs.ts';
 import { Errno, ErrnoError, errnoOf } from '../errno.ts';
 import { dial } from '../ioctl/client-lane.ts';
 import { RemoteCore } from '../ioctl/remote.ts';
+import type { SessionHandover } from '../iscsi/handover.ts';
 import type { EngineSample } from '../metrics/sample.ts';
 import type { Handover } from '../nbd/handover.ts';
 import type { Handled } from '../net/onread.ts';
-import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProvider, VolumeWatcher } from '../volumes/volume.ts';
+import type {
+  AdoptedClient,
+  BufferPool,
+  VolumeHandle,
+  VolumeInfo,
+  VolumeProcess,
+  VolumeProvider,
+  VolumeWatcher,
+} from '../volumes/volume.ts';
 import { CallerEnd } from './channel.ts';
 import type { Borrower, Lender } from './lender.ts';
 import type { EngineEvent, EngineOptions, EngineReady } from './messages.ts';
@@ -23,8 +32,8 @@ import { RELAY_HEADER_BYTES } from './relay.ts';
 const FINISH_MS = 10_000;
 
 /**
- * A core in a process of its own (main.ts): the supervisor's half. Ioctls go over the engine's own socket; an NBD client
- * goes there as a whole, its socket with it.
+ * A core in a process of its own (main.ts): the supervisor's half. Ioctls go over the engine's own socket; an NBD client,
+ * or an iSCSI session, goes there as a whole, its socket with it.
  */
 export class EngineProcess implements Core {
   readonly pid: number;
@@ -108,7 +117,7 @@ export class EngineProcess implements Core {
     await this.#calls.call('settle', undefined);
   }
 
-  /** As NbdServer.close, for the clients that are in the engine. */
+  /** As Frontend.dismissAll, for the clients that are in the engine. */
   async dismissClients(): Promise<void> {
     await this.#calls.call('dismissClients', undefined);
   }
@@ -187,11 +196,12 @@ function inspectorOf(calls: CallerEnd): Inspector {
 }
 
 /** The volumes of an engine, as far as they are known here: who opens one goes there. */
-export class RemoteVolumes implements VolumeProvider {
+export class RemoteVolumes implements VolumeProvider, VolumeProcess {
   readonly buffers: BufferPool;
   readonly #calls: CallerEnd;
   readonly #relay: string;
   readonly #volumes = new Map<string, VolumeInfo>();
+  #lastClient = 0;
   #watcher: VolumeWatcher | undefined;
 
   constructor(calls: CallerEnd, relay: string, { maxBytes, limitBytes }: EngineReady) {
@@ -234,8 +244,50 @@ export class RemoteVolumes implements VolumeProvider {
   }
 
   async open(name: string, { readOnly }: { readonly readOnly: boolean }): Promise<VolumeHandle> {
-    const { handle, info } = await this.#calls.call('openVolume', { name, readOnly });
-    return new RemoteHandle(this.#calls, this.#relay, handle, info);
+    const client = ++this.#lastClient;
+    const info = await this.#calls.call('openVolume', { client, name, readOnly });
+    return new RemoteHandle(this.#calls, this.#relay, client, info);
+  }
+
+  processOf(): VolumeProcess {
+    return this;
+  }
+
+  async settle(): Promise<void> {
+    await this.#calls.call('settle', undefined);
+  }
+
+  /** An iSCSI session. */
+  adopt(socket: net.Socket, agreed: object): AdoptedClient {
+    const client = ++this.#lastClient;
+    const argument = { client, handover: agreed as SessionHandover };
+    const given = give(socket, (native) => this.#calls.call('adoptSession', argument, native));
+    return adopted(this.#calls, client, given);
+  }
+}
+
+/** A client on its way to the engine, and there. */
+function adopted(calls: CallerEnd, client: number, given: Promise<unknown>): AdoptedClient {
+  const end = (how: 'dismiss' | 'cut'): void => {
+    // Where it fails, the engine is gone, and the client with it.
+    calls.call('endClient', { client, how }).catch(() => undefined);
+  };
+  return {
+    gone: given.then(() => calls.call('clientGone', client)),
+    dismiss: () => end('dismiss'),
+    cut: () => end('cut'),
+  };
+}
+
+/** Sends the descriptor of a socket by `send`; here it is closed then. */
+async function give(socket: net.Socket, send: (native: SendHandle) => Promise<void>): Promise<void> {
+  const native = (socket as Handled)._handle;
+  try {
+    // Not closed before the engine has its own: a descriptor can be lost on its way, and is sent again then.
+    await send(native as unknown as SendHandle);
+  } finally {
+    (socket as Handled)._handle = null;
+    native?.close();
   }
 }
 
@@ -247,13 +299,13 @@ class RemoteHandle implements VolumeHandle {
   readonly info: VolumeInfo;
   readonly #calls: CallerEnd;
   readonly #relay: string;
-  readonly #handle: number;
+  readonly #client: number;
   #closed: Promise<void> | undefined;
 
-  constructor(calls: CallerEnd, relay: string, handle: number, info: VolumeInfo) {
+  constructor(calls: CallerEnd, relay: string, client: number, info: VolumeInfo) {
     this.#calls = calls;
     this.#relay = relay;
-    this.#handle = handle;
+    this.#client = client;
     this.info = info;
   }
 
@@ -267,7 +319,7 @@ class RemoteHandle implements VolumeHandle {
   orWrite = this.read;
 
   close(): Promise<void> {
-    this.#closed ??= this.#calls.call('closeVolume', this.#handle);
+    this.#closed ??= this.#calls.call('closeVolume', this.#client);
     return this.#closed;
   }
 
@@ -275,28 +327,20 @@ class RemoteHandle implements VolumeHandle {
 
   onResize(): void {}
 
-  async adopt(socket: net.Socket, agreed: object): Promise<void> {
-    const argument = { handle: this.#handle, handover: agreed as Handover };
-    const native = (socket as Handled)._handle;
-    if (socket instanceof TLSSocket) {
-      const adopted = this.#calls.call('adoptNbd', argument);
-      await Promise.all([adopted, this.#relayTo(socket)]);
-    } else {
-      try {
-        // Not closed before the engine has its own: a descriptor can be lost on its way, and is sent again then.
-        await this.#calls.call('adoptNbd', argument, native as unknown as SendHandle);
-      } finally {
-        (socket as Handled)._handle = null;
-        native?.close();
-      }
-    }
-    await this.#calls.call('clientGone', this.#handle);
+  /** An NBD client. */
+  adopt(socket: net.Socket, agreed: object): AdoptedClient {
+    const argument = { client: this.#client, handover: agreed as Handover };
+    const given =
+      socket instanceof TLSSocket
+        ? Promise.all([this.#calls.call('adoptNbd', argument), this.#relayTo(socket)])
+        : give(socket, (native) => this.#calls.call('adoptNbd', argument, native));
+    return adopted(this.#calls, this.#client, given);
   }
 
   async #relayTo(socket: net.Socket): Promise<void> {
     const relay = await dial(this.#relay);
     const header = Buffer.alloc(RELAY_HEADER_BYTES);
-    header.writeUInt32LE(this.#handle);
+    header.writeUInt32LE(this.#client);
     relay.write(header);
     await once(relay, 'readable');
     relay.read(1);

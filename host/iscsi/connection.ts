@@ -1,3 +1,4 @@
+import type net from 'node:net';
 import { Errno, ErrnoError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import type { Window } from '../net/onread.ts';
@@ -7,9 +8,11 @@ import type { Units } from '../scsi/units.ts';
 import { ClientConnection, type Intake } from '../volumes/client-connection.ts';
 import type { Share } from '../volumes/share.ts';
 import type { Shares } from '../volumes/shares.ts';
+import type { AdoptedClient, VolumeProcess } from '../volumes/volume.ts';
 import type { ChapSecrets } from './chap.ts';
 import { PORTAL_GROUP } from './constants.ts';
 import type { LoginError } from './errors.ts';
+import type { SessionHandover } from './handover.ts';
 import type { IscsiLimits } from './limits.ts';
 import { type Established, Login, type LoginHost } from './login.ts';
 import type { IscsiMetrics } from './metrics.ts';
@@ -32,8 +35,12 @@ export interface ConnectionOptions {
   /** IP address of the initiator, and where it connected to, `host:port`. */
   readonly address: string;
   readonly localAddress: string;
-  /** See LoginHost. */
-  readonly admit: (connection: Connection, established: Established, tsih: number) => Promise<number>;
+  /** See LoginHost. `process`: who is to serve the session, where that is another process. */
+  readonly admit: (
+    connection: Connection,
+    established: Established,
+    tsih: number,
+  ) => Promise<{ readonly tsih: number; readonly process?: VolumeProcess | undefined }>;
   /** The login is over. */
   readonly onEstablished: (connection: Connection) => void;
   /** Everything of the connection is gone: socket, buffers, volumes. Exactly once. */
@@ -48,6 +55,8 @@ const PING_BYTES = 52;
  *
  *   accepted ─► Login ─► Session ─► finishing (no more input; answers go out) ─► wire ended ─► closed
  *        └────────┴────────┴──── fail ──► wire destroyed ─────────────────────────────┘
+ *
+ * Where the volumes are in another process, the session is there, too; what is left here counts it until it is gone.
  */
 export class Connection extends ClientConnection implements PduSink, LoginHost, SessionHost {
   readonly targets: Targets;
@@ -65,7 +74,10 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
   readonly #receiver = new Receiver(this);
   readonly #login = new Login(this);
   #session: Session | undefined;
-  #initiator: string | undefined;
+  #established: Established | undefined;
+  /** Who is to serve the session, and how it is ended there. */
+  #process: VolumeProcess | undefined;
+  #moved: { readonly client: AdoptedClient; readonly socket: net.Socket } | undefined;
   /** All is answered and given back. */
   #drained = false;
   #done = false;
@@ -95,7 +107,7 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
   }
 
   protected override get who(): object {
-    return { peer: this.wire.peer, initiator: this.#initiator };
+    return { peer: this.wire.peer, initiator: this.#established?.initiator };
   }
 
   get session(): Session | undefined {
@@ -108,6 +120,11 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
 
   get volumes(): readonly string[] {
     return this.#session?.volumes ?? [];
+  }
+
+  /** Volumes of its target, whether or not it has opened them, and wherever it is served. */
+  get targetVolumes(): readonly string[] {
+    return [...(this.#established?.target?.luns.values() ?? [])].map(({ volume }) => volume);
   }
 
   /** Of those that its commands get their buffers from, the one that is wanted most. */
@@ -133,6 +150,13 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
       this.fail(new ErrnoError(Errno.ETIMEDOUT, `no login within ${this.limits.loginMs} ms`));
     });
     wire.resume();
+  }
+
+  /** Begins with the full feature phase: the login was made in another process. The wire delivers nothing yet. */
+  continue(wire: Wire, established: Established, received: Uint8Array): void {
+    this.setWire(wire, received);
+    this.#begin(established);
+    this.resume();
   }
 
   // --- WireSink ---
@@ -172,20 +196,45 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
 
   // --- LoginHost ---
 
-  admit(established: Established, tsih: number): Promise<number> {
-    return this.#options.admit(this, established, tsih);
+  async admit(established: Established, tsih: number): Promise<number> {
+    const admitted = await this.#options.admit(this, established, tsih);
+    this.#process = admitted.process;
+    return admitted.tsih;
   }
 
   established(established: Established): void {
     if (this.finishing) return;
     this.patience?.end();
-    this.#initiator = established.initiator;
+    this.metrics.logins.succeeded++;
+    this.#options.onEstablished(this);
+    if (this.#process === undefined) this.#begin(established);
+    else this.#moveOn(established, this.#process);
+  }
+
+  #begin(established: Established): void {
+    this.#established = established;
     this.#session = new Session(this, established);
     this.#receiver.headerDigest = established.parameters.headerDigest;
     this.#receiver.dataDigest = established.parameters.dataDigest;
-    this.metrics.logins.succeeded++;
-    this.#options.onEstablished(this);
     this.#watch();
+  }
+
+  #moveOn(established: Established, process: VolumeProcess): void {
+    this.#established = established;
+    const { peer } = this.wire;
+    this.trace('moves to its engine', { target: established.target!.name });
+    const { address, limits } = this;
+    const { localAddress } = this.#options;
+    const { socket, received } = this.handOver();
+    const handover: SessionHandover = { peer, address, localAddress, established, limits, received };
+    const client = process.adopt(socket, handover);
+    this.#moved = { client, socket };
+    client.gone
+      .catch((error: unknown) => this.trace('its engine is gone', { error: String(error) }))
+      .finally(() => {
+        socket.destroy();
+        this.#release();
+      });
   }
 
   refused(error: LoginError): void {
@@ -197,8 +246,9 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
   // --- SessionHost ---
 
   discover(): { names: readonly string[]; address: string } {
-    const who = { name: this.#initiator!, address: this.address };
-    return { names: this.targets.list(who), address: `${this.#options.localAddress},${PORTAL_GROUP}` };
+    const { initiator, target } = this.#established!;
+    const names = target === undefined ? this.targets.list({ name: initiator, address: this.address }) : [target.name];
+    return { names, address: `${this.#options.localAddress},${PORTAL_GROUP}` };
   }
 
   place(target: Window | undefined): void {
@@ -225,6 +275,7 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
 
   /** As `finish`, and what the initiator wrote is made durable before its volumes are closed. */
   shutDown(): void {
+    this.#moved?.client.dismiss();
     if (!this.finishing) this.#session?.shutDown();
     this.finish('the host ends');
   }
@@ -243,6 +294,13 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
     }
     this.#drained = true;
     this.#end();
+  }
+
+  /** What is left here of a session that has moved goes at once; its engine may be stopped, or wait for its pool. */
+  override fail(error: unknown): void {
+    this.#moved?.client.cut();
+    this.#moved?.socket.destroy();
+    super.fail(error);
   }
 
   #outputDrained(): void {

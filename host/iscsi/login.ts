@@ -246,6 +246,8 @@ export class Login {
   async #find(name: string): Promise<Target> {
     const target = await this.#host.targets.find({ name: this.#initiator, address: this.#host.address }, name);
     const shown = JSON.stringify(name.slice(0, NAME_BYTES_MAX));
+    if (target === 'awaited')
+      throw new LoginError(LoginStatus.SERVICE_UNAVAILABLE, `the pool of ${shown} is not back yet`);
     if (target === undefined) throw new LoginError(LoginStatus.NOT_FOUND, `there is no target ${shown}`);
     if (target === 'denied')
       throw new LoginError(LoginStatus.AUTHORIZATION_FAILURE, `${shown} is not for this initiator`);

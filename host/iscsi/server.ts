@@ -9,11 +9,12 @@ import type { UnitStore } from '../scsi/unit.ts';
 import { Units } from '../scsi/units.ts';
 import { Frontend } from '../volumes/frontend.ts';
 import { Shares } from '../volumes/shares.ts';
-import type { VolumeProvider } from '../volumes/volume.ts';
+import type { AdoptedClient, VolumeProcess, VolumeProvider } from '../volumes/volume.ts';
 import type { ChapSecrets } from './chap.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { LoginStatus } from './constants.ts';
 import { LoginError } from './errors.ts';
+import type { SessionHandover } from './handover.ts';
 import {
   COMPARE_BLOCKS_MAX,
   defaultLimits,
@@ -26,7 +27,7 @@ import type { Established } from './login.ts';
 import { type IscsiMetrics, newMetrics } from './metrics.ts';
 import { PREFIX_DEFAULT } from './names.ts';
 import { StashBudget } from './stash.ts';
-import { type TargetConfig, type TargetPolicy, Targets } from './targets.ts';
+import { type Target, type TargetConfig, type TargetPolicy, Targets } from './targets.ts';
 
 /** Where the server listens, what it shows there, and to whom. */
 export interface IscsiListenerOptions extends TargetPolicy {
@@ -122,6 +123,14 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     return this.#stash.usedBytes;
   }
 
+  /** Sessions whose target has a volume of the pool. */
+  clientsOf(pool: string): number {
+    let count = 0;
+    for (const { targetVolumes } of this.clients)
+      if (targetVolumes.some((volume) => volume.split(/[/@]/, 1)[0] === pool)) count++;
+    return count;
+  }
+
   /** Logins to come on this listener have to know other secrets. */
   renew(listener: IscsiListenerOptions, chap: ChapSecrets): void {
     this.#chap.set(listener, chap);
@@ -132,13 +141,9 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     const { provider, blockBytes = 512, targets = [] } = this.#options;
     const { prefix = PREFIX_DEFAULT } = options;
     const base: Omit<ConnectionOptions, 'address' | 'localAddress' | 'chap'> = {
+      ...this.#common,
       targets: new Targets({ provider, prefix, blockBytes, targets }, options),
-      units: this.#units,
-      shares: this.shares,
-      stash: this.#stash,
       limits: this.#limits,
-      metrics: this.metrics,
-      log: this.log,
       admit: (connection, established, tsih) => this.#admit(connection, established, tsih),
       onEstablished: (connection) => this.#logins.delete(connection),
       onClosed: (connection) => {
@@ -149,6 +154,30 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     const tcp = { tcp: options.listen, allowPlaintextFromNetwork: true };
     const listener = await this.listen(options, tcp, (socket) => this.#accept(socket, base, options));
     this.log.info({ listener, chap: options.chap !== undefined }, 'iscsi listening');
+  }
+
+  get #common() {
+    const { metrics, log, shares } = this;
+    return { units: this.#units, stash: this.#stash, shares, metrics, log };
+  }
+
+  /** Serves a session whose login another process has made; `socket` is paused. */
+  adopt(socket: net.Socket, handover: SessionHandover): AdoptedClient {
+    const { peer, established, received, ...agreed } = handover;
+    const { provider } = this.#options;
+    const connection = new Connection({
+      ...this.#common,
+      ...agreed,
+      // A normal session asks for nobody's targets.
+      targets: new Targets({ provider, prefix: PREFIX_DEFAULT, blockBytes: 512, targets: [] }, {}),
+      chap: undefined,
+      admit: () => Promise.reject(new Error('a login after the login')),
+      onEstablished: () => undefined,
+      onClosed: (closed) => this.forget(closed),
+    });
+    this.add(connection);
+    connection.continue(acceptedWire(socket, connection, peer, agreed.limits.lingerMs), established, received);
+    return { gone: connection.gone, ...this.ends(connection) };
   }
 
   #accept(
@@ -173,9 +202,14 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
    * Gives a session its handle. One of the same initiator port is ended before (RFC 7143, 6.3.5): what it had under way is
    * over then, and cannot overtake what its successor writes.
    */
-  async #admit(connection: Connection, established: Established, tsih: number): Promise<number> {
+  async #admit(
+    connection: Connection,
+    established: Established,
+    tsih: number,
+  ): Promise<{ readonly tsih: number; readonly process?: VolumeProcess | undefined }> {
     const { initiator, isid, target, cid } = established;
-    if (target === undefined) return this.#newTsih();
+    if (target === undefined) return { tsih: this.#newTsih() };
+    const process = await this.#processOf(target);
     const key = portKey({ initiator, isid, target: target.name });
     const named = this.#sessions.get(key);
     if (tsih !== 0 && named?.tsih !== tsih) {
@@ -197,7 +231,26 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     connection.gone.then(() => {
       if (this.#sessions.get(key)?.connection === connection) this.#sessions.delete(key);
     });
-    return handle;
+    return { tsih: handle, process };
+  }
+
+  /** Who serves sessions of that target; undefined: this process. Rejects with LoginError when it cannot, now. */
+  async #processOf({ name, luns }: Target): Promise<VolumeProcess | undefined> {
+    const { provider } = this.#options;
+    if (provider.processOf === undefined) return undefined;
+    const [process, ...others] = new Set([...luns.values()].map(({ volume }) => provider.processOf!(volume)));
+    const unavailable = (why: string) => new LoginError(LoginStatus.SERVICE_UNAVAILABLE, `${name}: ${why}`);
+    if (process === undefined) throw unavailable('its pool is not there');
+    if (others.length > 0)
+      throw unavailable('its volumes are of several pools, each of which has an engine of its own');
+    const answers = process.settle().then(
+      () => true,
+      () => false,
+    );
+    // One that is stopped shall not have sessions waiting for it that their initiators gave up.
+    if (!(await Promise.race([answers, delay(this.#limits.loginMs / 2, false, { ref: false })])))
+      throw unavailable('the engine of its pool does not answer');
+    return process;
   }
 
   #newTsih(): number {

@@ -29,7 +29,7 @@ export interface SessionHost {
   shareOf(volume: string): Share;
   /** Memory for data that come before there is a buffer for them. */
   readonly stash: StashBudget;
-  /** The targets that this initiator may log in to. */
+  /** The targets that this initiator may log in to; of a normal session its own. */
   discover(): Discovered;
   /** The answer of a `begin` that said 'wait'. */
   place(target: Window | undefined): void;

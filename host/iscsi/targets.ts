@@ -93,18 +93,22 @@ export class Targets {
     return names;
   }
 
-  /** The target of that name; 'denied': there is one, but not for this initiator. */
-  async find(who: Initiator, name: string): Promise<Target | 'denied' | undefined> {
+  /** The target of that name; 'denied': there is one, but not for this initiator; 'awaited': there may be one soon. */
+  async find(who: Initiator, name: string): Promise<Target | 'denied' | 'awaited' | undefined> {
     const config = this.#options.targets.find((candidate) => candidate.name === prepareName(name));
     if (config !== undefined && this.#showsConfigured(config)) {
       return this.#allows(who, config.name) ? this.#configured(config) : 'denied';
     }
-    const { prefix } = this.#options;
+    const { prefix, provider } = this.#options;
+    let isAwaited = false;
     // As the name is, whatever its case; then as somebody typed it.
     for (const dataset of new Set([prepareName(name), name].flatMap((spelt) => datasetsOf(prefix, spelt)))) {
       if (!this.#showsOwn(dataset)) continue;
       const info = await this.#volume(dataset);
-      if (info === undefined) continue;
+      if (info === undefined) {
+        isAwaited ||= provider.awaits?.(dataset) === true && this.#allows(who, dataset);
+        continue;
+      }
       if (!this.#allows(who, dataset)) return 'denied';
       const readOnly = this.#policy.readOnly === true || info.readOnly;
       // However it was spelt: registrations go by the name.
@@ -115,7 +119,7 @@ export class Targets {
         luns: new Map([[0, { volume: dataset, readOnly }]]),
       };
     }
-    return undefined;
+    return isAwaited ? 'awaited' : undefined;
   }
 
   #configured(config: TargetConfig): Target {

@@ -1,3 +1,4 @@
+import type { IscsiMetrics } from '../iscsi/metrics.ts';
 import type { ConnectionMetrics } from '../volumes/client-connection.ts';
 import type { Families } from './family.ts';
 import type { HostSample } from './host-sample.ts';
@@ -15,25 +16,20 @@ interface ProtocolCounts {
 /** Of NBD, iSCSI and HTTP clients. */
 export function clientFamilies(f: Families, host: HostSample): void {
   const samples = host.engines.map(({ sample }) => sample).filter((sample) => sample !== undefined);
-  const nbd = samples.map((sample) => sample.nbd).filter((metrics) => metrics !== undefined);
-  const front = host.supervisor?.nbd;
-  if (nbd.length > 0) {
-    const counts = sum(nbd);
-    // Clients of engines come by the supervisor, which has them on its list as well.
-    const { open, total, refused } = front?.connections ?? counts.connections;
-    const own = front?.connections ?? { protocolErrors: 0, stalled: 0 };
-    const connections = {
-      ...{ open, total, refused },
-      protocolErrors: counts.connections.protocolErrors + own.protocolErrors,
-      stalled: counts.connections.stalled + own.stalled,
-    };
-    protocolFamilies(f, 'nbd', { ...counts, connections });
-  }
-  for (const iscsi of samples.map((sample) => sample.iscsi).filter((metrics) => metrics !== undefined)) {
-    const { commands, taskManagement, logins, ...counts } = iscsi;
-    protocolFamilies(f, 'iscsi', { ...counts, requests: { ...commands, taskManagement } });
+  const { supervisor } = host;
+  const nbd = together(
+    samples.map((sample) => sample.nbd),
+    supervisor && { own: supervisor.nbd },
+  );
+  if (nbd !== undefined) protocolFamilies(f, 'nbd', nbd);
+  const iscsi = together(
+    samples.map((sample) => sample.iscsi && requestsOf(sample.iscsi)),
+    supervisor && { own: supervisor.iscsi && requestsOf(supervisor.iscsi) },
+  );
+  if (iscsi !== undefined) {
+    protocolFamilies(f, 'iscsi', iscsi);
     for (const result of ['succeeded', 'failed'] as const)
-      f.counter('zow_iscsi_logins_total', 'Logins, by how they ended.', logins[result], { result });
+      f.counter('zow_iscsi_logins_total', 'Logins, by how they ended.', iscsi.logins[result], { result });
   }
   const { connections, requests } = host.http;
   connectionFamilies(f, 'http', connections);
@@ -43,21 +39,33 @@ export function clientFamilies(f: Families, host: HostSample): void {
     });
 }
 
-function sum(all: readonly ProtocolCounts[]): ProtocolCounts {
-  return all.reduce((a, b) => ({
-    connections: add(a.connections, b.connections),
-    requests: add(a.requests, b.requests),
-    inFlight: a.inFlight + b.inFlight,
-    bytesRead: a.bytesRead + b.bytesRead,
-    bytesWritten: a.bytesWritten + b.bytesWritten,
-    errors: a.errors + b.errors,
-  }));
+function requestsOf({ commands, taskManagement, ...counts }: IscsiMetrics) {
+  return { ...counts, requests: { ...commands, taskManagement } };
 }
 
-/** Two records with the same names. */
+/** What all engines and the supervisor, where there is one, count; undefined: nothing listens. */
+function together<T extends ProtocolCounts>(
+  engines: readonly (T | undefined)[],
+  supervisor: { readonly own: T | undefined } | undefined,
+): T | undefined {
+  const counts = engines.filter((metrics) => metrics !== undefined);
+  if (supervisor === undefined) return counts.length === 0 ? undefined : counts.reduce(add);
+  const { own } = supervisor;
+  if (own === undefined) return undefined;
+  const sum = counts.reduce(add, own);
+  // Clients of engines come by the supervisor, which has them on its list as well.
+  const { open, total, refused } = own.connections;
+  return { ...sum, connections: { ...sum.connections, open, total, refused } };
+}
+
+/** Two records, of numbers and of records of them, with the same names. */
 function add<T extends object>(a: T, b: T): T {
-  const other = b as Readonly<Record<string, number>>;
-  return Object.fromEntries(Object.entries(a).map(([name, value]) => [name, value + other[name]!])) as T;
+  const other = b as Readonly<Record<string, number | object>>;
+  const sums = Object.entries(a as Readonly<Record<string, number | object>>).map(([name, value]) => {
+    const more = other[name]!;
+    return [name, typeof value === 'number' ? value + (more as number) : add(value, more as object)];
+  });
+  return Object.fromEntries(sums) as T;
 }
 
 function protocolFamilies(f: Families, protocol: string, counts: ProtocolCounts): void {

@@ -1,3 +1,4 @@
+import type { IscsiMetrics } from '../iscsi/metrics.ts';
 import type { NbdMetrics } from '../nbd/metrics.ts';
 import type { EngineSample, ProcessSample } from './sample.ts';
 import { within } from './within.ts';
@@ -31,6 +32,7 @@ export interface HostSource {
 export interface SupervisorSample {
   readonly process: ProcessSample;
   readonly nbd: NbdMetrics | undefined;
+  readonly iscsi: IscsiMetrics | undefined;
 }
 
 export interface HostSample extends Omit<HostSource, 'engines' | 'supervisor'> {

@@ -7,7 +7,7 @@ import type { Wire, WireSink } from '../net/wire.ts';
 import { ClientConnection, type Intake } from '../volumes/client-connection.ts';
 import type { Exports } from '../volumes/exports.ts';
 import type { Share } from '../volumes/share.ts';
-import type { BufferPool, VolumeHandle } from '../volumes/volume.ts';
+import type { AdoptedClient, BufferPool, VolumeHandle } from '../volumes/volume.ts';
 import type { Handover } from './handover.ts';
 import { Handshake, type HandshakeHost } from './handshake.ts';
 import type { NbdLimits } from './limits.ts';
@@ -49,7 +49,7 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
   #flushes = false;
   #gone = false;
   /** The client is in the process of its volume. */
-  #moved: { readonly handle: VolumeHandle; readonly socket: net.Socket } | undefined;
+  #moved: { readonly client: AdoptedClient; readonly volume: string; readonly socket: net.Socket } | undefined;
   #done = false;
   #idleProgress = -1;
 
@@ -78,7 +78,7 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
 
   /** Name of the volume it has open. */
   get volume(): string | undefined {
-    return (this.#handle ?? this.#moved?.handle)?.info.name;
+    return this.#handle?.info.name ?? this.#moved?.volume;
   }
 
   get volumes(): readonly string[] {
@@ -167,10 +167,12 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
   #moveOn({ handle, ...agreed }: Negotiation): void {
     const { peer } = this.wire;
     const { socket, received } = this.handOver();
-    this.trace('moves to its engine', { volume: handle.info.name, style: agreed.style });
-    this.#moved = { handle, socket };
+    const volume = handle.info.name;
+    this.trace('moves to its engine', { volume, style: agreed.style });
     const handover: Handover = { ...agreed, peer, limits: this.limits, received };
-    handle.adopt!(socket, handover)
+    const client = handle.adopt!(socket, handover);
+    this.#moved = { client, volume, socket };
+    client.gone
       .catch((error: unknown) => this.trace('its engine is gone', { error: String(error) }))
       .finally(() => {
         socket.destroy();
@@ -182,12 +184,13 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
   /** As `finish`, and what the client wrote is made durable before its volume is closed. */
   shutDown(): void {
     this.#flushes = true;
-    if (this.#moved !== undefined) void this.#moved.handle.close().catch(() => undefined);
+    if (this.#moved !== undefined) this.#moved.client.dismiss();
     else this.finish();
   }
 
-  /** What is left here of a client that has moved goes; its engine has to let it go itself. */
+  /** What is left here of a client that has moved goes at once; its engine may be stopped, or wait for its pool. */
   override fail(error: unknown): void {
+    this.#moved?.client.cut();
     this.#moved?.socket.destroy();
     super.fail(error);
   }

@@ -6,7 +6,7 @@ import { loadTls, type TlsUpgrade } from '../net/tls.ts';
 import { Exports } from '../volumes/exports.ts';
 import { Frontend } from '../volumes/frontend.ts';
 import { Shares } from '../volumes/shares.ts';
-import type { VolumeHandle, VolumeProvider } from '../volumes/volume.ts';
+import type { AdoptedClient, VolumeHandle, VolumeProvider } from '../volumes/volume.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import type { Handover } from './handover.ts';
 import { defaultLimits, type NbdLimits } from './limits.ts';
@@ -92,13 +92,9 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
 
   /**
    * Serves a client from its transmission phase on; `socket` is paused, and what it was accepted from is another
-   * process's. `gone` resolves when it is, and the volume closed; `dismiss` is what close() does to all.
+   * process's. The volume is closed with it.
    */
-  adopt(
-    socket: net.Socket,
-    handle: VolumeHandle,
-    handover: Handover,
-  ): { readonly gone: Promise<void>; readonly dismiss: () => void } {
+  adopt(socket: net.Socket, handle: VolumeHandle, handover: Handover): AdoptedClient {
     const { peer, limits, received, ...agreed } = handover;
     const { promise, resolve } = Promise.withResolvers<void>();
     const connection = new Connection({
@@ -117,7 +113,7 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
     });
     this.add(connection);
     connection.continue(acceptedWire(socket, connection, peer, limits.lingerMs), { ...agreed, handle }, received);
-    return { gone: promise, dismiss: () => connection.shutDown() };
+    return { gone: promise, ...this.ends(connection) };
   }
 
   #accept(

@@ -88,7 +88,10 @@ export class Supervisor implements Core {
     this.cmdSize = core.cmdSize;
     this.#hostidAtStart = core.hostid;
     this.refusedTunables = core.refusedTunables;
-    this.volumes = new MergedVolumes(core.volumes.buffers, (pool) => this.#homes.get(pool)?.core.volumes);
+    this.volumes = new MergedVolumes(core.volumes.buffers, {
+      home: (pool) => this.#homes.get(pool)?.core.volumes,
+      awaits: (pool) => this.#lostPools.has(pool) || this.#coming.has(pool),
+    });
     this.inspector = new MergedInspector(
       (path) => this.#cores(path),
       (name, value) => this.#setTunable(name, value),
@@ -237,9 +240,11 @@ export class Supervisor implements Core {
     }
   }
 
-  /** After a pool left: an engine without a pool waits a while for another. */
+  /** After a pool left: what clients the engine still has go, and without a pool it waits a while for another. */
   retire(member: Member): void {
-    if (member.pools.size === 0 && !member.isLost) this.#becomeSpare(member);
+    if (member.pools.size > 0 || member.isLost) return;
+    void member.core.dismissClients?.().catch(() => undefined);
+    this.#becomeSpare(member);
   }
 
   /** Whether a pool of that guid is imported, in any engine. */
@@ -278,11 +283,6 @@ export class Supervisor implements Core {
   /** ZFS_IOC_POOL_GET_PROPS of such a pool: none are known, and its programs show what the statistics have. */
   noProps(request: IoctlRequest): IoctlResult {
     return give(Buffer.from(request.cmd), request, emptyPacked);
-  }
-
-  /** Clients of all volumes are answered, flushed and closed. */
-  async dismissClients(): Promise<void> {
-    await Promise.allSettled(this.members.map((member) => member.core.dismissClients?.()));
   }
 
   async close(): Promise<void> {

@@ -1,18 +1,25 @@
 import { Errno, ErrnoError } from '../errno.ts';
-import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProvider } from '../volumes/volume.ts';
+import type { BufferPool, VolumeHandle, VolumeInfo, VolumeProcess, VolumeProvider } from '../volumes/volume.ts';
+
+/** What is known of pools by their names. */
+interface Pools {
+  /** The volumes of a pool's engine. */
+  home(pool: string): VolumeProvider | undefined;
+  /** It is on its way, or was lost and is expected back. */
+  awaits(pool: string): boolean;
+}
 
 /** The volumes of all engines. */
 export class MergedVolumes implements VolumeProvider {
   /** Bounds of one engine's; buffers are the engines' own. */
   readonly buffers: BufferPool;
-  readonly #home: (pool: string) => VolumeProvider | undefined;
+  readonly #pools: Pools;
   readonly #providers = new Map<VolumeProvider, Set<string>>();
   readonly #all = new Map<string, { readonly info: VolumeInfo; readonly provider: VolumeProvider }>();
 
-  /** `home`: the volumes of a pool's engine. */
-  constructor(buffers: BufferPool, home: (pool: string) => VolumeProvider | undefined) {
+  constructor(buffers: BufferPool, pools: Pools) {
     this.buffers = buffers;
-    this.#home = home;
+    this.#pools = pools;
   }
 
   add(provider: VolumeProvider): void {
@@ -41,9 +48,19 @@ export class MergedVolumes implements VolumeProvider {
   }
 
   async reveal(name: string): Promise<VolumeInfo> {
-    const provider = this.#home(name.split(/[/@]/, 1)[0]!);
+    const provider = this.#pools.home(poolOf(name));
     if (provider?.reveal === undefined) throw new ErrnoError(Errno.ENOENT, `volume ${name}`);
     return provider.reveal(name);
+  }
+
+  /** A volume that is not there is looked for where its pool is. */
+  processOf(name: string): VolumeProcess | undefined {
+    const provider = this.#all.get(name)?.provider ?? this.#pools.home(poolOf(name));
+    return provider?.processOf?.(name);
+  }
+
+  awaits(name: string): boolean {
+    return this.#pools.awaits(poolOf(name));
   }
 
   buffersOf(name: string): BufferPool {
@@ -59,4 +76,8 @@ export class MergedVolumes implements VolumeProvider {
     this.#providers.get(provider)?.delete(name);
     if (this.#all.get(name)?.provider === provider) this.#all.delete(name);
   }
+}
+
+function poolOf(volume: string): string {
+  return volume.split(/[/@]/, 1)[0]!;
 }

@@ -4,6 +4,7 @@ import { type ListenerAddress, type ListenerOptions, listen } from '../net/liste
 import type { ClientConnection, ClientSummary, ConnectionMetrics, Protocol } from './client-connection.ts';
 import type { ClientLimits } from './limits.ts';
 import type { Shares } from './shares.ts';
+import type { AdoptedClient } from './volume.ts';
 
 export interface FrontendOptions<Listener, Metrics> {
   /** For errors and logs. */
@@ -132,8 +133,13 @@ export abstract class Frontend<
   async #close(): Promise<void> {
     clearInterval(this.#stallTimer);
     const closed = this.#opened.map(({ server }) => new Promise<void>((resolve) => server.close(() => resolve())));
-    await this.#dismiss(this.#clients);
+    await this.dismissAll();
     await Promise.all(closed);
+  }
+
+  /** Ends all clients as close() does; others may come. */
+  dismissAll(): Promise<void> {
+    return this.#dismiss(this.#clients);
   }
 
   /** Ends clients: what is under way is answered. */
@@ -185,6 +191,14 @@ export abstract class Frontend<
     this.#opened.find((opened) => opened.listener === listener)?.clients.add(client);
     this.metrics.connections.open++;
     this.metrics.connections.total++;
+  }
+
+  /** Of one that another process has accepted: how that ends it. */
+  protected ends(client: Client): Pick<AdoptedClient, 'dismiss' | 'cut'> {
+    return {
+      dismiss: () => client.shutDown(),
+      cut: () => client.fail(new Error('cut by the process that accepted it')),
+    };
   }
 
   /** Everything of the connection is gone. */

@@ -105,11 +105,27 @@ export interface VolumeHandle {
   onResize(listener: (size: number) => void): void;
   /**
    * Present where the volume is in another process, and no other operation but `close` works then: the client's socket,
-   * which delivers nothing any more, goes there with what its frontend agreed on. Resolves when the client is gone and
-   * the volume closed; rejects when the volume's process is gone. `close` then dismisses the client, as a server that
-   * stops does.
+   * which delivers nothing any more, goes there with what its frontend agreed on. The volume is closed with the client.
    */
-  adopt?(socket: Socket, agreed: object): Promise<void>;
+  adopt?(socket: Socket, agreed: object): AdoptedClient;
+}
+
+/** A client that another process serves. */
+export interface AdoptedClient {
+  /** Resolves when everything of the client is gone there; rejects when that process is gone. */
+  readonly gone: Promise<void>;
+  /** Dismisses it, as a server that stops does. */
+  dismiss(): void;
+  /** Cuts its connection. */
+  cut(): void;
+}
+
+/** Another process that has volumes, and serves clients that do not keep to one open volume, as far as all of theirs are there. */
+export interface VolumeProcess {
+  /** Resolves when the process answers. Rejects with ErrnoError when it is gone. */
+  settle(): Promise<void>;
+  /** Gives it a client's socket, which delivers nothing any more, with what its frontend agreed on. */
+  adopt(socket: Socket, agreed: object): AdoptedClient;
 }
 
 /** Hears of every volume that is new or has changed, and of those that are gone. */
@@ -135,6 +151,10 @@ export interface VolumeProvider {
    * ErrnoError, whose sentence is for whoever asked. ENOENT: no such volume. EACCES: its encryption key is not loaded.
    */
   reveal?(name: string): Promise<VolumeInfo>;
+  /** Present where volumes are in other processes: the one that a volume of that name is in, or would be; undefined: there is none now. */
+  processOf?(name: string): VolumeProcess | undefined;
+  /** Whether volumes of that name's pool are expected, and cannot be told yet. Absent: never. */
+  awaits?(name: string): boolean;
   /** ENOENT: no such volume. EBUSY, EROFS, EACCES (its encryption key is not loaded), ENXIO: as opening a zvol. */
   open(name: string, options: { readonly readOnly: boolean }): Promise<VolumeHandle>;
 }

@@ -286,78 +286,81 @@ if (long) {
   });
 }
 
-test('a listener with TLS, one that is read-only, one that shows little: qemu-img and nbdinfo', async (t) => {
-  const lab = await Lab.open(t);
-  const pki = lab.directory;
-  const openssl = (...args: string[]) => must('openssl', args, { cwd: pki });
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const authority = ['-keyout', 'ca-key.pem', '-out', 'ca-cert.pem', '-subj', '/CN=ca', '-days', '30'];
-  await openssl('req', '-x509', ...key, ...authority);
-  const names = ['-subj', '/CN=server', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  await openssl('req', ...key, '-keyout', 'server-key.pem', '-out', 'server.csr', ...names);
-  const signer = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-days', '30'];
-  const request = ['-req', '-in', 'server.csr', '-copy_extensions', 'copy', '-out', 'server-cert.pem'];
-  await openssl('x509', ...request, ...signer);
-  const secret = '0123456789abcdef'.repeat(4);
-  writeFileSync(join(pki, 'keys.psk'), `alice:${secret}\n`, { mode: 0o600 });
-  const disk = lab.disk('a');
-  const certificate = { certificate: 'server-cert.pem', key: 'server-key.pem' };
-  await lab.start({
-    config: {
-      nbd: [
-        { unix: 'run/nbd.sock' },
-        { tcp: '127.0.0.1:0', tls: { mode: 'required', ...certificate } },
-        { tcp: '127.0.0.1:0', tls: { mode: 'required', psk: 'keys.psk' } },
-        { unix: 'run/ro.sock', read_only: true, exports: ['tank/shown', 'tank/*@*'] },
-      ],
-    },
-  });
-  const ready = lab.hostLog.split('\n').find((line) => line.includes('"msg":"ready"'))!;
-  const [, certified, shared] = (JSON.parse(ready).nbd as string[]).map((address) => address.split(':').at(-1));
-  await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
-  for (const name of ['shown', 'hidden']) await lab.zfs('create', '-s', '-V', '16M', `tank/${name}`);
-  const raw = join(lab.directory, 'raw');
-  writeFileSync(raw, noise(16 * MiB, 4));
+for (const engines of ['one', 'processes']) {
+  test(`a listener with TLS, one that is read-only, one that shows little: qemu-img and nbdinfo (engines: ${engines})`, async (t) => {
+    const lab = await Lab.open(t);
+    const pki = lab.directory;
+    const openssl = (...args: string[]) => must('openssl', args, { cwd: pki });
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+    const authority = ['-keyout', 'ca-key.pem', '-out', 'ca-cert.pem', '-subj', '/CN=ca', '-days', '30'];
+    await openssl('req', '-x509', ...key, ...authority);
+    const names = ['-subj', '/CN=server', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+    await openssl('req', ...key, '-keyout', 'server-key.pem', '-out', 'server.csr', ...names);
+    const signer = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-days', '30'];
+    const request = ['-req', '-in', 'server.csr', '-copy_extensions', 'copy', '-out', 'server-cert.pem'];
+    await openssl('x509', ...request, ...signer);
+    const secret = '0123456789abcdef'.repeat(4);
+    writeFileSync(join(pki, 'keys.psk'), `alice:${secret}\n`, { mode: 0o600 });
+    const disk = lab.disk('a');
+    const certificate = { certificate: 'server-cert.pem', key: 'server-key.pem' };
+    await lab.start({
+      vars: { ZOW_ENGINES: engines },
+      config: {
+        nbd: [
+          { unix: 'run/nbd.sock' },
+          { tcp: '127.0.0.1:0', tls: { mode: 'required', ...certificate } },
+          { tcp: '127.0.0.1:0', tls: { mode: 'required', psk: 'keys.psk' } },
+          { unix: 'run/ro.sock', read_only: true, exports: ['tank/shown', 'tank/*@*'] },
+        ],
+      },
+    });
+    const ready = lab.hostLog.split('\n').find((line) => line.includes('"msg":"ready"'))!;
+    const [, certified, shared] = (JSON.parse(ready).nbd as string[]).map((address) => address.split(':').at(-1));
+    await lab.zpool('create', '-o', 'ashift=12', 'tank', disk);
+    for (const name of ['shown', 'hidden']) await lab.zfs('create', '-s', '-V', '16M', `tank/${name}`);
+    const raw = join(lab.directory, 'raw');
+    writeFileSync(raw, noise(16 * MiB, 4));
 
-  const image = (port: string) =>
-    `driver=nbd,host=127.0.0.1,port=${port},export=tank/shown,tls-creds=tls0,tls-hostname=localhost`;
-  const x509 = `tls-creds-x509,id=tls0,endpoint=client,dir=${pki}`;
-  await must('qemu-img', [
-    'convert',
-    '-n',
-    '--object',
-    x509,
-    '--target-image-opts',
-    '-f',
-    'raw',
-    raw,
-    image(certified!),
-  ]);
-  const tls = `nbds://localhost:${certified}/tank/shown?tls-certificates=${pki}`;
-  t.like(JSON.parse(await must('nbdinfo', ['--json', tls])), { TLS: true });
-  const psk = `nbds://alice@localhost:${shared}/tank/shown?tls-psk-file=${pki}/keys.psk`;
-  t.like(JSON.parse(await must('nbdinfo', ['--json', psk])), { TLS: true });
-  const back = join(lab.directory, 'back');
-  await must('nbdcopy', ['--connections=4', psk, back]);
-  await must('cmp', [raw, back]);
-  for (const port of [certified, shared]) {
-    t.not((await execute('nbdinfo', ['--size', `nbd://localhost:${port}/tank/shown`])).code, 0, 'not without TLS');
-  }
+    const image = (port: string) =>
+      `driver=nbd,host=127.0.0.1,port=${port},export=tank/shown,tls-creds=tls0,tls-hostname=localhost`;
+    const x509 = `tls-creds-x509,id=tls0,endpoint=client,dir=${pki}`;
+    await must('qemu-img', [
+      'convert',
+      '-n',
+      '--object',
+      x509,
+      '--target-image-opts',
+      '-f',
+      'raw',
+      raw,
+      image(certified!),
+    ]);
+    const tls = `nbds://localhost:${certified}/tank/shown?tls-certificates=${pki}`;
+    t.like(JSON.parse(await must('nbdinfo', ['--json', tls])), { TLS: true });
+    const psk = `nbds://alice@localhost:${shared}/tank/shown?tls-psk-file=${pki}/keys.psk`;
+    t.like(JSON.parse(await must('nbdinfo', ['--json', psk])), { TLS: true });
+    const back = join(lab.directory, 'back');
+    await must('nbdcopy', ['--connections=4', psk, back]);
+    await must('cmp', [raw, back]);
+    for (const port of [certified, shared]) {
+      t.not((await execute('nbdinfo', ['--size', `nbd://localhost:${port}/tank/shown`])).code, 0, 'not without TLS');
+    }
 
-  await lab.zfs('snapshot', 'tank/shown@s');
-  const readOnly = (name: string) => `nbd+unix:///${name}?socket=${lab.directory}/run/ro.sock`;
-  const list = JSON.parse(await must('nbdinfo', ['--list', '--json', readOnly('')]));
-  t.deepEqual(
-    list.exports.map((entry: Record<string, unknown>) => entry['export-name']),
-    ['tank/shown'],
-  );
-  t.like(JSON.parse(await must('nbdinfo', ['--json', readOnly('tank/shown')])).exports[0], {
-    is_read_only: true,
-    can_trim: false,
-    can_zero: false,
+    await lab.zfs('snapshot', 'tank/shown@s');
+    const readOnly = (name: string) => `nbd+unix:///${name}?socket=${lab.directory}/run/ro.sock`;
+    const list = JSON.parse(await must('nbdinfo', ['--list', '--json', readOnly('')]));
+    t.deepEqual(
+      list.exports.map((entry: Record<string, unknown>) => entry['export-name']),
+      ['tank/shown'],
+    );
+    t.like(JSON.parse(await must('nbdinfo', ['--json', readOnly('tank/shown')])).exports[0], {
+      is_read_only: true,
+      can_trim: false,
+      can_zero: false,
+    });
+    t.is(Number(await must('nbdinfo', ['--size', readOnly('tank/shown@s')])), 16 * MiB);
+    t.not((await execute('nbdinfo', ['--size', readOnly('tank/hidden')])).code, 0);
+    t.not((await execute('qemu-io', ['-f', 'raw', '-c', 'write 0 4k', readOnly('tank/shown')])).code, 0);
+    await lab.finish('tank');
   });
-  t.is(Number(await must('nbdinfo', ['--size', readOnly('tank/shown@s')])), 16 * MiB);
-  t.not((await execute('nbdinfo', ['--size', readOnly('tank/hidden')])).code, 0);
-  t.not((await execute('qemu-io', ['-f', 'raw', '-c', 'write 0 4k', readOnly('tank/shown')])).code, 0);
-  await lab.finish('tank');
-});
+}

@@ -5,8 +5,14 @@ import type { IoctlSession } from '../../host/core/dev-zfs.ts';
 import { ZfsCmd } from '../../host/core/zfs-cmd.ts';
 import { RemoteCore } from '../../host/ioctl/remote.ts';
 import { noStreams } from '../../host/ioctl/streams.ts';
+import { AsyncEvent, Flag, Opcode, RESERVED_TAG } from '../../host/iscsi/constants.ts';
 import { decodeNativeNvlist } from '../../host/nvlist/native.ts';
+import { Cmd } from '../../host/protocols/nbd.ts';
+import { Op } from '../../host/scsi/constants.ts';
 import type { HostStatus } from '../../host/supervisor/status.ts';
+import { cdb10, cdb16, Initiator, type LoginOptions } from '../host/iscsi/client.ts';
+import { outcome } from '../host/iscsi/fixture.ts';
+import { encodeRequest } from '../host/nbd/client.ts';
 import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** An engine for each pool, in a process of its own: what happens to one pool happens to no other. */
@@ -14,7 +20,7 @@ import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 const vars = { ZOW_ENGINES: 'processes' };
 
 /** A host with the pools tank and calm, each with a volume v. */
-async function twoPools(t: ExecutionContext<unknown>, more: object = {}): Promise<Lab> {
+async function twoPools(t: ExecutionContext<unknown>, more: object = {}, whole: object = {}): Promise<Lab> {
   const lab = await Lab.open(t);
   const pool = (disk: string) => ({
     vdevs: [join(lab.disks, disk)],
@@ -22,8 +28,32 @@ async function twoPools(t: ExecutionContext<unknown>, more: object = {}): Promis
     volumes: { v: { size: '64M', volblocksize: '16K' } },
   });
   const pools = { tank: { ...pool('tank.img'), ...more }, calm: pool('calm.img') };
-  await lab.start({ vars, config: { memory: '256M', pools } });
+  await lab.start({ vars, config: { memory: '256M', pools, ...whole } });
   return lab;
+}
+
+const prefix = 'iqn.2026-11.io.zow';
+const other = { initiator: 'iqn.2026-11.io.zow.test:two' };
+const TEST_UNIT_READY = Buffer.alloc(6);
+
+/** As twoPools, with iSCSI. */
+async function twoTargets(t: ExecutionContext<unknown>, more: object = {}): Promise<Lab> {
+  return twoPools(t, {}, { iscsi: [{ listen: '127.0.0.1:0' }], ...more });
+}
+
+/** A session whose first unit attention is over. */
+async function session(lab: Lab, pool: string, options?: LoginOptions): Promise<Initiator> {
+  const initiator = await Initiator.open(lab.iscsiAddress, `${prefix}:${pool}:v`, options);
+  await initiator.settle();
+  return initiator;
+}
+
+/** The status of a login. */
+async function login(lab: Lab, pool: string, options?: LoginOptions): Promise<number> {
+  const initiator = await Initiator.connect(lab.iscsiAddress, options?.initiator);
+  const code = await initiator.login({ ...options, target: `${prefix}:${pool}:v` });
+  initiator.destroy();
+  return code;
 }
 
 async function status(lab: Lab): Promise<HostStatus> {
@@ -37,18 +67,32 @@ async function engineOf(lab: Lab, pool: string): Promise<number> {
   return engine.pid;
 }
 
-/** A client that writes and reads on, and keeps how long it waited at most, and every error. */
+type Client = Pick<Awaited<ReturnType<Lab['open']>>, 'writeAt' | 'readAt'>;
+
+/** An initiator as a client. */
+function clientOf(initiator: Initiator): Client {
+  return {
+    writeAt: async (offset, data) => {
+      const write = await initiator.command(cdb10(Op.WRITE_10, offset / 512, data.length / 512), { write: data });
+      return { errno: write.status } as Awaited<ReturnType<Client['writeAt']>>;
+    },
+    readAt: async (offset, length) =>
+      (await initiator.command(cdb10(Op.READ_10, offset / 512, length / 512), { read: length })).data,
+  };
+}
+
+/** A client that writes and reads on, and keeps every error. */
 class Watched {
   errors: unknown[] = [];
   rounds = 0;
   #going = true;
   readonly #done: Promise<void>;
 
-  constructor(client: Awaited<ReturnType<Lab['open']>>) {
+  constructor(client: Client) {
     this.#done = this.#run(client);
   }
 
-  async #run(client: Awaited<ReturnType<Lab['open']>>): Promise<void> {
+  async #run(client: Client): Promise<void> {
     try {
       for (let i = 0; this.#going; i++) {
         const data = noise(16384, i);
@@ -260,6 +304,173 @@ test('kill -9 of the supervisor leaves no engine behind', async (t) => {
   await lab.zpool('import', '-d', lab.disks, 'tank');
   await lab.stop();
 });
+
+test('a client that does not send the rest of its data is cut in an engine, too, when others need the memory', async (t) => {
+  t.timeout(120_000);
+  const lab = await twoPools(t);
+  const stuck = await lab.open('tank/v');
+  stuck.send(encodeRequest({ type: Cmd.WRITE, cookie: 1n, length: 16 * MiB, style: 'simple' }));
+  stuck.send(Buffer.alloc(1000));
+  await sleep(500);
+  const client = await lab.open('tank/v');
+  t.is((await client.readAt(0, 16 * MiB)).length, 16 * MiB);
+  await stuck.closed();
+  await lab.stop();
+});
+
+test("iSCSI: kill -9 of one engine: the other pool's initiators see nothing, reservations and what was flushed are there again", async (t) => {
+  const lab = await twoTargets(t, { http: { listen: '127.0.0.1:0' } });
+  const calmSession = await session(lab, 'calm');
+  const calm = new Watched(clientOf(calmSession));
+  const data = noise(MiB, 7);
+  const prOut = (action: number, type: number) => Buffer.from([0x5f, action, type, 0, 0, 0, 0, 0, 24, 0]);
+  const list = (key: number, next: number) => {
+    const bytes = Buffer.alloc(24);
+    bytes[7] = key;
+    bytes[15] = next;
+    bytes[20] = 1; // APTPL
+    return bytes;
+  };
+  const one = await session(lab, 'tank');
+  t.is((await clientOf(one).writeAt(0, data)).errno, 0);
+  t.is(await outcome(one, cdb10(Op.SYNCHRONIZE_CACHE_10, 0, 0)), '00');
+  t.is(await outcome(one, prOut(0, 0), { write: list(0, 1) }), '00');
+  t.is(await outcome(one, prOut(1, 5), { write: list(1, 0) }), '00');
+  t.deepEqual(
+    (await status(lab)).engines.map(({ clients }) => clients),
+    [1, 1],
+  );
+  const top = (await lab.zow('top', '0.2', '1')).stdout;
+  t.regex(top, /iscsi +\S+ +tank\/v$/m);
+  t.regex(top, /iscsi +\S+ +calm\/v$/m);
+
+  for (let round = 0; round < 2; round++) {
+    process.kill(await engineOf(lab, 'tank'), 'SIGKILL');
+    if (round === 0) await one.ended();
+    // What an initiator is told meanwhile has it try again.
+    await until('the target is there again', async () => {
+      const code = await login(lab, 'tank');
+      t.true(code === 0 || code === 0x0301, `0x${code.toString(16)}`);
+      return code === 0;
+    });
+    const stranger = await Initiator.open(lab.iscsiAddress, `${prefix}:tank:v`, other);
+    t.is(await outcome(stranger, TEST_UNIT_READY), '02 6/2900');
+    t.is(await outcome(stranger, cdb10(Op.WRITE_10, 0, 1), { write: Buffer.alloc(512) }), '18');
+    stranger.destroy();
+    const again = await session(lab, 'tank');
+    t.true((await clientOf(again).readAt(0, data.length)).equals(data));
+    t.is((await clientOf(again).writeAt(0, data)).errno, 0);
+    again.destroy();
+  }
+  const metrics = await (await fetch(`http://${lab.httpAddress}/metrics`)).text();
+  const metric = (name: string) =>
+    Number(new RegExp(`^${name.replace(/[{}]/g, '\\$&')} (.*)$`, 'm').exec(metrics)?.[1]);
+  t.true(metric('zow_iscsi_logins_total{result="succeeded"}') >= 6);
+  t.true(metric('zow_client_connections{protocol="iscsi"}') >= 1);
+  t.true(metric('zow_client_requests_total{protocol="iscsi",request="write"}') > 0);
+  t.true(metric('zow_client_bytes_total{protocol="iscsi",direction="write"}') > 0);
+  await calm.stop();
+  t.deepEqual(calm.errors, []);
+  t.true(calm.rounds > 0);
+  // Whoever is there at the end is told.
+  const told = calmSession.answerFor(RESERVED_TAG);
+  await lab.stop();
+  t.is((await told).bhs[36], AsyncEvent.SESSION_DROPS);
+  await lab.zdb('tank');
+  await lab.zdb('calm');
+});
+
+test('clients that do not read their answers are cut at the end of the host, and the pools exported', async (t) => {
+  const lab = await twoTargets(t);
+  const client = await lab.open('tank/v');
+  client.socket.pause();
+  for (let i = 0; i < 32; i++) client.sendRequest({ type: Cmd.READ, offset: i * MiB, length: MiB });
+  const initiator = await session(lab, 'calm');
+  initiator.socket.pause();
+  for (let i = 0; i < 16; i++) initiator.sendCommand(cdb10(Op.READ_10, i * 2048, 2048), { read: MiB });
+  await sleep(500);
+  await lab.stop();
+  t.regex(lab.hostLog, /pools exported/);
+});
+
+test('iSCSI: an engine that is stopped (SIGSTOP) keeps nobody waiting who wants another target', async (t) => {
+  const lab = await twoTargets(t);
+  const calm = new Watched(clientOf(await session(lab, 'calm')));
+  const waiting = await session(lab, 'tank');
+  const pid = await engineOf(lab, 'tank');
+  process.kill(pid, 'SIGSTOP');
+  let isOver = false;
+  const silent = login(lab, 'tank', other).finally(() => {
+    isOver = true;
+  });
+  const listed = await must('iscsi-ls', [`iscsi://${lab.iscsiAddress}`]);
+  for (const pool of ['calm', 'tank']) t.true(listed.includes(`Target:${prefix}:${pool}:v `), listed);
+  t.is(await login(lab, 'calm', other), 0);
+  t.false(isOver, 'they did not wait for the silent one');
+  t.is(await silent, 0x0301);
+  const answer = outcome(waiting, TEST_UNIT_READY);
+  process.kill(pid, 'SIGCONT');
+  t.is(await answer, '00');
+  t.is(await login(lab, 'tank', other), 0);
+  await calm.stop();
+  t.deepEqual(calm.errors, []);
+  await lab.stop();
+});
+
+test('iSCSI: sessions of the same initiator port, of a pool that goes and comes, and LUNs beside NBD', async (t) => {
+  const lab = await twoTargets(t, { targets: { two: { luns: { 0: 'tank/a', 3: 'tank/b' } } } });
+  const first = await session(lab, 'tank');
+  const second = await session(lab, 'tank');
+  await first.ended();
+  t.is(await outcome(second, TEST_UNIT_READY), '00');
+  // A session that exists is named by its handle, by its initiator alone.
+  t.is(await login(lab, 'tank', { tsih: second.tsih, ...other }), 0x020a);
+  const { data } = await second.request(Opcode.TEXT_REQUEST, Flag.FINAL, () => {}, Buffer.from('SendTargets=All\0'));
+  t.is(data.toString(), `TargetName=${prefix}:tank:v\0TargetAddress=${lab.iscsiAddress},1\0`);
+
+  // Every word is incremented by both, each in its own way of being atomic: none is lost.
+  const client = await lab.open('tank/v');
+  await client.writeAt(0, Buffer.alloc(4096));
+  let swaps = 0;
+  for (let i = 0; swaps < 50 && i < 500; i++) {
+    const before = await clientOf(second).readAt(0, 512);
+    const after = Buffer.from(before);
+    after.writeUInt32LE(before.readUInt32LE(0) + 1);
+    const swap = second.command(compareAndWrite(0), { write: Buffer.concat([before, after]) });
+    const [{ status: ended }] = await Promise.all([swap, client.writeAt(4, noise(4, i))]);
+    if (ended === 0) swaps++;
+  }
+  t.is((await client.readAt(0, 4)).readUInt32LE(0), swaps);
+  t.is(swaps, 50);
+  client.destroy();
+
+  // A pool is exported only while nobody has used its volumes; then its sessions end.
+  t.regex(await lab.fails('zpool', 'export', 'tank'), /busy/);
+  t.is(await second.logout(), 0);
+  const unused = await Initiator.open(lab.iscsiAddress, `${prefix}:tank:v`, other);
+  await until('it is exported', async () => (await lab.run('zpool', ['export', 'tank'])).code === 0);
+  await unused.ended();
+  t.is(await login(lab, 'tank'), 0x0203);
+  await lab.zpool('import', '-d', lab.disks, 'tank');
+  (await session(lab, 'tank')).destroy();
+
+  await lab.zfs('create', '-V', '16M', 'tank/a');
+  await lab.zfs('create', '-V', '32M', 'tank/b');
+  for (const [lun, size] of [
+    [0, 16],
+    [3, 32],
+  ] as const) {
+    const { stdout } = await execute('iscsi-readcapacity16', [`iscsi://${lab.iscsiAddress}/${prefix}:two/${lun}`]);
+    t.regex(stdout, new RegExp(`Total size:${size * MiB}\\b`));
+  }
+  await lab.stop();
+});
+
+function compareAndWrite(lba: number): Buffer {
+  const cdb = cdb16(Op.COMPARE_AND_WRITE, lba, 0);
+  cdb[13] = 1;
+  return cdb;
+}
 
 function lives(pid: number): boolean {
   try {

@@ -272,8 +272,20 @@ test('kill -9 of the host under an initiator: it comes back by itself, and what 
   await lab.finish('tank');
 });
 
-test('an engine for each pool has no iSCSI: the host says so at once', async (t) => {
+test('a target with volumes of two pools needs one core for both: with an engine for each the host says so at once', async (t) => {
   const lab = await Lab.open(t);
-  t.is(await lab.launch({ config: { iscsi: [listener] }, vars: { ZOW_ENGINES: 'processes' } }), 2);
-  t.regex(lab.hostLog, /iscsi: volumes are not served over iSCSI with ZOW_ENGINES=processes/);
+  const pool = (disk: string) => ({ vdevs: [lab.disk(disk)], create: {}, volumes: { v: { size: '16M' } } });
+  const config = {
+    iscsi: [listener],
+    pools: { tank: pool('a'), calm: pool('b') },
+    targets: { both: { luns: { 0: 'tank/v', 1: 'calm/v' } } },
+  };
+  t.is(await lab.launch({ config, vars: { ZOW_ENGINES: 'processes' } }), 2);
+  t.regex(
+    lab.hostLog,
+    /targets: iqn\.2026-11\.io\.zow:both has volumes of the pools tank and calm, each of which has an engine of its own/,
+  );
+  await lab.start({ config, vars: { ZOW_ENGINES: 'one' } });
+  for (const lun of [0, 1]) await must('iscsi-inq', [url(lab, `${prefix}:both`, lun)]);
+  await lab.stop();
 });

@@ -258,7 +258,10 @@ class Fuzzer {
       log: quiet,
       address: '127.0.0.1',
       localAddress: '127.0.0.1:3260',
-      admit: async () => (this.#tsih = (this.#tsih % 0xffff) + 1),
+      admit: async () => {
+        this.#tsih = (this.#tsih % 0xffff) + 1;
+        return { tsih: this.#tsih };
+      },
       onEstablished: () => {},
       onClosed: () => {
         closed++;
