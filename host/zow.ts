@@ -46,6 +46,7 @@ import { LivePage } from './page/page.ts';
 import { Token } from './page/token.ts';
 import { converge } from './serve/converge.ts';
 import { compareConfigs, type Difference, keyOf } from './serve/difference.ts';
+import { type Engines, engineProblems } from './serve/engines.ts';
 import { CoreLostError, describePanic, StartError } from './serve/errors.ts';
 import { planPools } from './serve/plan.ts';
 import { childPrograms, type ProgramOptions, type ProgramResult, type RunProgram } from './serve/programs.ts';
@@ -85,11 +86,8 @@ export interface ZowHostOptions {
   readonly log?: Logger;
   /** Serves on this ioctl socket instead of the configuration's. */
   readonly socket?: string | undefined;
-  /**
-   * `one`: all pools have one core, in this process. `processes`: each has an engine of its own, in a process of its own
-   * (docs/architecture.md); `openVolume` cannot be used then.
-   */
-  readonly engines?: 'one' | 'processes' | undefined;
+  /** Default: `one`. With `processes` `openVolume` cannot be used. */
+  readonly engines?: Engines | undefined;
   /** Replaces the core; for tests. */
   readonly loadCore?: LoadCore;
   /** Replaces how programs are run against a socket; for tests. */
@@ -865,20 +863,10 @@ function readConfig(config: string | object, options: ZowHostOptions): Config {
   return socket === undefined ? parsed : { ...parsed, socket };
 }
 
-/** What is not to be had with one core, or with an engine for each pool. @throws StartError */
-function checkEngines({ pools, targets, memoryBytes }: Config, engines: ZowHostOptions['engines']): void {
-  if (engines === 'processes') {
-    for (const { name, luns } of targets) {
-      const of = new Set([...luns.values()].map(({ volume }) => volume.split(/[/@]/, 1)[0]!));
-      if (of.size > 1)
-        throw new StartError([
-          `targets: ${name} has volumes of the pools ${[...of].join(' and ')}, each of which has an engine of its own; make a target of each, or use one engine for all (ZOW_ENGINES=one)`,
-        ]);
-    }
-    return;
-  }
-  const own = pools.filter((pool) => pool.memoryBytes !== memoryBytes).map(({ name }) => name);
-  if (own.length > 0) throw new StartError([`pools ${own.join(', ')}: memory of their own needs engines of their own`]);
+/** @throws StartError */
+function checkEngines(config: Config, engines: Engines = 'one'): void {
+  const problems = engineProblems(config, engines);
+  if (problems.length > 0) throw new StartError(problems);
 }
 
 function coreFailed(error: unknown): never {

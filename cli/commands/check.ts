@@ -6,6 +6,7 @@ import type { RemoteDisk } from '../../host/devices/remote.ts';
 import { probeSocket } from '../../host/ioctl/socket-path.ts';
 import { loadChap } from '../../host/iscsi/chap-file.ts';
 import { Token } from '../../host/page/token.ts';
+import { chosenEngines, engineProblems } from '../../host/serve/engines.ts';
 import { type Plan, planPools } from '../../host/serve/plan.ts';
 import { ownDisk, startRemoteDisks } from '../../host/serve/remote.ts';
 import { type Finding, type PoolSurvey, surveyPool } from '../../host/serve/survey.ts';
@@ -40,7 +41,7 @@ export async function check(config: Config): Promise<CheckResult> {
     lines.push(`nbd     ${listener.kind === 'unix' ? listener.path : listener.address}`);
   }
   lines.push(...reached);
-  const errors = [...plan.errors];
+  const errors = [...plan.errors, ...engineProblems(config, chosenEngines())];
   for (const { address, chap } of config.iscsi) {
     lines.push(`iscsi   ${address}`);
     if (chap !== undefined) await loadChap(chap).catch((error: Error) => errors.push(`iscsi: ${error.message}`));

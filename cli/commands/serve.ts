@@ -7,6 +7,7 @@ import { defaultSocketPath } from '../../host/ioctl/socket-path.ts';
 import { log, setLogFormat } from '../../host/log.ts';
 import { inheritSockets, unusedSockets } from '../../host/net/inherited.ts';
 import { print } from '../../host/print.ts';
+import { chosenEngines } from '../../host/serve/engines.ts';
 import { CoreLostError, ExitCode, StartError } from '../../host/serve/errors.ts';
 import { ServiceManager } from '../../host/serve/service-manager.ts';
 import { ZowHost, type ZowHostOptions } from '../../host/zow.ts';
@@ -46,8 +47,7 @@ export async function serve(file: string, options: ServeOptions = {}): Promise<n
     signals = new Signals();
     applyLog(config);
     manager.status('imports its pools');
-    const engines = process.env.ZOW_ENGINES === 'processes' ? 'processes' : 'one';
-    host = await ZowHost.start(config, { engines, ...options });
+    host = await ZowHost.start(config, { engines: chosenEngines(), ...options });
   } catch (error) {
     return explain(error);
   }
