@@ -39,6 +39,8 @@ export interface SupervisorOptions {
 
 /** How long an engine without a pool is kept for the next one that needs it. */
 const SPARE_MS = 30_000;
+/** What an engine takes before it has a pool, and what that needs to be opened. */
+const ENGINE_BYTES = 128 * 1024 ** 2;
 /** How long who names a lost pool waits for it to come back. */
 const REVIVAL_MS = 15_000;
 const none = new Uint8Array(0);
@@ -331,6 +333,7 @@ export class Supervisor implements Core {
     while (taken.has(index) || this.#starting.has(index)) index++;
     this.#starting.add(index);
     try {
+      checkAvailable(memoryBytes);
       const core = await this.#options.start({ memoryBytes, tunables: this.#options.tunables });
       const member = new Member(index, core, memoryBytes);
       for (const [name, value] of this.#settings) await core.inspector.setTunable(name, value).catch(() => undefined);
@@ -443,6 +446,17 @@ export interface LostPool {
 }
 
 /** As put_nvlist() does it. */
+/** The rest of it is taken when it is needed. @throws ErrnoError where the machine, or the control group, has no room for an engine. */
+function checkAvailable(memoryBytes: number): void {
+  const available = process.availableMemory();
+  if (available >= ENGINE_BYTES) return;
+  const [has, takes, upTo] = [available, ENGINE_BYTES, memoryBytes].map((bytes) => `${Math.round(bytes / 1024 ** 2)}M`);
+  throw new ErrnoError(
+    Errno.ENOMEM,
+    `there is no memory for the engine of another pool: it takes ${takes} at once and up to ${upTo} (memory) beside, and ${has} are left`,
+  );
+}
+
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }

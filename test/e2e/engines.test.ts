@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { IoctlSession } from '../../host/core/dev-zfs.ts';
@@ -13,6 +13,7 @@ import type { HostStatus } from '../../host/supervisor/status.ts';
 import { cdb10, cdb16, Initiator, type LoginOptions } from '../host/iscsi/client.ts';
 import { outcome } from '../host/iscsi/fixture.ts';
 import { encodeRequest } from '../host/nbd/client.ts';
+import { skip } from '../skip.ts';
 import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 
 /** An engine for each pool, in a process of its own: what happens to one pool happens to no other. */
@@ -511,6 +512,40 @@ test('a TLS client is relayed to its engine, and ends with it', async (t) => {
   t.true(readFileSync(to).equals(data));
   await lab.stop();
   t.not((await idle).code, 0);
+});
+
+/** A control group for what a process takes from now on, and what starts it. */
+function limitMemory(t: ExecutionContext<unknown>, pid: number, bytes: number): string | undefined {
+  const [root, limit, tasks] = existsSync('/sys/fs/cgroup/cgroup.controllers')
+    ? ['/sys/fs/cgroup', 'memory.max', 'cgroup.procs']
+    : ['/sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'cgroup.procs'];
+  const group = join(root!, `zow-test-${pid}`);
+  try {
+    mkdirSync(group);
+    t.teardown(() => rmdirSync(group));
+    writeFileSync(join(group, limit!), `${bytes}`);
+    writeFileSync(join(group, tasks!), `${pid}`);
+    return undefined;
+  } catch (error) {
+    return `no control group for memory: ${(error as Error).message}`;
+  }
+}
+
+test('a pool whose engine there is no memory for is refused with figures; it comes when there is', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start({ vars, config: { memory: '256M' } });
+  const missing = limitMemory(t, lab.pid, 120 * MiB);
+  if (missing !== undefined) return skip(t, missing);
+  // That of the engine that is there.
+  await lab.zpool('create', 'tank', lab.disk('a', 64 * MiB));
+  const refusal = await lab.fails('zpool', 'create', 'other', lab.disk('b', 64 * MiB));
+  t.regex(
+    refusal,
+    /no memory for the engine of another pool: it takes 128M at once and up to 256M .*, and \d+M are left/,
+  );
+  await lab.zpool('export', 'tank');
+  await lab.zpool('create', 'other', lab.disk('c', 64 * MiB));
+  await lab.finish('other');
 });
 
 /** ZFS_IOC_POOL_CONFIGS, whatever was known before. */

@@ -144,7 +144,7 @@ const long = process.env.ZOW_LONG === '1';
   for (const name of Object.keys(PROGRAMS)) symlinkSync('zow', join(folder, name));
   const pool = { vdevs: ['a.img'], create: { size: '128M' }, volumes: { v: { size: '8M' } } };
   const file = join(folder, 'pool.yaml');
-  for (const ZOW_ENGINES of ['', 'processes']) {
+  for (const ZOW_ENGINES of ['one', 'processes']) {
     writeFileSync(file, JSON.stringify({ socket: 'zow.sock', memory: '256M', pools: { tank: pool } }));
     const env = { PATH: `${folder}:/usr/bin:/bin`, ZOW_SOCKET: join(folder, 'zow.sock'), ZOW_ENGINES };
     const host = spawn(zow, ['serve', '--hints', file], { env, stdio: ['ignore', 'pipe', 'pipe'] });
