@@ -2,6 +2,7 @@ import { pbkdf2Sync, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import type { HostStatus } from '../../host/supervisor/status.ts';
 import { execute, MiB, noise, root } from '../e2e/host.ts';
 import { memoryHas } from '../process-memory.ts';
 import { Manual } from './manual.ts';
@@ -146,73 +147,87 @@ test('every format and location of a key, encryption roots, and what is refused'
   await m.lab.finish('tank');
 });
 
-test('keys and passphrases are in no log, no trace, no panic, no history, no stream, and on no disk', async (t) => {
-  const m = await Manual.open(t);
-  const { lab } = m;
-  await lab.stop();
-  await execute('prlimit', ['--pid', `${process.pid}`, '--core=unlimited:']);
-  await lab.start({ config: { memory: '256M' }, vars: { ZOW_LOG: 'trace', ZOW_TRACE: 'all' } });
-  const disks = ['tank', 'back'];
-  for (const pool of disks) await lab.zpool('create', '-O', 'compression=off', pool, lab.disk(pool, 96 * MiB));
-  const raw = randomBytes(32);
-  const hex = randomBytes(32);
-  const phrases = ['first secret phrase', 'second secret phrase'];
-  const marker = Buffer.from('this line must not be on a disk and in no stream ');
-  const locations = [keyFile(m, 'raw', raw), keyFile(m, 'hex', hex.toString('hex'))];
-  await m.zfs('create -o encryption=on -o keyformat=passphrase tank/p', { input: `${phrases[0]}\n${phrases[0]}\n` });
-  await m.each(
-    `create -o encryption=on -o keyformat=raw -o keylocation=${locations[0]} tank/raw`,
-    `create -o encryption=on -o keyformat=hex -o keylocation=${locations[1]} -V 16M tank/hex`,
-  );
-  await m.write('tank/hex', 0, Buffer.alloc(MiB, marker));
-  await m.zfs('snapshot tank/hex@1');
-  await m.write('tank/hex', 4 * MiB, Buffer.alloc(MiB, marker));
-  await m.zfs('snapshot tank/hex@2');
-  await m.shell(
-    'zfs send -w tank/hex@1 | tee s1 | zfs receive back/hex; zfs send -w -i @1 tank/hex@2 | tee s2 | zfs receive back/hex',
-  );
-  await m.zfs('change-key tank/p', { input: `${phrases[1]}\n${phrases[1]}\n` });
-  await m.zfs('unload-key -a');
-  await m.zfs('load-key tank/p', { input: `${phrases[1]}\n` });
-  await m.refuses(`load-key -L ${locations[0]} tank/hex`, /Hex key too short/);
-  await m.zfs(`load-key -L ${locations[1]} back/hex`);
-  t.true((await m.read('back/hex', MiB, 4 * MiB)).equals(Buffer.alloc(MiB, marker)));
-  const said = [
-    await lab.zpool('history', '-il'),
-    await lab.zpool('events', '-v'),
-    await m.zfs('get -r all tank'),
-    (await lab.run('zdb', ['-e', '-p', lab.disks, '-C', 'tank'])).stdout,
-  ].join('\n');
-  const salt = Buffer.alloc(8);
-  salt.writeBigUInt64LE(BigInt(await lab.get('tank/p', 'pbkdf2salt')));
-  const derived = pbkdf2Sync(phrases[1]!, salt, Number(await lab.get('tank/p', 'pbkdf2iters')), 32, 'sha1');
-  // What is loaded is in the host's memory, and no longer than that; but in no core dump.
-  t.deepEqual(await memoryHas(lab.pid, [raw, hex, derived]), [false, true, true], 'raw was unloaded');
-  t.regex(readFileSync(`/proc/${lab.pid}/limits`, 'utf8'), /^Max core file size +0 /m);
-  await lab.zinject('-p', 'spa_vdev_exit', 'back');
-  await lab.fails('zpool', 'add', '-f', 'back', lab.disk('more', 64 * MiB));
-  t.is(await lab.ended(), 70);
-  t.regex(lab.hostLog, /spa_vdev_exit/);
+for (const engines of ['one', 'processes']) {
+  test(`keys and passphrases are in no log, no trace, no panic, no history, no stream, and on no disk; engines: ${engines}`, async (t) => {
+    const m = await Manual.open(t);
+    const { lab } = m;
+    await lab.stop();
+    await execute('prlimit', ['--pid', `${process.pid}`, '--core=unlimited:']);
+    await lab.start({ config: { memory: '256M' }, vars: { ZOW_ENGINES: engines, ZOW_LOG: 'trace', ZOW_TRACE: 'all' } });
+    const disks = ['tank', 'back'];
+    for (const pool of disks) await lab.zpool('create', '-O', 'compression=off', pool, lab.disk(pool, 96 * MiB));
+    const raw = randomBytes(32);
+    const hex = randomBytes(32);
+    const phrases = ['first secret phrase', 'second secret phrase'];
+    const marker = Buffer.from('this line must not be on a disk and in no stream ');
+    const locations = [keyFile(m, 'raw', raw), keyFile(m, 'hex', hex.toString('hex'))];
+    await m.zfs('create -o encryption=on -o keyformat=passphrase tank/p', { input: `${phrases[0]}\n${phrases[0]}\n` });
+    await m.each(
+      `create -o encryption=on -o keyformat=raw -o keylocation=${locations[0]} tank/raw`,
+      `create -o encryption=on -o keyformat=hex -o keylocation=${locations[1]} -V 16M tank/hex`,
+    );
+    await m.write('tank/hex', 0, Buffer.alloc(MiB, marker));
+    await m.zfs('snapshot tank/hex@1');
+    await m.write('tank/hex', 4 * MiB, Buffer.alloc(MiB, marker));
+    await m.zfs('snapshot tank/hex@2');
+    await m.shell(
+      'zfs send -w tank/hex@1 | tee s1 | zfs receive back/hex; zfs send -w -i @1 tank/hex@2 | tee s2 | zfs receive back/hex',
+    );
+    await m.zfs('change-key tank/p', { input: `${phrases[1]}\n${phrases[1]}\n` });
+    await m.zfs('unload-key -a');
+    await m.zfs('load-key tank/p', { input: `${phrases[1]}\n` });
+    await m.refuses(`load-key -L ${locations[0]} tank/hex`, /Hex key too short/);
+    await m.zfs(`load-key -L ${locations[1]} back/hex`);
+    t.true((await m.read('back/hex', MiB, 4 * MiB)).equals(Buffer.alloc(MiB, marker)));
+    const said = [
+      await lab.zpool('history', '-il'),
+      await lab.zpool('events', '-v'),
+      await m.zfs('get -r all tank'),
+      (await lab.run('zdb', ['-e', '-p', lab.disks, '-C', 'tank'])).stdout,
+    ].join('\n');
+    const salt = Buffer.alloc(8);
+    salt.writeBigUInt64LE(BigInt(await lab.get('tank/p', 'pbkdf2salt')));
+    const derived = pbkdf2Sync(phrases[1]!, salt, Number(await lab.get('tank/p', 'pbkdf2iters')), 32, 'sha1');
+    // What is loaded is in the host's memory, and no longer than that; but in no core dump.
+    const { stdout } = await lab.zow('status', '--json');
+    const all = engines === 'one' ? [] : (JSON.parse(stdout) as HostStatus).engines;
+    const pidOf = (pool: string) => all.find(({ pools }) => pools.includes(pool))?.pid ?? lab.pid;
+    const loaded = {
+      tank: await memoryHas(pidOf('tank'), [raw, hex, derived]),
+      back: await memoryHas(pidOf('back'), [raw, hex, derived]),
+      host: await memoryHas(lab.pid, [raw, hex, derived]),
+    };
+    const both = [false, true, true];
+    if (engines === 'one') t.deepEqual(loaded, { tank: both, back: both, host: both }, 'raw was unloaded');
+    else t.deepEqual(loaded, { tank: [false, false, true], back: [false, true, false], host: [false, false, false] });
+    for (const pid of [lab.pid, pidOf('tank'), pidOf('back')])
+      t.regex(readFileSync(`/proc/${pid}/limits`, 'utf8'), /^Max core file size +0 /m);
+    await lab.zinject('-p', 'spa_vdev_exit', 'back');
+    await lab.fails('zpool', 'add', '-f', 'back', lab.disk('more', 64 * MiB));
+    if (engines === 'one') t.is(await lab.ended(), 70);
+    else await lab.stop();
+    t.regex(lab.hostLog, /spa_vdev_exit/);
 
-  const texts: Record<string, Buffer> = { said: Buffer.from(said), log: Buffer.from(lab.hostLog) };
-  for (const name of ['s1', 's2']) texts[name] = readFileSync(join(lab.directory, name));
-  for (const name of disks) texts[name] = readFileSync(join(lab.disks, name));
-  t.true(texts.log!.includes('"trace":"ioctl"') && texts.log!.includes('"trace":"wasi"'), 'everything is traced');
-  t.true(texts.said!.includes('change-key'));
-  const secrets = [raw, hex, derived, marker, ...phrases.map((phrase) => Buffer.from(phrase))];
-  for (const secret of secrets) {
-    const half = secret.subarray(0, 16);
-    const forms = [
-      half,
-      Buffer.from(half.toString('hex')),
-      Buffer.from(half.toString('hex').toUpperCase()),
-      // Base64 of three alignments: what of it does not depend on what is before.
-      ...[0, 1, 2].map((skip) => Buffer.from(secret.subarray(skip, skip + 12).toString('base64'))),
-      Buffer.from([...half].join(',')),
-    ];
-    for (const [where, text] of Object.entries(texts)) {
-      for (const form of forms) t.false(text.includes(form), `${where} has ${secret.toString('latin1')} as ${form}`);
+    const texts: Record<string, Buffer> = { said: Buffer.from(said), log: Buffer.from(lab.hostLog) };
+    for (const name of ['s1', 's2']) texts[name] = readFileSync(join(lab.directory, name));
+    for (const name of disks) texts[name] = readFileSync(join(lab.disks, name));
+    t.true(texts.log!.includes('"trace":"ioctl"') && texts.log!.includes('"trace":"wasi"'), 'everything is traced');
+    t.true(texts.said!.includes('change-key'));
+    const secrets = [raw, hex, derived, marker, ...phrases.map((phrase) => Buffer.from(phrase))];
+    for (const secret of secrets) {
+      const half = secret.subarray(0, 16);
+      const forms = [
+        half,
+        Buffer.from(half.toString('hex')),
+        Buffer.from(half.toString('hex').toUpperCase()),
+        // Base64 of three alignments: what of it does not depend on what is before.
+        ...[0, 1, 2].map((skip) => Buffer.from(secret.subarray(skip, skip + 12).toString('base64'))),
+        Buffer.from([...half].join(',')),
+      ];
+      for (const [where, text] of Object.entries(texts)) {
+        for (const form of forms) t.false(text.includes(form), `${where} has ${secret.toString('latin1')} as ${form}`);
+      }
     }
-  }
-  t.true(Buffer.concat([noise(64), marker]).includes(marker.subarray(0, 16)), 'the search finds what is there');
-});
+    t.true(Buffer.concat([noise(64), marker]).includes(marker.subarray(0, 16)), 'the search finds what is there');
+  });
+}
