@@ -46,6 +46,7 @@ const routes = new Map<number, Route>([
 ]);
 
 export const Ioc = {
+  poolCreate: 0x5a00,
   poolImport: 0x5a02,
   poolConfigs: 0x5a04,
   poolStats: 0x5a05,

@@ -1,6 +1,7 @@
 import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
+import { decodeNativeNvlist } from '../nvlist/native.ts';
 import { copyOf, give, refuse } from './answers.ts';
 import type { EventCursor } from './events.ts';
 import { LostError, type Member, RetiredError } from './member.ts';
@@ -78,7 +79,7 @@ export class RoutedSession implements IoctlSession {
     const pool = poolOf(request.cmd);
     switch (routeOf(request.request)) {
       case 'new':
-        return this.#arrive(pool, request);
+        return this.#arrive(arrivingOf(pool, request), request);
       case 'leave':
         return this.#leave(pool, request);
       case 'none':
@@ -264,6 +265,18 @@ class LostPoolError extends ErrnoError {
     super(Errno.EIO);
     const whose = pool === '' ? 'an engine' : `pool '${pool}': its engine`;
     this.message = `${whose} ended and is not back yet: ${reason}`;
+  }
+}
+
+/** The name under which a pool comes: `zpool create -t` has another than that in zc_name. */
+function arrivingOf(pool: string, request: IoctlRequest): string {
+  if (request.request !== Ioc.poolCreate || request.src.length === 0) return pool;
+  try {
+    const temporary = decodeNativeNvlist(request.src).get('tname');
+    return typeof temporary === 'string' ? temporary : pool;
+  } catch {
+    // Its engine refuses it.
+    return pool;
   }
 }
 

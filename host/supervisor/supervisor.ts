@@ -427,7 +427,8 @@ function mannerOf(request: IoctlRequest): ImportManner {
       isReadOnly: props?.get('readonly') === 1n,
       altroot: typeof altroot === 'string' ? altroot : undefined,
       isTemporaryName:
-        request.request === Ioc.poolImport && (cmd.readBigUInt64LE(ZfsCmd.cookie) & IMPORT_TEMP_NAME) !== 0n,
+        props?.get('tname') !== undefined ||
+        (request.request === Ioc.poolImport && (cmd.readBigUInt64LE(ZfsCmd.cookie) & IMPORT_TEMP_NAME) !== 0n),
     };
   } catch {
     return plainManner; // the engine refuses it

@@ -482,6 +482,18 @@ function lives(pid: number): boolean {
   }
 }
 
+test('zpool create -t: its name for now is the one that counts, also when its engine was lost', async (t) => {
+  const lab = await twoPools(t);
+  const [a, b] = lab.manyDisks(2, 64 * MiB, 'x') as [string, string];
+  t.regex(await lab.fails('zpool', 'create', '-t', 'tank', 'own', a), /already exists/);
+  await lab.zpool('create', '-t', 'now', 'own', b);
+  process.kill(await engineOf(lab, 'now'), 'SIGKILL');
+  await until('it is back', async () => (await status(lab)).engines.some(({ pools }) => pools.includes('now')));
+  await lab.zpool('export', 'now');
+  await lab.zpool('import', '-d', b, 'own');
+  await lab.stop();
+});
+
 test('a TLS client is relayed to its engine, and ends with it', async (t) => {
   const lab = await Lab.open(t);
   const keys = join(lab.directory, 'keys.psk');
