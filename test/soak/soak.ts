@@ -60,8 +60,8 @@ const wellVolumes = ['well/v0', 'well/v1', 'well/v2', 'well/v3'];
 const finishMs = 120_000;
 /** So many end it. */
 const findingsMax = 20;
-/** By which what the host holds may differ from the beginning, when everybody has gone. */
-const descriptorsMore = 8;
+/** By which what each of the host's processes holds may differ from the beginning, when everybody has gone. */
+const descriptorsMore = 16;
 const fibersMore = 80;
 
 /** A process of clients, and the answers to what it is told. */
@@ -344,17 +344,18 @@ class Soak {
   async #settle(before: Holdings): Promise<Holdings | undefined> {
     if (this.#host.isDead) return undefined;
     let after = await this.#holdings();
-    const isMore = () =>
-      after.descriptors > before.descriptors + descriptorsMore ||
-      after.fibers.length > before.fibers.length + fibersMore;
+    const processes = this.#host.pids.length;
+    const hasDescriptors = () => after.descriptors > before.descriptors + processes * descriptorsMore;
+    const hasFibers = () => after.fibers.length > before.fibers.length + processes * fibersMore;
+    const isMore = () => hasDescriptors() || hasFibers();
     for (let tries = 0; tries < 6 && isMore(); tries++) {
       await sleep(5000);
       after = await this.#holdings();
     }
-    if (after.descriptors > before.descriptors + descriptorsMore) {
+    if (hasDescriptors()) {
       this.#findings.add('descriptors are left', `${before.descriptors} before, ${after.descriptors} after`);
     }
-    if (after.fibers.length > before.fibers.length + fibersMore) {
+    if (hasFibers()) {
       const names = after.fibers.join(' ');
       this.#findings.add('fibers are left', `${before.fibers.length} before, ${after.fibers.length} after: ${names}`);
     }

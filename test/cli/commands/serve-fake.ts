@@ -13,5 +13,8 @@ const run: typeof pools.run = async (program, args) => {
   return pools.run(program, args);
 };
 process.exit(
-  await serve(config, { loadCore, programs: how === 'slow' ? () => run : programs, hints: how === 'hints' }),
+  await serve(config, {
+    ...{ engines: 'one', loadCore, hints: how === 'hints' },
+    programs: how === 'slow' ? () => run : programs,
+  }),
 );
