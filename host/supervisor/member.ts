@@ -35,6 +35,8 @@ export class Member {
   pools: ReadonlyMap<string, KnownPool> = new Map();
   /** What ZFS_IOC_POOL_CONFIGS answered last. */
   packedConfigs: Uint8Array = emptyPacked;
+  /** The engine's own count of changes to them (spa_config_generation). */
+  generation = 0n;
   isLost = false;
   /** It is no engine of the host's any more, and ends when what it was asked is answered. */
   #isRetired = false;
@@ -119,9 +121,10 @@ export class Member {
     for (let room = ROOM_BYTES; ; room *= 4) {
       const cmd = Buffer.alloc(this.core.cmdSize);
       // Always all of it: a pool that was on its way in, and did not come, has changed no generation.
-      const { errno, dst } = await this.#ioctl(Ioc.poolConfigs, cmd, room);
+      const { errno, cmd: answer, dst } = await this.#ioctl(Ioc.poolConfigs, cmd, room);
       if (errno === Errno.ENOMEM && room < ROOM_BYTES_MAX) continue;
       if (errno !== 0) throw new ErrnoError(errno, 'the pools of an engine');
+      this.generation = Buffer.from(answer).readBigUInt64LE(ZfsCmd.cookie);
       this.packedConfigs = dst;
       this.pools = new Map(decodeNativeNvlist(dst).pairs.map(({ name, value }) => [name, known(value as NvList)]));
       void this.#rememberAll().catch(() => undefined);

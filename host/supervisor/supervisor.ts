@@ -79,7 +79,7 @@ export class Supervisor implements Core {
   #spare: Promise<Member> | undefined;
   #spareTimer: NodeJS.Timeout | undefined;
   #generation = 0n;
-  #lastConfigs: Buffer | undefined;
+  #lastState: string | undefined;
   #lastMinor = 0;
   #closing = false;
 
@@ -266,8 +266,13 @@ export class Supervisor implements Core {
       if (!isThere(pool)) lists.push(packedConfigs);
     }
     const merged = mergePacked(lists);
-    if (this.#lastConfigs === undefined || !merged.equals(this.#lastConfigs)) this.#generation++;
-    this.#lastConfigs = merged;
+    // As a kernel counts: not what else of a configuration is another one. Programs walk through a list that they read anew then.
+    const state = [
+      ...this.members.map(({ index, startedAt, generation }) => `${index} ${startedAt} ${generation}`),
+      ...(withLost ? this.#lostPools.keys() : []),
+    ].join();
+    if (state !== this.#lastState) this.#generation++;
+    this.#lastState = state;
     if (cmd.readBigUInt64LE(ZfsCmd.cookie) === this.#generation) {
       return { errno: Errno.EEXIST, cmd, dst: none, history: none };
     }
