@@ -124,7 +124,9 @@ export class Member {
       const { errno, cmd: answer, dst } = await this.#ioctl(Ioc.poolConfigs, cmd, room);
       if (errno === Errno.ENOMEM && room < ROOM_BYTES_MAX) continue;
       if (errno !== 0) throw new ErrnoError(errno, 'the pools of an engine');
-      this.generation = Buffer.from(answer).readBigUInt64LE(ZfsCmd.cookie);
+      this.generation = Buffer.from(answer.buffer, answer.byteOffset).readBigUInt64LE(ZfsCmd.cookie);
+      // Asked for by everybody who lists pools: what follows is for what has changed.
+      if (Buffer.compare(dst, this.packedConfigs) === 0) return;
       this.packedConfigs = dst;
       this.pools = new Map(decodeNativeNvlist(dst).pairs.map(({ name, value }) => [name, known(value as NvList)]));
       void this.#rememberAll().catch(() => undefined);

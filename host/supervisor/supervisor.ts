@@ -267,9 +267,10 @@ export class Supervisor implements Core {
     }
     const merged = mergePacked(lists);
     // As a kernel counts: not what else of a configuration is another one. Programs walk through a list that they read anew then.
+    const withPool = this.members.filter(({ pools }) => pools.size > 0);
     const state = [
-      ...this.members.map(({ index, startedAt, generation }) => `${index} ${startedAt} ${generation}`),
-      ...(withLost ? this.#lostPools.keys() : []),
+      ...withPool.map(({ index, startedAt, generation }) => `${index} ${startedAt} ${generation}`),
+      ...this.#lostPools.keys(),
     ].join();
     if (state !== this.#lastState) this.#generation++;
     this.#lastState = state;
