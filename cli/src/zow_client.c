@@ -534,7 +534,7 @@ zow_ioctl(int fd, unsigned long request, void *arg)
 	(void) pthread_setcancelstate(state, NULL);
 	/* No kernel says that, and no program would know what to make of it. */
 	if (error == ENOBUFS)
-		zow_lost("has no memory for another pool: give it more, by "
+		zow_lost("has no memory left for that: give it more, by "
 		    "'memory' in its configuration");
 	if (error != 0) {
 		errno = error;

@@ -56,7 +56,7 @@ test('a pool that one core has no memory for is refused, and nobody else notices
     if (result.code !== 0) refused = result;
   }
   t.is(refused?.code, 1);
-  t.regex(refused!.stderr, /^the ZoW host on \S+ has no memory for another pool: give it more, by 'memory' in its/);
+  t.regex(refused!.stderr, /^the ZoW host on \S+ has no memory left for that: give it more, by 'memory' in its/);
   t.true(pools > 3, `${pools} pools`);
   t.is((await client.writeAt(0, noise(MiB, 1))).errno, 0);
   t.is((await client.request({ type: Cmd.FLUSH })).errno, 0);

@@ -175,6 +175,38 @@ test('32 programs at a time: each ends as it should, and they leave neither sess
   await lab.finish('tank');
 });
 
+// Each needs memory before it begins; what waits for it has none yet, so many that wait are not in each other's way.
+test('64 senders whose readers are slow to start take turns in a memory that has room for a few', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start({ config: { memory: '256M', zed: false } });
+  await lab.zpool('create', 'tank', lab.disk('a', 256 * MiB));
+  await lab.zfs('create', '-s', '-V', '64M', 'tank/v');
+  const client = await lab.open('tank/v');
+  await client.writeAt(0, noise(2 * MiB));
+  client.destroy();
+  await lab.zfs('snapshot', 'tank/v@one');
+  const senders = Array.from({ length: 64 }, () =>
+    spawn(join(root, 'cli/native/bin/zfs'), ['send', 'tank/v@one'], {
+      env: { ...process.env, ZOW_SOCKET: lab.socket },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    }),
+  );
+  await until('all have asked', () => lab.sessions >= senders.length);
+  await sleep(1_000);
+  const ends = await Promise.all(
+    senders.map(async (child) => {
+      child.stdout.resume();
+      const [code] = await once(child, 'close');
+      return code;
+    }),
+  );
+  t.deepEqual(
+    ends,
+    senders.map(() => 0),
+  );
+  await lab.finish('tank');
+});
+
 // As zpool import -a, which has a thread for each pool. Upstream keeps the name of the last pool a thread changed.
 test('threads of one program change several pools at once', async (t) => {
   const lab = await Lab.open(t);

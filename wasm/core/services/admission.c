@@ -29,10 +29,17 @@
 
 #define	PIECE		(128 * 1024)	/* a stack, a block */
 #define	WAIT_NS		(8 * MICROSEC)
-#define	WAIT_TRIES	1250		/* 10 s, for the ARC and for others */
+#define	WAIT_MAX_NS	(10ll * NANOSEC)	/* for the ARC and for others */
 #define	SPARE_SHIFT	4		/* 1/16 of the heap stays free */
 
+typedef struct waiter {
+	struct waiter *w_next;
+} waiter_t;
+
 static uint64_t admitted;	/* bytes of all that are in between */
+static hrtime_t moved;		/* when one of them began, ended or gave up */
+static waiter_t *first;		/* of those that wait, in their order */
+static waiter_t **last = &first;
 
 /* Whether so much can be had at once, a piece of it in one. */
 static boolean_t
@@ -73,32 +80,57 @@ zow_stream_queue(void)
 	return (MIN(zow_heap_limit() >> 6, SPA_MAXBLOCKSIZE));
 }
 
+/*
+ * One after the other, so that what needs much is not passed by what needs
+ * little for ever. What waits has nothing yet, so it does not count for those
+ * before it: if it did, many that wait would wait for each other.
+ */
+static int
+wait_for_room(const waiter_t *self, uint64_t bytes)
+{
+	size_t limit = zow_heap_limit();
+	uint64_t spare = limit >> SPARE_SHIFT;
+	hrtime_t began = gethrtime();
+
+	for (;;) {
+		uint64_t want = admitted + bytes + spare;
+
+		/* Copies are at most a quarter of what is asked for. */
+		if (first == self && want <= limit &&
+		    memory_has_room(want, MAX(PIECE, bytes / 4)))
+			return (0);
+		if (issig())
+			return (SET_ERROR(EINTR));
+		if (gethrtime() - MAX(began, moved) > WAIT_MAX_NS)
+			return (SET_ERROR(ENOBUFS));
+		if (first == self)
+			arc_reduce_target_size(MIN(want, limit));
+		fiber_sleep(WAIT_NS);
+	}
+}
+
 int
 admission_enter(uint64_t bytes)
 {
-	size_t limit = zow_heap_limit();
-	int error = 0;
+	waiter_t self = { NULL };
+	waiter_t **link;
+	int error;
 
 	if (bytes == 0)
 		return (0);
-	if (bytes > limit / 2)
+	if (bytes > zow_heap_limit() / 2)
 		return (SET_ERROR(ENOBUFS));
-	admitted += bytes;
-	for (int i = 0; error == 0; i++) {
-		uint64_t want = admitted + (limit >> SPARE_SHIFT);
-
-		/* Copies are at most a quarter of what is asked for. */
-		if (want <= limit && memory_has_room(want,
-		    MAX(PIECE, bytes / 4)))
-			return (0);
-		if (i == WAIT_TRIES)
-			error = SET_ERROR(ENOBUFS);
-		else if (issig())
-			error = SET_ERROR(EINTR);
-		arc_reduce_target_size(MIN(want, limit));
-		fiber_sleep(WAIT_NS);
-	}
-	admitted -= bytes;
+	*last = &self;
+	last = &self.w_next;
+	error = wait_for_room(&self, bytes);
+	for (link = &first; *link != &self; link = &(*link)->w_next)
+		;
+	*link = self.w_next;
+	if (last == &self.w_next)
+		last = link;
+	if (error == 0)
+		admitted += bytes;
+	moved = gethrtime();
 	return (error);
 }
 
@@ -107,4 +139,5 @@ admission_leave(uint64_t bytes)
 {
 	VERIFY3U(admitted, >=, bytes);
 	admitted -= bytes;
+	moved = gethrtime();
 }
