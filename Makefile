@@ -52,7 +52,7 @@ fuzz: wasm				## fuzz the core's ioctls, NBD, iSCSI, the ioctl socket; N=1000000
 soak: bundle native		## pools with failing disks, and one that must not notice, for two hours; T=30 minutes, S=7 with this seed, X=stop without
 	@$(BUILD) wasm --debug
 	@./build.sh test-tools
-	@ZOW_ENGINES=$(or $(ZOW_ENGINES),processes) $(NODE) test/soak/soak.ts $(or $(T),120) $(or $(S),1) $(X)
+	@$(NODE) test/soak/soak.ts $(or $(T),120) $(or $(S),1) $(X)
 
 bench: wasm native		## measure volumes over NBD beside nbdkit and qemu-nbd, streams, and the parts alone
 	@./build.sh test-tools

@@ -9,7 +9,7 @@ export type Engines = 'one' | 'processes';
 
 /** By ZOW_ENGINES. @throws StartError where that is neither. */
 export function chosenEngines(): Engines {
-  const word = process.env.ZOW_ENGINES || 'one';
+  const word = process.env.ZOW_ENGINES || 'processes';
   if (word !== 'one' && word !== 'processes')
     throw new StartError([`ZOW_ENGINES is 'one' or 'processes', not '${word}'`]);
   return word;
