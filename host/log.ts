@@ -1,7 +1,7 @@
 import { isatty } from 'node:tty';
 import { pino } from 'pino';
+import { LogStream } from './log-stream.ts';
 import { logText } from './log-text.ts';
-import { print } from './print.ts';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const wanted = process.env.ZOW_LOG ?? '';
@@ -17,11 +17,13 @@ export function setLogFormat(format: LogFormat): void {
   isText = format === 'auto' ? isatty(STDERR) : format === 'text';
 }
 
+const stream = new LogStream(STDERR, (lines) => log.warn({ lines }, 'lines of the log were dropped: nobody read them'));
+
 /** pino's lines as they are, or for people. Whoever read them may be gone, a terminal that was closed for one: the host goes on. */
 const destination = {
   write(line: string): void {
     if (!isText) {
-      print(STDERR, line);
+      stream.write(line);
       return;
     }
     const { NO_COLOR = '' } = process.env;
@@ -29,7 +31,7 @@ const destination = {
       details: log.isLevelEnabled('debug'),
       color: NO_COLOR === '' && isatty(STDERR),
     });
-    if (text !== undefined) print(STDERR, text);
+    if (text !== undefined) stream.write(text);
   },
 };
 

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs';
 
 /** Writes text to stdout (1) or stderr (2) before it returns. A reader that has gone away is no error, but false. */
-export function print(fd: 1 | 2, text: string): boolean {
+export function print(fd: 1 | 2, text: string | Uint8Array): boolean {
   const bytes = Buffer.from(text);
   for (let done = 0; done < bytes.length; ) {
     try {

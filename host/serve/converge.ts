@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import type { PoolConfig, VolumeConfig } from '../config/config.ts';
 import { formatSize } from '../config/size.ts';
@@ -10,8 +11,14 @@ import type { Plan, PoolPlan } from './plan.ts';
 import type { ProgramResult, RunProgram } from './programs.ts';
 import { judgePoolProperty, judgeVolumeProperty } from './properties.ts';
 
+/** Disks make one wait while another computes; more at once only take each other's processors and memory. */
+const importsAtOnce = availableParallelism() + 1;
+
 type Properties = ReadonlyMap<string, string>;
 type Command = readonly [program: string, ...args: string[]];
+
+/** What is asked of every dataset, beside the properties that the configuration names. */
+const volumeFields = ['type', 'volsize', 'keystatus', 'encryptionroot', 'keylocation'];
 
 /**
  * Brings the core to what the configuration says, with upstream's own programs: imports the pools that exist, compares
@@ -23,13 +30,18 @@ export async function converge(plan: Plan, run: RunProgram, log: Logger): Promis
   for (const warning of plan.warnings) log.warn(warning);
   const imported: string[] = [];
   try {
-    for (const pool of plan.pools) {
-      if (pool.action !== 'import') continue;
+    const there = plan.pools.filter((pool) => pool.action === 'import');
+    await each(there, importsAtOnce, async (pool) => {
       await importPool(pool, run);
       imported.push(pool.pool.name);
       log.info({ pool: pool.pool.name }, 'pool imported');
-    }
-    const changes = await compare(plan.pools, run, log);
+    });
+    const { commands: changes, contradictions } = await compare(
+      plan.pools.filter(({ action }) => action !== 'create').map(({ pool }) => pool),
+      run,
+      (datasets) => loadKeys(datasets, new Set(there.map(({ pool }) => pool.name)), run, log),
+    );
+    if (contradictions.length > 0) throw new StartError(contradictions);
     for (const pool of plan.pools) {
       if (pool.action !== 'create') continue;
       await createPool(pool, run);
@@ -110,27 +122,44 @@ export async function compareKept(
   pools: readonly PoolConfig[],
   run: RunProgram,
 ): Promise<{ readonly commands: readonly string[]; readonly contradictions: readonly string[] }> {
-  const comparisons = await all(pools.flatMap((pool) => [comparePool(pool, run), compareVolumes(pool, run)]));
-  return {
-    commands: comparisons.flatMap(({ commands }) => commands.map((command) => command.join(' '))),
-    contradictions: comparisons.flatMap(({ contradictions }) => contradictions),
-  };
+  const { commands, contradictions } = await compare(pools, run);
+  return { commands: commands.map((command) => command.join(' ')), contradictions };
 }
 
-/** Compares imported pools with the configuration. Rejects with every contradiction, else gives the commands to run. */
-async function compare(plans: readonly PoolPlan[], run: RunProgram, log: Logger): Promise<Command[]> {
-  const there = plans.filter(({ action }) => action !== 'create');
-  // A program takes a tenth of a second to start, and these wait for nothing of each other's.
-  const comparisons = await all(
-    there.flatMap(({ action, pool }) => [
-      comparePool(pool, run),
-      // Whoever unloaded a key while the host runs knows why.
-      compareVolumes(pool, run, action === 'import' ? log : undefined),
-    ]),
-  );
-  const contradictions = comparisons.flatMap((comparison) => comparison.contradictions);
-  if (contradictions.length > 0) throw new StartError(contradictions);
-  return comparisons.flatMap(({ commands }) => commands);
+/** Compares imported pools with the configuration: what is to be run, and what contradicts. `onDatasets` is given what is in them first. */
+async function compare(
+  pools: readonly PoolConfig[],
+  run: RunProgram,
+  onDatasets?: (datasets: ReadonlyMap<string, Properties>) => Promise<void>,
+): Promise<Comparison> {
+  const names = pools.map(({ name }) => name);
+  if (names.length === 0) return { commands: [], contradictions: [] };
+  const withProperties = pools.filter(({ properties }) => properties.size > 0);
+  const poolFields = withProperties.flatMap(({ properties }) => [...properties.keys()]);
+  const fields = pools.flatMap(({ volumes }) => volumes.flatMap(({ properties }) => [...properties.keys()]));
+  // A program takes a tenth of a second to start: one for all pools of each, and neither waits for the other.
+  const asked = [
+    poolFields.length === 0
+      ? new Map<string, Properties>()
+      : query(
+          run,
+          ['zpool', 'get', '-Hp'],
+          poolFields,
+          withProperties.map(({ name }) => name),
+        ),
+    query(run, ['zfs', 'get', '-Hp', '-r', '-t', 'filesystem,volume'], [...volumeFields, ...fields], names),
+  ] as const;
+  await Promise.allSettled(asked);
+  const [actualPools, datasets] = await Promise.all(asked);
+  await onDatasets?.(datasets);
+  const comparisons = pools.flatMap((pool) => [
+    comparePool(pool, actualPools.get(pool.name)),
+    ...pool.volumes.map((volume) => compareVolume(volume, datasets.get(volume.name))),
+  ]);
+  return {
+    commands: comparisons.flatMap(({ commands }) => commands),
+    contradictions: comparisons.flatMap(({ contradictions }) => contradictions),
+  };
 }
 
 /** As Promise.all, but nothing runs on when it rejects. */
@@ -139,62 +168,47 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   return Promise.all(promises);
 }
 
+/** Does `work` for each of the items, so many at once; when one of them rejects, no other is begun. Rejects when all have settled. */
+async function each<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
+  const rest = [...items];
+  const lane = async (): Promise<void> => {
+    for (let item = rest.shift(); item !== undefined; item = rest.shift()) {
+      try {
+        await work(item);
+      } catch (error) {
+        rest.length = 0;
+        throw error;
+      }
+    }
+  };
+  await all(Array.from({ length: width }, lane));
+}
+
 /** What comparing with the configuration found. */
 interface Comparison {
   readonly commands: Command[];
   readonly contradictions: string[];
 }
 
-async function comparePool(pool: PoolConfig, run: RunProgram): Promise<Comparison> {
+function comparePool({ name: pool, properties }: PoolConfig, actual: Properties | undefined): Comparison {
   const commands: Command[] = [];
   const contradictions: string[] = [];
-  if (pool.properties.size === 0) return { commands, contradictions };
-  const names = [...pool.properties.keys()].join(',');
-  const output = await query(run, ['zpool', 'get', '-Hp', '-o', 'property,value', names, pool.name]);
-  const actual = new Map(output.map(([name = '', value = '']) => [name, value]));
-  for (const [name, wanted] of pool.properties) {
-    const verdict = judgePoolProperty(name, wanted, actual.get(name));
-    if (verdict === 'set') commands.push(['zpool', 'set', `${name}=${wanted}`, pool.name]);
+  for (const [name, wanted] of properties) {
+    const verdict = judgePoolProperty(name, wanted, actual?.get(name));
+    if (verdict === 'set') commands.push(['zpool', 'set', `${name}=${wanted}`, pool]);
     if (verdict === 'contradicts')
-      contradictions.push(contradiction(`pool '${pool.name}'`, name, actual.get(name), wanted));
+      contradictions.push(contradiction(`pool '${pool}'`, name, actual?.get(name), wanted));
   }
   return { commands, contradictions };
 }
 
-/** With a log, locked keys are loaded on the way. */
-async function compareVolumes(pool: PoolConfig, run: RunProgram, log?: Logger): Promise<Comparison> {
-  const names = new Set(['type', 'volsize', 'keystatus', 'encryptionroot', 'keylocation']);
-  for (const volume of pool.volumes) for (const name of volume.properties.keys()) names.add(name);
-  const fields = [...names].join(',');
-  const output = await query(run, [
-    'zfs',
-    'get',
-    '-Hp',
-    '-r',
-    '-t',
-    'filesystem,volume',
-    '-o',
-    'name,property,value',
-    fields,
-    pool.name,
-  ]);
-  const datasets = new Map<string, Map<string, string>>();
-  for (const [dataset = '', property = '', value = ''] of output) {
-    const properties = datasets.get(dataset) ?? new Map<string, string>();
-    datasets.set(dataset, properties.set(property, value));
-  }
-  if (log !== undefined) await loadKeys(datasets, run, log);
-  const contradictions: string[] = [];
-  const commands = pool.volumes.flatMap((volume) => compareVolume(volume, datasets.get(volume.name), contradictions));
-  return { commands, contradictions };
-}
-
-function compareVolume(volume: VolumeConfig, actual: Properties | undefined, contradictions: string[]): Command[] {
-  if (actual === undefined) return [createVolume(volume)];
+function compareVolume(volume: VolumeConfig, actual: Properties | undefined): Comparison {
   const commands: Command[] = [];
+  const contradictions: string[] = [];
+  if (actual === undefined) return { commands: [createVolume(volume)], contradictions };
   if (actual.get('type') !== 'volume') {
     contradictions.push(`${volume.name} is a ${actual.get('type')} on disk, a volume in the configuration`);
-    return [];
+    return { commands, contradictions };
   }
   const size = Number(actual.get('volsize'));
   if (size < volume.sizeBytes) commands.push(['zfs', 'set', `volsize=${volume.sizeBytes}`, volume.name]);
@@ -211,7 +225,7 @@ function compareVolume(volume: VolumeConfig, actual: Properties | undefined, con
     if (verdict === 'contradicts')
       contradictions.push(contradiction(`volume ${volume.name}`, name, actual.get(name), wanted));
   }
-  return commands;
+  return { commands, contradictions };
 }
 
 function contradiction(what: string, property: string, actual: string | undefined, wanted: string): string {
@@ -240,8 +254,15 @@ function newVolumes(plans: readonly PoolPlan[]): Command[] {
 }
 
 /** Keys that are in files. One that cannot be loaded locks its own datasets; the others are served all the same. */
-async function loadKeys(datasets: ReadonlyMap<string, Properties>, run: RunProgram, log: Logger): Promise<void> {
+async function loadKeys(
+  datasets: ReadonlyMap<string, Properties>,
+  pools: ReadonlySet<string>,
+  run: RunProgram,
+  log: Logger,
+): Promise<void> {
   for (const [name, properties] of datasets) {
+    // Whoever unloaded a key while the host runs knows why.
+    if (!pools.has(name.split('/', 1)[0]!)) continue;
     const locked = properties.get('keystatus') === 'unavailable' && properties.get('encryptionroot') === name;
     if (!locked) continue;
     const location = properties.get('keylocation');
@@ -255,14 +276,23 @@ async function loadKeys(datasets: ReadonlyMap<string, Properties>, run: RunProgr
   }
 }
 
-/** The tab-separated lines a program prints. */
-async function query(run: RunProgram, command: Command): Promise<string[][]> {
+/** Asks `zpool get` or `zfs get` for properties: the values by the names of what has them. */
+async function query(
+  run: RunProgram,
+  get: Command,
+  properties: readonly string[],
+  pools: readonly string[],
+): Promise<Map<string, Properties>> {
+  const command: Command = [...get, '-o', 'name,property,value', [...new Set(properties)].join(','), ...pools];
   const result = await run(command[0], command.slice(1));
   must(result, command);
-  return result.stdout
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => line.split('\t'));
+  const found = new Map<string, Map<string, string>>();
+  for (const line of result.stdout.split('\n').filter((text) => text !== '')) {
+    const [name = '', property = '', value = ''] = line.split('\t');
+    const values = found.get(name) ?? new Map<string, string>();
+    found.set(name, values.set(property, value));
+  }
+  return found;
 }
 
 function must(result: ProgramResult, command: Command): void {

@@ -42,7 +42,10 @@ export class Exports {
     if (meant === undefined) throw new ErrnoError(Errno.ENOENT, 'there is no default export: name one of the list');
     // What this listener does not show is not there, whether or not it is.
     if (!this.#shows(meant)) throw noExport(meant);
-    const info = this.provider.find(meant) ?? (await this.provider.reveal?.(meant));
+    const known = this.provider.find(meant);
+    if (known === undefined && this.provider.awaits?.(meant) === true)
+      throw new ErrnoError(Errno.ESHUTDOWN, `the pool of ${meant.slice(0, 256)} is on its way: try again`);
+    const info = known ?? (await this.provider.reveal?.(meant));
     if (info === undefined) throw noExport(meant);
     return info;
   }

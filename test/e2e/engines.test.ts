@@ -519,7 +519,12 @@ test('a TLS client is relayed to its engine, and ends with it', async (t) => {
   await until('it is there', async () => (await status(lab)).engines.some(({ clients }) => clients === 1));
   process.kill(await engineOf(lab, 'tank'), 'SIGKILL');
   await until('it is gone', async () => (await status(lab)).engines.every(({ clients }) => clients === 0));
-  await until('the pool is back', async () => (await status(lab)).engines.some(({ pools }) => pools.includes('tank')));
+  // Whoever asks meanwhile is not told that there is no such export.
+  await until('the volume is back', async () => {
+    const { code, stderr } = await execute('nbdinfo', [uri]);
+    if (code !== 0) t.notRegex(stderr, /UNKNOWN|no export|ENOENT/);
+    return code === 0;
+  });
   await must('nbdcopy', [uri, to]);
   t.true(readFileSync(to).equals(data));
   await lab.stop();

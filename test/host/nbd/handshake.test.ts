@@ -180,6 +180,12 @@ test('what is not listed is asked for, where the listener shows it, and the reas
   }
   t.deepEqual(asked, ['tank/none', 'tank/locked', 'tank/none', 'tank/locked']);
   t.is((await client.go('tank/vm0@s', [], Opt.INFO)).at(-1)!.type, Rep.ACK);
+  // Of a pool that is being imported nobody knows yet what it has.
+  Object.assign(provider, { awaits: (name: string) => name.startsWith('tank/') });
+  const later = (await client.go('tank/none', [], Opt.GO)).at(-1)!;
+  t.is(later.type, Rep.ERR_SHUTDOWN);
+  t.is(String(later.data), 'the pool of tank/none is on its way: try again: ESHUTDOWN');
+  t.is((await client.go('other/locked', [], Opt.GO)).at(-1)!.type, Rep.ERR_UNKNOWN);
   client.destroy();
 });
 
