@@ -287,8 +287,12 @@ async function passingVolume(
   const subject = await Subject.create(host, name, kind, now);
   promises.volumes.push(subject.promises);
   promises.datasets.push(subject.existence);
-  await writer(subject, random, 10);
-  await subject.flush();
-  await subject.close();
+  try {
+    await writer(subject, random, 10);
+    await subject.flush();
+  } finally {
+    // Also where a flush failed: an open volume keeps its pool from being exported.
+    await subject.close();
+  }
   return subject.existence;
 }

@@ -29,7 +29,7 @@ const lifetime = 20_000;
 /** So many are under way at a time. */
 const lanesDefault = 8;
 /** What waits is left behind, and its session closed, when so many others are over, or after so long. */
-const patience = { inputs: 100, ms: 50, msAlone: 300 };
+const patience = { inputs: 100, ms: 50, msAlone: 300, msSuspended: 2000 };
 /** Sessions that are left behind, and not closed yet. */
 const leftMax = 12;
 /** Inputs until what the pool had is there again, and until it is a new pool. */
@@ -126,8 +126,8 @@ class Life {
     await Promise.all(Array.from({ length: lanes }, (_, i) => this.#lane(i, pool)));
     clearInterval(watch);
     const closed = Promise.all([...this.#lanes.map(({ session }) => session.close()), ...this.#left]);
-    await Promise.race([closed.catch(() => undefined), sleep(20_000, undefined, { ref: false })]);
-    if (this.#lost === undefined && (await within(pool.stats(), hangMs / 2)) === undefined)
+    await Promise.race([closed.catch(() => undefined), sleep(this.#retired ? 100 : 20_000, undefined, { ref: false })]);
+    if (this.#lost === undefined && (await pool.answers(hangMs / 2)) === undefined)
       this.#end(`it does not answer any more; ${await pool.state()}`);
   }
 
@@ -219,13 +219,11 @@ class Life {
 
   /** What the inputs took from the pool comes again; one lane does it, while the others go on. */
   #mend(pool: Pool, anew: boolean): Promise<void> {
-    this.#mending ??= within(
-      pool.mend(anew).then(
-        (isGood) => this.#look(pool).then(() => isGood),
-        () => true,
-      ),
-      60_000,
-    ).then((isGood) => {
+    const mended = pool.mend(anew).then(
+      (isGood) => this.#look(pool).then(() => isGood),
+      () => true,
+    );
+    this.#mending ??= pool.unlessSuspended(mended, 60_000).then((isGood) => {
       this.#retired ||= isGood !== true;
       this.#mending = undefined;
     });
@@ -265,6 +263,24 @@ class Pool {
 
   stats(): Promise<IoctlResult> {
     return this.#session.ioctl('POOL_STATS', { cmd: { name: 'tank' }, dstRoom: 1 << 17 });
+  }
+
+  /** As stats; undefined when it takes too long. */
+  answers(ms: number): Promise<IoctlResult | undefined> {
+    return this.unlessSuspended(this.stats(), ms);
+  }
+
+  /** Resolves with undefined when `work` takes too long, or when the pool has been suspended for a while and is still waited for. */
+  async unlessSuspended<T>(work: Promise<T>, ms: number): Promise<T | undefined> {
+    const end = performance.now() + ms;
+    const nothing = Symbol();
+    for (let suspended = 0; performance.now() < end; ) {
+      const one = await Promise.race([work, sleep(patience.msSuspended / 10, nothing, { ref: false })]);
+      if (one !== nothing) return one as T;
+      suspended = (await this.state()).includes('SUSPENDED') ? suspended + 1 : 0;
+      if (suspended >= 10) return undefined;
+    }
+    return undefined;
   }
 
   /** What the pool is, as asked without any lock of it. */
