@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { execute, Lab, root } from '../e2e/host.ts';
+import { execute, Lab, MiB, root } from '../e2e/host.ts';
 import { promises } from './manual.ts';
 
 /** zpool-upgrade(8), on the pools of old versions that upstream keeps for its own tests. */
@@ -44,7 +44,18 @@ test('pools of every old version are imported at once, listed by zpool upgrade, 
   );
   t.is(await lab.zpool('get', '-Ho', 'value', 'version', 'v5-pool'), '10\n');
   await lab.zpool('set', 'version=12', 'v5-pool');
-  t.regex(await lab.zpool('upgrade', '-a'), /Successfully upgraded 'v15-pool' from version 15 to feature flags/);
+  // The list of pools changes all the while.
+  await lab.zpool('create', 'other', lab.disk('other', 64 * MiB));
+  // What is freed is overwritten, so that who reads it comes to grief (mallopt(3)).
+  const vars = { ZOW_SOCKET: lab.socket, MALLOC_PERTURB_: '165' };
+  const upgraded = execute(join(root, 'cli/native/bin/zpool'), ['upgrade', '-a'], { vars });
+  let over = false;
+  const changing = (async () => {
+    for (let i = 0; !over; i++) await lab.zpool('set', `comment=${i}`, 'other');
+  })();
+  t.regex((await upgraded).stdout, /Successfully upgraded 'v15-pool' from version 15 to feature flags/);
+  over = true;
+  await changing;
   t.is(new Set((await lab.zpool('list', '-Ho', 'version')).trim().split('\n')).size, 1);
   await lab.zpool('sync');
   const left = (await lab.zpool('upgrade')).match(/^ {6}.*$/gm)!;
