@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Errno } from '../../host/errno.ts';
 import { compileNative } from '../native.ts';
-import { Lab, must } from './host.ts';
+import { Lab, MiB, must } from './host.ts';
 
 /**
  * What upstream finds out in syncing context, where it can only panic, and take all pools of the host with it: each is
@@ -61,6 +61,35 @@ test('the programs: a long property of a vdev, a long property that is inherited
   await lab.zfs('set', `${long}=1`, 'tank/b');
   await lab.zfs('inherit', long, 'tank/b');
   t.is((await lab.zfs('get', '-Ho', 'value', long, 'tank/b')).trim(), '-');
+  await lab.finish('tank');
+});
+
+test('a clone is not promoted over a bookmark of its own', async (t) => {
+  const lab = await Lab.withPool(t);
+  const file = join(lab.directory, 'promote.zcp');
+  writeFileSync(file, 'local errno = zfs.sync.promote("tank/clone"); return errno');
+  await lab.zfs('create', 'tank/fs');
+  for (const name of ['0', '1']) await lab.zfs('snapshot', `tank/fs@${name}`);
+  await lab.zfs('clone', 'tank/fs@1', 'tank/clone');
+  await lab.zfs('snapshot', 'tank/clone@2');
+  await lab.zfs('bookmark', 'tank/fs@0', 'tank/fs#moves');
+  await lab.zfs('bookmark', 'tank/fs@1', 'tank/fs#same');
+  await lab.zfs('bookmark', 'tank/clone@2', 'tank/clone#same');
+  t.regex(await lab.fails('zfs', 'promote', 'tank/clone'), /conflicting snapshot 'same' from parent 'tank\/fs@1'/);
+  t.regex(await lab.zfs('program', 'tank', file), /return: 17/);
+  await lab.zfs('destroy', 'tank/clone#same');
+  await lab.zfs('promote', 'tank/clone');
+  t.is(await lab.zfs('list', '-Ho', 'name', '-t', 'bookmark', '-r', 'tank'), 'tank/clone#moves\ntank/clone#same\n');
+  await lab.finish('tank');
+});
+
+test('a disk of a mirrored log is no log to remove', async (t) => {
+  const lab = await Lab.open(t);
+  const [a, b, c] = lab.manyDisks(3, 64 * MiB) as [string, string, string];
+  await lab.start();
+  await lab.zpool('create', 'tank', a, 'log', 'mirror', b, c);
+  for (const disk of [b, c]) t.regex(await lab.fails('zpool', 'remove', 'tank', disk), /cannot remove .*d[12]: /);
+  await lab.zpool('remove', 'tank', 'mirror-1');
   await lab.finish('tank');
 });
 

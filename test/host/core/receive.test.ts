@@ -44,6 +44,12 @@ const bad: readonly (readonly [what: string, ...records: Buffer[]])[] = [
       64,
     ),
   ],
+  ['a bonus of no length', object(7, [[12, 4, 17]])],
+  // 24 checksum, 25 compression
+  ['a checksum that is for labels', object(7, [[24, 1, 3]])],
+  ['a checksum that no object has of its own', object(7, [[24, 1, 10]])],
+  ['a compression that is none', object(7, [[25, 1, 4]])],
+  ['a compression that no object has of its own', object(7, [[25, 1, 16]])],
   // drr_write: 24 logical size, 42 compression, 88 compressed size
   [
     'a block of 4 GiB',

@@ -47,6 +47,9 @@ typedef struct change_key {
 	void			*ck_arg;
 } change_key_t;
 
+extern int __real_dsl_dataset_promote_check(void *, dmu_tx_t *);
+extern int __wrap_dsl_dataset_promote_check(void *, dmu_tx_t *);
+
 /* From the call of spa_keystore_change_key() to that of dsl_sync_task(). */
 static change_key_t *change_key_pending;
 
@@ -206,6 +209,9 @@ __wrap_dsl_sync_task(const char *pool, dsl_checkfunc_t *check,
 {
 	change_key_t *ck = change_key_pending;
 
+	/* Upstream calls its own from where it is. */
+	if (check == __real_dsl_dataset_promote_check)
+		check = __wrap_dsl_dataset_promote_check;
 	if (ck != NULL) {
 		change_key_pending = NULL;
 		ck->ck_check = check;

@@ -80,6 +80,9 @@ extern int __wrap_dsl_dataset_snapshot_check(void *, dmu_tx_t *);
 extern int __real_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
 extern int __wrap_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
 
+extern int __real_spa_vdev_remove(spa_t *, uint64_t, boolean_t);
+extern int __wrap_spa_vdev_remove(spa_t *, uint64_t, boolean_t);
+
 /* The longest suffix that the name of a property gets: `$inherit`, `$recvd`. */
 #define	SUFFIX_LEN	8
 
@@ -415,4 +418,23 @@ __wrap_vdev_label_write_bootenv(vdev_t *vd, nvlist_t *env)
 	    (version != VB_RAW && version != VB_NVLIST))
 		return (SET_ERROR(EINVAL));
 	return (__real_vdev_label_write_bootenv(vd, env));
+}
+
+/* `zpool remove`: upstream takes a disk of a log that is a mirror for the log. */
+int
+__wrap_spa_vdev_remove(spa_t *spa, uint64_t guid, boolean_t unspare)
+{
+	boolean_t locked = spa_namespace_held();
+	boolean_t part;
+	vdev_t *vd;
+
+	if (!locked)
+		spa_namespace_enter(FTAG);
+	vd = spa_lookup_by_guid(spa, guid, B_FALSE);
+	part = vd != NULL && vd->vdev_islog && vd != vd->vdev_top;
+	if (!locked)
+		spa_namespace_exit(FTAG);
+	if (part)
+		return (SET_ERROR(ENOTSUP));
+	return (__real_spa_vdev_remove(spa, guid, unspare));
 }

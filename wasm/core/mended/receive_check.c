@@ -34,6 +34,7 @@
 #include <sys/blkptr.h>
 #include <sys/objlist.h>
 #include <sys/zap.h>
+#include <sys/zio_checksum.h>
 #include <sys/zio_compress.h>
 
 #include "../../../cli/src/zow_client.h"
@@ -51,6 +52,30 @@ is_block_size(uint64_t size)
 	    P2PHASE(size, SPA_MINBLOCKSIZE) == 0);
 }
 
+/*
+ * What an object may have of its own for the blocks that are written to it.
+ * Upstream asserts that it knows them; others are not for data, or are none.
+ */
+static boolean_t
+functions_are_good(uint8_t checksum, uint8_t compress)
+{
+	return (checksum < ZIO_CHECKSUM_LEGACY_FUNCTIONS &&
+	    checksum != ZIO_CHECKSUM_LABEL &&
+	    checksum != ZIO_CHECKSUM_GANG_HEADER &&
+	    checksum != ZIO_CHECKSUM_ZILOG &&
+	    compress < ZIO_COMPRESS_LEGACY_FUNCTIONS &&
+	    compress != ZIO_COMPRESS_EMPTY);
+}
+
+/* A bonus has a type and a length, or neither; two types may come later. */
+static boolean_t
+bonus_is_good(uint32_t type, uint32_t len)
+{
+	if (type == DMU_OT_SA || type == DMU_OTN_UINT64_METADATA)
+		return (B_TRUE);
+	return ((type == DMU_OT_NONE) == (len == 0));
+}
+
 static boolean_t
 object_is_good(const struct drr_object *drro, boolean_t swap, boolean_t raw)
 {
@@ -62,7 +87,8 @@ object_is_good(const struct drr_object *drro, boolean_t swap, boolean_t raw)
 
 	if (slots > DNODE_MAX_SLOTS ||
 	    bonuslen > DN_SLOTS_TO_BONUSLEN(slots) ||
-	    (U32(drro->drr_bonustype) == DMU_OT_NONE && bonuslen != 0))
+	    !bonus_is_good(U32(drro->drr_bonustype), bonuslen) ||
+	    !functions_are_good(drro->drr_checksumtype, drro->drr_compress))
 		return (B_FALSE);
 	/* It would be the length of the payload. */
 	if (!raw)

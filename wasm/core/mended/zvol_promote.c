@@ -13,14 +13,18 @@
  */
 
 /*
- * A promoted clone takes the snapshots it shares with its origin.  Upstream
- * leaves their minors under the origin's name, where nothing removes them any
- * more; here they take the new name, as after a rename.
+ * A promoted clone takes the snapshots it shares with its origin, and the
+ * bookmarks of them.  Upstream leaves the snapshots' minors under the origin's
+ * name, where nothing removes them any more; here they take the new name, as
+ * after a rename.  And it looks for conflicts among the bookmarks of the
+ * origin, a snapshot, which has none, instead of those of its head: what has
+ * the name of one of the clone's is found out in syncing context, by a panic.
  */
 
 #include <sys/zfs_context.h>
 #include <sys/dataset_kstats.h>
 #include <sys/dmu_tx.h>
+#include <sys/dsl_bookmark.h>
 #include <sys/dsl_dataset.h>
 #include <sys/dsl_dir.h>
 #include <sys/dsl_pool.h>
@@ -36,6 +40,68 @@ extern int __real_dsl_dataset_promote(const char *, char *);
 extern int __wrap_dsl_dataset_promote(const char *, char *);
 extern void __real_dsl_dataset_promote_sync(void *, dmu_tx_t *);
 extern void __wrap_dsl_dataset_promote_sync(void *, dmu_tx_t *);
+
+extern int __real_dsl_dataset_promote_check(void *, dmu_tx_t *);
+extern int __wrap_dsl_dataset_promote_check(void *, dmu_tx_t *);
+
+/* As dsl_dataset_promote_sync() moves them. */
+static int
+promote_check_bookmarks(dsl_dataset_promote_arg_t *ddpa, dsl_dataset_t *clone,
+    dsl_dataset_t *origin, dsl_dataset_t *head)
+{
+	size_t max = MAXNAMELEN - strlen(ddpa->ddpa_clonename) - 1;
+	int error = 0;
+
+	for (dsl_bookmark_node_t *dbn = avl_first(&head->ds_bookmarks);
+	    dbn != NULL && dbn->dbn_phys.zbm_creation_txg <=
+	    dsl_dataset_phys(origin)->ds_creation_txg;
+	    dbn = AVL_NEXT(&head->ds_bookmarks, dbn)) {
+		zfs_bookmark_phys_t bm;
+		int found;
+
+		if (strlen(dbn->dbn_name) >= max)
+			return (SET_ERROR(ENAMETOOLONG));
+		found = dsl_bookmark_lookup_impl(clone, dbn->dbn_name, &bm);
+		if (found == 0) {
+			fnvlist_add_boolean(ddpa->err_ds, dbn->dbn_name);
+			error = SET_ERROR(EEXIST);
+		} else if (found != ESRCH) {
+			return (found);
+		}
+	}
+	return (error);
+}
+
+/* Also in syncing context, for a bookmark may have come since. */
+int
+__wrap_dsl_dataset_promote_check(void *arg, dmu_tx_t *tx)
+{
+	dsl_dataset_promote_arg_t *ddpa = arg;
+	dsl_pool_t *dp = dmu_tx_pool(tx);
+	dsl_dataset_t *clone, *origin, *head;
+	int error = __real_dsl_dataset_promote_check(arg, tx);
+
+	if (error != 0)
+		return (error);
+	error = dsl_dataset_hold(dp, ddpa->ddpa_clonename, FTAG, &clone);
+	if (error != 0)
+		return (error);
+	error = dsl_dataset_hold_obj(dp,
+	    dsl_dir_phys(clone->ds_dir)->dd_origin_obj, FTAG, &origin);
+	if (error == 0) {
+		error = dsl_dataset_hold_obj(dp,
+		    dsl_dir_phys(origin->ds_dir)->dd_head_dataset_obj, FTAG,
+		    &head);
+		if (error == 0) {
+			error = promote_check_bookmarks(ddpa, clone, origin,
+			    head);
+			dsl_dataset_rele(head, FTAG);
+		}
+		dsl_dataset_rele(origin, FTAG);
+	}
+	dsl_dataset_rele(clone, FTAG);
+	return (error);
+}
 
 /* Names of the snapshots that a promotion of `clone` moves: old to new. */
 static nvlist_t *
