@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Errno } from '../../host/errno.ts';
 import { compileNative } from '../native.ts';
-import { Lab, MiB, must } from './host.ts';
+import { Lab, must } from './host.ts';
 
 /**
  * What upstream finds out in syncing context, where it can only panic, and take all pools of the host with it: each is
@@ -80,16 +80,6 @@ test('a clone is not promoted over a bookmark of its own', async (t) => {
   await lab.zfs('destroy', 'tank/clone#same');
   await lab.zfs('promote', 'tank/clone');
   t.is(await lab.zfs('list', '-Ho', 'name', '-t', 'bookmark', '-r', 'tank'), 'tank/clone#moves\ntank/clone#same\n');
-  await lab.finish('tank');
-});
-
-test('a disk of a mirrored log is no log to remove', async (t) => {
-  const lab = await Lab.open(t);
-  const [a, b, c] = lab.manyDisks(3, 64 * MiB) as [string, string, string];
-  await lab.start();
-  await lab.zpool('create', 'tank', a, 'log', 'mirror', b, c);
-  for (const disk of [b, c]) t.regex(await lab.fails('zpool', 'remove', 'tank', disk), /cannot remove .*d[12]: /);
-  await lab.zpool('remove', 'tank', 'mirror-1');
   await lab.finish('tank');
 });
 

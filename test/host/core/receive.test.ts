@@ -297,6 +297,26 @@ test('a block that is none of its object is not written', async (t) => {
   await core.core.close();
 });
 
+test('an object whose block is of another size than a power of two has no second one', async (t) => {
+  const core = await TestCore.load();
+  const session = await core.open();
+  await core.createPool(session);
+  for (const [offset, outcome] of [
+    [1536, Errno.EINVAL],
+    [0, 0],
+  ] as const) {
+    const fields: Field[] = [
+      [0, 8, 7],
+      [8, 4, 19],
+      [16, 8, offset],
+      [24, 8, 1536],
+    ];
+    const records = [object(7, [[16, 4, 1536]]), record(3, fields, 1536)];
+    t.is(await receive(session, ...records, end(...records)), outcome, `at ${offset}`);
+  }
+  await core.core.close();
+});
+
 test('a volume whose size nobody has sent is there, and cannot be looked at', async (t) => {
   const core = await TestCore.load();
   const session = await core.open();

@@ -32,6 +32,7 @@ test('trees of devices that no pool can be made of are refused', async (t) => {
     ['a group whose second disk is none', root(disk(a), group('spare', disk(b), { type: 'nonsense' })), Errno.EINVAL],
     ['a mirror whose second disk is none', root(disk(a), group('mirror', disk(b), { type: 'nonsense' })), Errno.EINVAL],
     ['a sector that no disk has', root(disk(a, { ashift: 65536n })), Errno.EINVAL],
+    ['a log in a mirror', root(group('mirror', disk(a), disk(b, { is_log: 1n }))), Errno.EINVAL],
     ['a disk twice', root(group('mirror', disk(a), disk(a))), Errno.EBUSY],
   ];
   for (const [what, conf, errno] of bad) {
@@ -39,6 +40,8 @@ test('trees of devices that no pool can be made of are refused', async (t) => {
     t.is((await session.ioctl('VDEV_ADD', { cmd: { name: 'tank' }, conf })).errno, errno, what);
     t.is((await session.ioctl('VDEV_ATTACH', { cmd: { name: 'tank', guid }, conf })).errno, errno, what);
   }
+  const log = root(disk(a, { is_log: 1n }));
+  t.is((await session.ioctl('VDEV_ATTACH', { cmd: { name: 'tank', guid }, conf: log })).errno, Errno.EINVAL);
   await session.must('VDEV_ADD', { cmd: { name: 'tank' }, conf: root(group('mirror', disk(a), disk(b))) });
   await session.must('VDEV_ATTACH', { cmd: { name: 'tank', guid }, conf: root(disk(core.disk('c'))) });
   await core.core.close();

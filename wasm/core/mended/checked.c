@@ -27,6 +27,7 @@
 #include <sys/dsl_pool.h>
 #include <sys/dsl_prop.h>
 #include <sys/dsl_userhold.h>
+#include <sys/dmu_send.h>
 #include <sys/lua/lua.h>
 #include <sys/lua/lauxlib.h>
 #include <sys/spa.h>
@@ -82,6 +83,19 @@ extern int __wrap_vdev_label_write_bootenv(vdev_t *, nvlist_t *);
 
 extern int __real_spa_vdev_remove(spa_t *, uint64_t, boolean_t);
 extern int __wrap_spa_vdev_remove(spa_t *, uint64_t, boolean_t);
+
+extern int __real_dsl_props_set(const char *, zprop_source_t, nvlist_t *);
+extern int __wrap_dsl_props_set(const char *, zprop_source_t, nvlist_t *);
+
+extern int __real_dsl_prop_set_int(const char *, const char *, zprop_source_t,
+    uint64_t);
+extern int __wrap_dsl_prop_set_int(const char *, const char *, zprop_source_t,
+    uint64_t);
+
+extern int __real_dmu_send_estimate_fast(dsl_dataset_t *, dsl_dataset_t *,
+    zfs_bookmark_phys_t *, boolean_t, boolean_t, uint64_t *);
+extern int __wrap_dmu_send_estimate_fast(dsl_dataset_t *, dsl_dataset_t *,
+    zfs_bookmark_phys_t *, boolean_t, boolean_t, uint64_t *);
 
 /* The longest suffix that the name of a property gets: `$inherit`, `$recvd`. */
 #define	SUFFIX_LEN	8
@@ -420,7 +434,7 @@ __wrap_vdev_label_write_bootenv(vdev_t *vd, nvlist_t *env)
 	return (__real_vdev_label_write_bootenv(vd, env));
 }
 
-/* `zpool remove`: upstream takes a disk of a log that is a mirror for the log. */
+/* `zpool remove`: upstream takes what is in a log for the whole log. */
 int
 __wrap_spa_vdev_remove(spa_t *spa, uint64_t guid, boolean_t unspare)
 {
@@ -437,4 +451,64 @@ __wrap_spa_vdev_remove(spa_t *spa, uint64_t guid, boolean_t unspare)
 	if (part)
 		return (SET_ERROR(ENOTSUP));
 	return (__real_spa_vdev_remove(spa, guid, unspare));
+}
+
+/* Sizes of blocks: only libzfs looks whether there are such blocks. */
+static boolean_t
+is_good_size(const char *name, uint64_t size)
+{
+	zfs_prop_t prop = zfs_name_to_prop(name);
+
+	if (prop != ZFS_PROP_RECORDSIZE && prop != ZFS_PROP_VOLBLOCKSIZE)
+		return (B_TRUE);
+	return (size >= SPA_MINBLOCKSIZE && ISP2(size));
+}
+
+int
+__wrap_dsl_props_set(const char *name, zprop_source_t source, nvlist_t *props)
+{
+	nvpair_t *pair = NULL;
+
+	while ((pair = nvlist_next_nvpair(props, pair)) != NULL) {
+		nvpair_t *value = pair;
+		nvlist_t *list;
+		uint64_t size;
+
+		if (nvpair_value_nvlist(pair, &list) == 0 &&
+		    nvlist_lookup_nvpair(list, ZPROP_VALUE, &value) != 0)
+			continue;
+		if (nvpair_value_uint64(value, &size) == 0 &&
+		    !is_good_size(nvpair_name(pair), size))
+			return (SET_ERROR(ERANGE));
+	}
+	return (__real_dsl_props_set(name, source, props));
+}
+
+/* Of several properties that cannot be set at once each is tried alone. */
+int
+__wrap_dsl_prop_set_int(const char *name, const char *prop,
+    zprop_source_t source, uint64_t value)
+{
+	if (!is_good_size(prop, value))
+		return (SET_ERROR(ERANGE));
+	return (__real_dsl_prop_set_int(name, prop, source, value));
+}
+
+/* `zfs send -n`: how many blocks there are is a division by their size. */
+int
+__wrap_dmu_send_estimate_fast(dsl_dataset_t *ds, dsl_dataset_t *from,
+    zfs_bookmark_phys_t *book, boolean_t compressed, boolean_t saved,
+    uint64_t *size)
+{
+	zfs_prop_t props[] = { ZFS_PROP_RECORDSIZE, ZFS_PROP_VOLBLOCKSIZE };
+
+	for (int i = 0; i < ARRAY_SIZE(props); i++) {
+		uint64_t bytes;
+
+		if (dsl_prop_get_int_ds(ds, zfs_prop_to_name(props[i]),
+		    &bytes) == 0 && bytes == 0)
+			return (SET_ERROR(ERANGE));
+	}
+	return (__real_dmu_send_estimate_fast(ds, from, book, compressed, saved,
+	    size));
 }

@@ -388,7 +388,9 @@ __wrap_dmu_lightweight_write_by_dnode(dnode_t *dn, uint64_t offset, abd_t *abd,
 	if (dn->dn_objset->os_raw_receive &&
 	    offset / dn->dn_datablksz > dn->dn_maxblkid)
 		return (SET_ERROR(EINVAL));
+	/* An object has one block unless its size is a power of 2. */
 	if (offset % dn->dn_datablksz != 0 ||
+	    (offset != 0 && !ISP2(dn->dn_datablksz)) ||
 	    abd_get_size(abd) > dn->dn_datablksz ||
 	    (whole && abd_get_size(abd) != dn->dn_datablksz))
 		return (SET_ERROR(EINVAL));

@@ -58,6 +58,16 @@ ashift_is_good(nvlist_t *vdev)
 	    ashift == 0 || (ashift >= ASHIFT_MIN && ashift <= ASHIFT_MAX));
 }
 
+/* Only what is at the top is a log. */
+static boolean_t
+is_log(nvlist_t *vdev)
+{
+	uint64_t log = 0;
+
+	(void) nvlist_lookup_uint64(vdev, ZPOOL_CONFIG_IS_LOG, &log);
+	return (log != 0);
+}
+
 /* Adds the disk's path to those seen so far: EBUSY, as of a label. */
 static int
 see_path(nvlist_t *vdev, nvlist_t *paths)
@@ -86,7 +96,8 @@ check_children(nvlist_t *vdev, const char *name, int level, boolean_t attach,
 		return (error == ENOENT ? 0 : SET_ERROR(EINVAL));
 	for (uint_t c = 0; error == 0 && c < children; c++) {
 		if (nvlist_lookup_string(child[c], ZPOOL_CONFIG_TYPE,
-		    &type) != 0 || !ashift_is_good(child[c]))
+		    &type) != 0 || !ashift_is_good(child[c]) ||
+		    ((attach || level == DISK_LEVEL) && is_log(child[c])))
 			return (SET_ERROR(EINVAL));
 		if (is_disk(type, attach))
 			error = see_path(child[c], paths);
