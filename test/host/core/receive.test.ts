@@ -28,10 +28,32 @@ function embedded(compression: number, logical: number, physical: number): Buffe
   return record(8, fields, physical).fill(0xff, headerBytes);
 }
 
+const freed = (first: number, count: number) =>
+  record(2, [
+    [0, 8, first],
+    [8, 8, count],
+  ]);
+
+/** An object of blocks of 1 KiB, and one of them. */
+const sized = (number: number) => object(number, [[16, 4, 1024]]);
+function write(number: number, offset = 0): Buffer {
+  const fields: Field[] = [
+    [0, 8, number],
+    [8, 4, 19],
+    [16, 8, offset],
+    [24, 8, 1024],
+  ];
+  return record(3, fields, 1024);
+}
+
 const huge = (1n << 32n) + 512n;
 const bad: readonly (readonly [what: string, ...records: Buffer[]])[] = [
   ['a bonus that has no room in its dnode', object(7, [[20, 4, 4096]], 4096)],
   ['an object behind a later one', object(8), object(7)],
+  ['an object that comes again behind its blocks', sized(7), write(7), object(7, [[16, 4, 512]])],
+  // drr_freeobjects: 0 first, 8 how many
+  ['an object that is freed behind its blocks', sized(7), write(7), freed(7, 1)],
+  ['objects that are freed behind a later one', object(8), freed(6, 2)],
   ['a bonus of a raw stream, in one that is not', object(7, [[28, 4, 77]], 77)],
   [
     'a bonus of no type',
@@ -217,18 +239,6 @@ for (const [what, ...records] of bad) {
   });
 }
 
-/** An object of blocks of 1 KiB, and one of them. */
-const sized = (number: number) => object(number, [[16, 4, 1024]]);
-function write(number: number, offset = 0): Buffer {
-  const fields: Field[] = [
-    [0, 8, number],
-    [8, 4, 19],
-    [16, 8, offset],
-    [24, 8, 1024],
-  ];
-  return record(3, fields, 1024);
-}
-
 test('the objects of a whole block of dnodes come before what is in them, as from senders before 2.0', async (t) => {
   const core = await TestCore.load();
   const session = await core.open();
@@ -264,7 +274,7 @@ for (const [what, records, ...place] of interrupted) {
     header.set(begin(), 8);
     const src = { snapname: 'tank/r@s', begin_record: new Typed(10, header), input_fd: 0, resumable: true } as const;
     // The last record is not taken before the header behind it is there: one that frees no object.
-    const streams = channel(...records, record(2, []));
+    const streams = channel(...records, freed(1000, 0));
     t.not((await session.ioctl('RECV_NEW', { cmd: { name: 'tank/r' }, src, dstRoom: 65536, streams })).errno, 0);
     const { object, offset } = await resumePlace(session, 'tank/r');
     t.deepEqual([object, offset], place);

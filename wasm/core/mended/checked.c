@@ -39,6 +39,7 @@
 #include <zfs_namecheck.h>
 #include <zfs_prop.h>
 
+#include "compat.h"
 #include "vdev_tree.h"
 
 extern int __real_dsl_deleg_set(const char *, nvlist_t *, boolean_t);

@@ -239,10 +239,20 @@ order_is_good(receive_check_t *rc, const dmu_replay_record_t *drr)
 	switch (U32(drr->drr_type)) {
 	case DRR_OBJECT:
 		object = U64(drr->drr_u.drr_object.drr_object);
-		if (object < rc->rc_object)
+		if (object < rc->rc_object ||
+		    (object != 0 && object == rc->rc_block_object))
 			return (B_FALSE);
 		rc->rc_object = object;
 		return (B_TRUE);
+	case DRR_FREEOBJECTS:
+		/*
+		 * What has come is not freed again: of blocks that are written
+		 * as they come, in the same txg, dnode_undirty_dbufs() looks
+		 * for a dbuf, which they do not have.
+		 */
+		object = U64(drr->drr_u.drr_freeobjects.drr_firstobj);
+		return (object > MAX(rc->rc_object, rc->rc_block_object) ||
+		    MAX(rc->rc_object, rc->rc_block_object) == 0);
 	case DRR_WRITE:
 		object = U64(drr->drr_u.drr_write.drr_object);
 		offset = U64(drr->drr_u.drr_write.drr_offset);

@@ -167,6 +167,7 @@ extern void zfsdev_state_destroy(void *);
 #define	spa_namespace_enter(tag)	mutex_enter(&spa_namespace_lock)
 #define	spa_namespace_tryenter(tag)	mutex_tryenter(&spa_namespace_lock)
 #define	spa_namespace_exit(tag)		mutex_exit(&spa_namespace_lock)
+#define	spa_namespace_held()		MUTEX_HELD(&spa_namespace_lock)
 #endif
 
 #ifndef	TREE_ZVOL_REMOVE_MINOR
