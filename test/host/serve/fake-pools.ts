@@ -67,12 +67,15 @@ export class FakePools {
     if (verb === 'zpool create') return this.#create(args);
     if (verb === 'zpool export') return this.#export(args);
     if (verb === 'zfs create') return this.#createVolume(args);
-    if (verb === 'zpool get')
-      return this.#get([[args.at(-1)!, this.#pools[args.at(-1)!]!.properties]], args.at(-2)!, false);
-    if (verb === 'zfs get') {
-      const datasets = Object.entries(this.#pools[args.at(-1)!]!.datasets);
-      const all = datasets.map(([name, { type, properties }]) => [name, { type, ...properties }] as const);
-      return this.#get(all, args.at(-2)!, true);
+    if (verb === 'zpool get' || verb === 'zfs get') {
+      // -o name,property,value PROPERTIES POOL...
+      const [properties = '', ...pools] = args.slice(args.indexOf('-o') + 2);
+      const targets = pools.flatMap((name): [string, Record<string, string>][] => {
+        const pool = this.#pools[name]!;
+        if (verb === 'zpool get') return [[name, pool.properties]];
+        return Object.entries(pool.datasets).map(([dataset, { type, properties: own }]) => [dataset, { type, ...own }]);
+      });
+      return this.#get(targets, properties);
     }
     if (verb === 'zpool set' || verb === 'zfs set') {
       const [name, value] = args[0]!.split('=') as [string, string];
@@ -139,13 +142,9 @@ export class FakePools {
     return ok();
   }
 
-  #get(
-    targets: readonly (readonly [string, Record<string, string>])[],
-    names: string,
-    withName: boolean,
-  ): ProgramResult {
+  #get(targets: readonly (readonly [string, Record<string, string>])[], names: string): ProgramResult {
     const lines = targets.flatMap(([target, values]) =>
-      names.split(',').map((name) => `${withName ? `${target}\t` : ''}${name}\t${values[name] ?? '-'}\n`),
+      names.split(',').map((name) => `${target}\t${name}\t${values[name] ?? '-'}\n`),
     );
     return { code: 0, stdout: lines.join(''), stderr: '' };
   }
