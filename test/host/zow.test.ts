@@ -163,6 +163,19 @@ test.serial('a second host on the socket is refused with the pid of the first', 
   t.deepEqual(error.reasons, [`${host.socket}: the ZoW host with pid ${process.pid} serves this socket`]);
 });
 
+test('when one pool of several cannot be imported, none stays imported', async (t) => {
+  const folder = scratch(t);
+  const names = ['first', 'second', 'third', 'fourth', 'fifth', 'sixth'];
+  const pool = (name: string) => ({ vdevs: ['mirror', `disks/${name}1`, `disks/${name}2`], create: { size: '64M' } });
+  const several = { ...CONFIG, pools: Object.fromEntries(names.map((name) => [name, pool(name)])) };
+  await started(folder, several);
+  const fake = fakeHost(folder);
+  fake.pools.failures.set(`zpool import -N -d ${folder}/disks/third1`, "cannot import 'third': out of luck");
+  const error = await t.throwsAsync(() => ZowHost.open(several, options(folder, fake)), { instanceOf: StartError });
+  t.deepEqual(error.reasons, ["pool 'third' cannot be imported:", "  cannot import 'third': out of luck"]);
+  t.deepEqual(fake.pools.imported, []);
+});
+
 test('folders that cannot be made end it, at once and with the reason', async (t) => {
   const folder = scratch(t);
   writeFileSync(join(folder, 'file'), '');
