@@ -38,6 +38,8 @@ export class Member {
   /** The engine's own count of changes to them (spa_config_generation). */
   generation = 0n;
   isLost = false;
+  /** A pool is on its way into it. */
+  isTaken = false;
   /** It is no engine of the host's any more, and ends when what it was asked is answered. */
   #isRetired = false;
   #busy = 0;

@@ -1,3 +1,4 @@
+import { setImmediate as immediately } from 'node:timers/promises';
 import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
@@ -70,6 +71,8 @@ export class RoutedSession implements IoctlSession {
       } catch (error) {
         if (error instanceof LostError) throw new LostPoolError(poolOf(request.cmd), error.message);
         if (!(error instanceof RetiredError)) throw error;
+        // Whatever the next one is: others have their turn.
+        await immediately();
       }
     }
   }

@@ -76,7 +76,10 @@ export class Supervisor implements Core {
   losses = 0;
   readonly sessions = new Set<RoutedSession>();
   readonly #reviving = new Map<string, Promise<void>>();
-  #spare: Promise<Member> | undefined;
+  /** The engine without a pool, for the next one that needs it. */
+  #spare: Member | undefined;
+  /** One on its way. */
+  #spareStart: Promise<Member> | undefined;
   #spareTimer: NodeJS.Timeout | undefined;
   #generation = 0n;
   #lastState: string | undefined;
@@ -106,7 +109,7 @@ export class Supervisor implements Core {
     const first = new Member(0, await start({ memoryBytes, tunables }), memoryBytes);
     const supervisor = new Supervisor(options, first);
     await supervisor.#add(first);
-    supervisor.#spare = Promise.resolve(first);
+    supervisor.#spare = first;
     return supervisor;
   }
 
@@ -178,18 +181,22 @@ export class Supervisor implements Core {
 
   /** One without the pools that are there: what it answers about a name is what a kernel would that has no such pool. */
   async stranger(): Promise<Member> {
-    const spare = await this.#spare?.catch(() => undefined);
-    return spare ?? (await this.answering())[0] ?? this.withoutPool();
+    await this.#spareStart?.catch(() => undefined);
+    return this.#spare ?? (await this.answering())[0] ?? this.withoutPool();
   }
 
   /** One that has no pool. */
-  withoutPool(): Promise<Member> {
-    this.#spare ??= this.#startMember(this.#options.memoryBytes).catch((error: unknown) => {
-      this.#spare = undefined;
-      throw error;
-    });
+  async withoutPool(): Promise<Member> {
+    if (this.#closing) throw new ErrnoError(Errno.ESHUTDOWN, 'the host is shutting down');
+    if (this.#spare === undefined) {
+      this.#spareStart ??= this.#startMember(this.#options.memoryBytes).finally(() => {
+        this.#spareStart = undefined;
+      });
+      this.#becomeSpare(await this.#spareStart);
+    }
     this.#retireSpareLater();
-    return this.#spare;
+    // Another may have been first: there is one.
+    return this.#spare ?? this.withoutPool();
   }
 
   /**
@@ -220,12 +227,14 @@ export class Supervisor implements Core {
     work: (member: Member) => Promise<IoctlResult>,
   ): Promise<IoctlResult> {
     const member = await this.#takeWithoutPool(this.#options.memoryOf(pool));
+    member.isTaken = true;
     try {
       const result = await work(member);
       if (result.errno === 0) this.#manners.set(pool, mannerOf(request));
       return result;
     } finally {
       await this.refresh(member);
+      member.isTaken = false;
       if (member.pools.size === 0) this.#becomeSpare(member);
       else await member.settle();
     }
@@ -244,7 +253,7 @@ export class Supervisor implements Core {
 
   /** After a pool left: what clients the engine still has go, and without a pool it waits a while for another. */
   retire(member: Member): void {
-    if (member.pools.size > 0 || member.isLost) return;
+    if (member.pools.size > 0 || member.isLost || member.isTaken) return;
     void member.core.dismissClients?.().catch(() => undefined);
     this.#becomeSpare(member);
   }
@@ -324,13 +333,13 @@ export class Supervisor implements Core {
   }
 
   async #takeWithoutPool(memoryBytes: number): Promise<Member> {
-    const spare = await this.#spare?.catch(() => undefined);
-    if (spare !== undefined && (await this.#spare) === spare && spare.memoryBytes === memoryBytes && !spare.isLost) {
-      this.#spare = undefined;
-      clearTimeout(this.#spareTimer);
-      return spare;
-    }
-    return this.#startMember(memoryBytes);
+    await this.#spareStart?.catch(() => undefined);
+    // Without a wait in between: two that come at once must not take the same one.
+    const spare = this.#spare;
+    if (spare === undefined || spare.memoryBytes !== memoryBytes) return this.#startMember(memoryBytes);
+    this.#spare = undefined;
+    clearTimeout(this.#spareTimer);
+    return spare;
   }
 
   async #startMember(memoryBytes: number): Promise<Member> {
@@ -368,9 +377,7 @@ export class Supervisor implements Core {
     this.#members.delete(member);
     this.volumes.remove(member.core.volumes);
     for (const session of this.sessions) session.forget(member);
-    void this.#spare?.then((spare) => {
-      if (spare === member) this.#spare = undefined;
-    });
+    if (this.#spare === member) this.#spare = undefined;
     const pools = [...member.pools.keys()];
     for (const pool of pools) {
       this.#homes.delete(pool);
@@ -381,10 +388,11 @@ export class Supervisor implements Core {
     if (!this.#closing) this.#options.onLost?.(pools, panic);
   }
 
+  /** Also of one that is the spare already, or has ended: who asks for what is not there gets its answer from such. */
   #becomeSpare(member: Member): void {
-    if (this.#closing || member.isLost) return;
+    if (this.#closing || member === this.#spare || !this.#members.has(member)) return;
     if (this.#spare === undefined && member.memoryBytes === this.#options.memoryBytes) {
-      this.#spare = Promise.resolve(member);
+      this.#spare = member;
       this.#retireSpareLater();
     } else {
       this.#end(member);
@@ -398,7 +406,7 @@ export class Supervisor implements Core {
       if (this.#homes.size === 0) return;
       const spare = this.#spare;
       this.#spare = undefined;
-      void spare?.then((member) => this.#end(member));
+      if (spare !== undefined) this.#end(spare);
     }, SPARE_MS).unref();
   }
 

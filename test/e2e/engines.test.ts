@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { IoctlSession } from '../../host/core/dev-zfs.ts';
 import { ZfsCmd } from '../../host/core/zfs-cmd.ts';
+import { Errno } from '../../host/errno.ts';
 import { RemoteCore } from '../../host/ioctl/remote.ts';
 import { noStreams } from '../../host/ioctl/streams.ts';
 import { AsyncEvent, Flag, Opcode, RESERVED_TAG } from '../../host/iscsi/constants.ts';
@@ -33,6 +34,7 @@ async function twoPools(t: ExecutionContext<unknown>, more: object = {}, whole: 
   return lab;
 }
 
+const none = new Uint8Array(0);
 const prefix = 'iqn.2026-11.io.zow';
 const other = { initiator: 'iqn.2026-11.io.zow.test:two' };
 const TEST_UNIT_READY = Buffer.alloc(6);
@@ -631,6 +633,47 @@ test('who asks about another pool notices nothing of engines that come and go', 
   await Promise.all([cycles('one', a), cycles('two', b)]);
   isOver = true;
   await t.notThrowsAsync(Promise.all(looks));
+  await lab.stop();
+});
+
+// The second of two programs that destroy a pool finds none: an engine without a pool says so, and stays what it is.
+test('a pool that is not there can be destroyed and exported in vain, while others come', async (t) => {
+  const lab = await twoPools(t);
+  const remote = await RemoteCore.connect(lab.socket);
+  const sessions = await Promise.all(
+    Array.from({ length: 4 }, (_, fd) =>
+      remote.open({ process: '02'.repeat(16), fd, pid: process.pid, program: 'test' }),
+    ),
+  );
+  const [destroy, doExport] = [0x5a01, 0x5a03]; // ZFS_IOC_POOL_DESTROY, ZFS_IOC_POOL_EXPORT
+  const disks = lab.manyDisks(3, 64 * MiB, 'x');
+  let isOver = false;
+  const inVain = sessions.map(async (session, i) => {
+    const errnos = new Set<number>();
+    while (!isOver) {
+      const cmd = Buffer.alloc(remote.cmdSize);
+      cmd.write('nosuch', ZfsCmd.name);
+      const parts = { src: none, conf: none, history: none, dstRoom: 0, historyRoom: 0, streams: noStreams };
+      errnos.add((await session.ioctl({ request: i % 2 === 0 ? destroy : doExport, cmd, ...parts })).errno);
+    }
+    return [...errnos];
+  });
+  for (let i = 0; i < 5; i++) {
+    await Promise.all(disks.map((disk, n) => lab.zpool('create', '-f', `x${n}`, disk)));
+    t.is((await lab.zpool('list', '-Ho', 'name')).trim(), 'calm\ntank\nx0\nx1\nx2'.split('\n').sort().join('\n'));
+    const { engines } = await status(lab);
+    t.true(
+      engines.every(({ pools }) => pools.length <= 1),
+      JSON.stringify(engines),
+    );
+    await Promise.all(disks.map((_, n) => lab.zpool('destroy', `x${n}`)));
+  }
+  isOver = true;
+  t.deepEqual(
+    await Promise.all(inVain),
+    sessions.map(() => [Errno.ENOENT]),
+  );
+  for (const session of sessions) await session.close();
   await lab.stop();
 });
 
