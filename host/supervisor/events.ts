@@ -3,6 +3,7 @@ import type { IoctlCore, IoctlRequest, IoctlResult, IoctlSession } from '../core
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
 import { noStreams } from '../ioctl/streams.ts';
+import type { Lifetime } from '../lifetime.ts';
 import { findUint64, stringOf } from '../nvlist/packed.ts';
 import { Ioc } from './routes.ts';
 
@@ -59,15 +60,15 @@ export class EventLog {
     return { after: 0 };
   }
 
-  /** ZFS_IOC_EVENTS_NEXT, zfs_zevent_next() and _wait(). `gone` rejects when the reader is. */
-  async next(request: IoctlRequest, cursor: EventCursor, gone: Promise<never>): Promise<IoctlResult> {
+  /** ZFS_IOC_EVENTS_NEXT, zfs_zevent_next() and _wait(). `life` is the reader's. */
+  async next(request: IoctlRequest, cursor: EventCursor, life: Lifetime): Promise<IoctlResult> {
     const cmd = Buffer.from(request.cmd);
     const wait = (cmd.readBigUInt64LE(ZfsCmd.guid) & NONBLOCK) === 0n;
     for (;;) {
       const event = this.#after(cursor);
       if (event !== undefined) return this.#give(event, cmd, request, cursor);
       if (wait) {
-        const isOver = await Promise.race([this.#wake.promise, gone, aborted(request.signal)]);
+        const isOver = await life.unlessOver(Promise.race([this.#wake.promise, aborted(request.signal)]));
         if (isOver === true) return { errno: Errno.EINTR, cmd, dst: none, history: none };
         continue;
       }
@@ -165,13 +166,15 @@ class Pump {
     return new Pump(core, await core.open(client()), await core.open(client()), add);
   }
 
-  /** Resolves when what the core had to report when this was called is in the log, or the core takes too long. */
+  /** Resolves when what the core had to report when this was called is in the log, or the core is gone or takes too long. */
   catchUp(): Promise<void> {
-    this.#catching ??= this.#catchUp().finally(() => {
-      this.#catching = undefined;
-    });
+    this.#catching ??= this.#catchUp()
+      .catch(() => undefined)
+      .finally(() => {
+        this.#catching = undefined;
+      });
     const late = new Promise<void>((resolve) => setTimeout(resolve, CATCH_UP_MS).unref());
-    return Promise.race([this.#catching, this.ended, late]);
+    return Promise.race([this.#catching, late]);
   }
 
   async #catchUp(): Promise<void> {

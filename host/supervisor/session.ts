@@ -2,6 +2,7 @@ import { setImmediate as immediately } from 'node:timers/promises';
 import type { IoctlClient, IoctlRequest, IoctlResult, IoctlSession } from '../core/dev-zfs.ts';
 import { ZfsCmd } from '../core/zfs-cmd.ts';
 import { Errno, ErrnoError } from '../errno.ts';
+import { Lifetime } from '../lifetime.ts';
 import { decodeNativeNvlist } from '../nvlist/native.ts';
 import { copyOf, give, refuse } from './answers.ts';
 import type { EventCursor } from './events.ts';
@@ -23,7 +24,7 @@ export class RoutedSession implements IoctlSession {
   readonly #supervisor: Supervisor;
   readonly #isOwn: boolean;
   readonly #opens = new Map<Member, Promise<IoctlSession>>();
-  readonly #gone = Promise.withResolvers<never>();
+  readonly #life = new Lifetime();
   /** The engine in which something was changed last. */
   #changed: Member | undefined;
   #closed: Promise<void> | undefined;
@@ -35,12 +36,11 @@ export class RoutedSession implements IoctlSession {
     this.minor = minor;
     this.client = client;
     this.cursor = supervisor.events.newCursor();
-    this.#gone.promise.catch(() => undefined);
   }
 
   ioctl(request: IoctlRequest): Promise<IoctlResult> {
     if (this.#closed !== undefined) return Promise.reject(new ErrnoError(Errno.EBADF, 'the session is closed'));
-    return Promise.race([this.#answer(request), this.#gone.promise]);
+    return this.#life.unlessOver(this.#answer(request));
   }
 
   close(): Promise<void> {
@@ -58,7 +58,7 @@ export class RoutedSession implements IoctlSession {
 
   async #close(): Promise<void> {
     this.#supervisor.sessions.delete(this);
-    this.#gone.reject(new ErrnoError(Errno.EINTR, 'the session is closed'));
+    this.#life.end(new ErrnoError(Errno.EINTR, 'the session is closed'));
     const opens = [...this.#opens.values()];
     this.#opens.clear();
     await Promise.allSettled(opens.map(async (open) => (await open).close()));
@@ -103,7 +103,7 @@ export class RoutedSession implements IoctlSession {
       case 'injected-clear':
         return this.#injectedClear(request);
       case 'events-next':
-        return this.#withCursor(request, (cursor) => supervisor.events.next(request, cursor, this.#gone.promise));
+        return this.#withCursor(request, (cursor) => supervisor.events.next(request, cursor, this.#life));
       case 'events-clear':
         return supervisor.events.clear(request);
       case 'events-seek':
