@@ -246,8 +246,8 @@ export class Lab {
   }
 
   /** Resident memory of the host, in bytes. */
-  residentBytes(): number {
-    return 1024 * Number(execFileSync('ps', ['-o', 'rss=', '-p', String(this.pid)]).toString());
+  residentBytes(pid = this.pid): number {
+    return 1024 * Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)]).toString());
   }
 
   /** Runs one of the programs against the host, whatever its exit code. */
