@@ -203,6 +203,41 @@ for (const [name, vdevs, failing] of redundant) {
   });
 }
 
+// Suspending commits to the log, and the close is over when nobody has since. With its pool hung, at whatever place the close is.
+test('a log is suspended, by a snapshot in a pool of an old version, while its volume closes', async (t) => {
+  const lab = await Lab.open(t);
+  const [hung, data, log] = [join(lab.directory, 'hung'), lab.disk('d'), lab.disk('l')];
+  const faults = [`disks/d:delay(op=write,ms=20)`, `disks/d:hang(op=write,while=${hung})`];
+  await lab.start({ vars: { ZOW_FAULTS: faults.join(';') }, config: { zed: false } });
+  await lab.zpool('create', '-o', 'version=26', 'tank', data, 'log', log);
+  await lab.zfs('create', '-V', '32M', '-o', 'sync=always', 'tank/v');
+  await lab.zfs('create', '-V', '32M', '-o', 'sync=disabled', 'tank/other');
+  // So that there is something to write in each txg.
+  const other = await lab.open('tank/other');
+  let isOver = false;
+  const writing = (async () => {
+    for (let i = 0; !isOver; i++) await Promise.all([other.writeAt((i % 256) * 65536, noise(512, i)), sleep(5)]);
+  })();
+  for (let i = 0; i < 8; i++) {
+    const client = await lab.open('tank/v');
+    t.is((await client.writeAt(i * 65536, noise(65536, i))).errno, 0);
+    client.destroy();
+    await sleep(i * 120);
+    writeFileSync(hung, '');
+    const snapshot = lab.zfs('snapshot', `tank/v@${i}`);
+    await sleep(1_000);
+    rmSync(hung);
+    await snapshot;
+  }
+  isOver = true;
+  await writing;
+  other.destroy();
+  const client = await lab.open('tank/v');
+  for (let i = 0; i < 8; i++) t.deepEqual(await client.readAt(i * 65536, 65536), noise(65536, i));
+  client.destroy();
+  await lab.finish('tank');
+});
+
 test("a log device whose flush failed is left out: the pool's other disks have what it had", async (t) => {
   const { lab, breakFlushes, mend } = await scene(t, ['a', 'log', 'l'], ['l']);
   const client = await lab.open('tank/v');

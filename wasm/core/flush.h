@@ -76,6 +76,9 @@ extern int __real_zio_resume(spa_t *);
 int pool_drop_export(const char *name);
 int pool_go_back(const char *name);
 void pool_drop_init(void);
+/* zil_close.c: as zil_close(), while no log of the pool is suspended. */
+void zow_zil_close(zilog_t *zilog);
+void zil_close_init(void);
 /* A clock of drops; whether a pool was dropped since. */
 uint64_t pool_drops(void);
 boolean_t pool_dropped_since(const char *name, uint64_t when);

@@ -261,6 +261,7 @@ vdev_file_init(void)
 {
 	pool_flush_init();
 	pool_drop_init();
+	zil_close_init();
 	list_create(&vdev_zow_open_list, sizeof (vdev_zow_t),
 	    offsetof(vdev_zow_t, vz_node));
 	if (fiber_create("vdev_intr", interrupt_fiber, NULL, 64 * 1024, 1) ==

@@ -812,12 +812,12 @@ zvol_settle(zvol_state_t *zv)
 	if (written) {
 		zilog_t *zilog = zv->zv_zilog;
 
-		/* Nothing is left to commit for zil_close(), see zil_wait.c. */
+		/* Nothing is left to commit for zow_zil_close(), see zil_wait.c. */
 		(void) zow_zil_commit(zilog, 0);
 		if (zilog->zl_dirty_max_txg != 0)
 			txg_wait_synced(dmu_objset_pool(os),
 			    zilog->zl_dirty_max_txg);
-		zil_close(zilog);
+		zow_zil_close(zilog);
 	}
 	zv->zv_zilog = NULL;
 	dnode_rele(zv->zv_dn, zv);
@@ -1478,7 +1478,7 @@ zvol_replay(zvol_state_t *zv, objset_t *os)
 		 * is opened again as it is where another holds the objset.
 		 */
 		if (replayed)
-			zil_close(zv->zv_zilog);
+			zow_zil_close(zv->zv_zilog);
 		else
 			zv->zv_zilog->zl_get_data = NULL;
 		zv->zv_zilog = NULL;
