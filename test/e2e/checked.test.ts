@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Errno } from '../../host/errno.ts';
 import { compileNative } from '../native.ts';
-import { Lab, must } from './host.ts';
+import { Lab, MiB, must } from './host.ts';
 
 /**
  * What upstream finds out in syncing context, where it can only panic, and take all pools of the host with it: each is
@@ -61,6 +61,19 @@ test('the programs: a long property of a vdev, a long property that is inherited
   await lab.zfs('set', `${long}=1`, 'tank/b');
   await lab.zfs('inherit', long, 'tank/b');
   t.is((await lab.zfs('get', '-Ho', 'value', long, 'tank/b')).trim(), '-');
+  await lab.finish('tank');
+});
+
+test('a log device cannot be set to allocate nothing; others can', async (t) => {
+  const lab = await Lab.open(t);
+  await lab.start({ config: { zed: false } });
+  const [a, b, log] = lab.manyDisks(3, 64 * MiB) as [string, string, string];
+  await lab.zpool('create', 'tank', a, b, 'log', log);
+  t.regex(await lab.fails('zpool', 'set', 'allocating=off', 'tank', log), /operation not supported on this type of vdev/);
+  t.is((await lab.zpool('get', '-Ho', 'value', 'allocating', 'tank', log)).trim(), 'on');
+  await lab.zpool('set', 'allocating=off', 'tank', b);
+  t.is((await lab.zpool('get', '-Ho', 'value', 'allocating', 'tank', b)).trim(), 'off');
+  await lab.zpool('remove', 'tank', log);
   await lab.finish('tank');
 });
 

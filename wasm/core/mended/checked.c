@@ -250,6 +250,10 @@ __wrap_vdev_prop_set(vdev_t *vd, nvlist_t *in, nvlist_t *out)
 		else if (!vdev_prop_readonly(prop))
 			error = check_value(pair, vdev_prop_get_type(prop),
 			    prop, vdev_index);
+		/* It has no group of metaslabs for log blocks beside. */
+		if (error == 0 && prop == VDEV_PROP_ALLOCATING &&
+		    vd->vdev_islog && fnvpair_value_uint64(pair) == 0)
+			error = SET_ERROR(ZFS_ERR_VDEV_NOTSUP);
 	}
 	return (error != 0 ? error : __real_vdev_prop_set(vd, in, out));
 }
