@@ -431,7 +431,7 @@ export class ZowHost implements AsyncDisposable {
   }
 
   /** Reads keys, certificates and secrets of listeners, those to come among them. What it resolves with makes the others use them. */
-  async #readSecrets({ nbd, iscsi }: Config): Promise<() => void> {
+  async #readSecrets({ nbd, iscsi, http }: Config): Promise<() => void> {
     try {
       for (const { policy } of nbd) if (policy?.tls !== undefined) await loadTls(policy.tls);
       const renewNbd = await this.#nbd?.renew();
@@ -439,8 +439,11 @@ export class ZowHost implements AsyncDisposable {
       for (const listener of iscsi) {
         if (listener.chap !== undefined) chap.set(keyOf(listener), await loadChap(listener.chap));
       }
+      const token = http?.token === undefined ? undefined : await Token.load(http.token);
+      const page = keyOf(http) === keyOf(this.#config.http) ? this.#page : undefined;
       return () => {
         renewNbd?.();
+        if (token !== undefined) page?.renew(token);
         for (const [key, secrets] of chap) {
           const listener = this.#iscsiListeners.get(key);
           if (listener !== undefined) this.#iscsi?.server.renew(listener, secrets);

@@ -63,6 +63,7 @@ interface Viewer {
 export class LivePage {
   readonly routes: readonly (readonly [path: string, route: Route])[];
   readonly #options: PageOptions;
+  #token: Token | undefined;
   readonly #log: Logger;
   readonly #viewers = new Set<Viewer>();
   readonly #events: EventFeed;
@@ -80,6 +81,7 @@ export class LivePage {
 
   constructor(options: PageOptions) {
     this.#options = options;
+    this.#token = options.token;
     this.#log = options.log ?? rootLog;
     this.#events = new EventFeed(options.core, ({ pool }) => {
       this.#space.changed(pool);
@@ -103,6 +105,11 @@ export class LivePage {
     ];
   }
 
+  /** From now on only who knows this one may act. */
+  renew(token: Token): void {
+    this.#token = token;
+  }
+
   /** Asks nobody any more. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -113,7 +120,7 @@ export class LivePage {
   }
 
   get #access(): Access {
-    if (this.#options.token !== undefined) return 'token';
+    if (this.#token !== undefined) return 'token';
     return this.#options.trusted ? 'everybody' : 'nobody';
   }
 
@@ -196,7 +203,7 @@ export class LivePage {
   async #act({ headers, peer }: Asked, body: string) {
     if (this.#access === 'nobody')
       return text(403, 'nothing can be changed here: http.token of the configuration allows it');
-    if (this.#access === 'token' && !this.#options.token!.isIn(headers.authorization))
+    if (this.#access === 'token' && !this.#token!.isIn(headers.authorization))
       return text(401, 'the token is not right');
     let fields: Record<string, unknown> = {};
     let command: Command | undefined;

@@ -113,3 +113,30 @@ left    volume tank/old: not in the file any more; it is left as it is
   await lab.stop();
   await lab.zdb('tank');
 });
+
+test('a reload reads the token of the page again; one that cannot be used changes nothing', async (t) => {
+  const lab = await Lab.open(t);
+  const file = join(lab.directory, 'token');
+  const token = (word: string): void => writeFileSync(file, `${word}\n`, { mode: 0o600 });
+  const [first, second] = ['first-of-the-tokens', 'second-of-the-tokens'];
+  token(first);
+  await lab.start({ config: { http: { unix: 'run/http.sock', token: file } } });
+  const status = (word: string): Promise<string> =>
+    must('curl', [
+      ...['-s', '-o', '/dev/null', '-w', '%{http_code}', '--unix-socket', join(lab.directory, 'run/http.sock')],
+      ...['-H', `Authorization: Bearer ${word}`, '--json', '{"do":"nothing"}', 'http://localhost/act'],
+    ]);
+  const reload = async (end: string): Promise<void> => {
+    const from = lab.hostLog.length;
+    process.kill(lab.pid, 'SIGHUP');
+    await until('the reload is over', () => lab.hostLog.slice(from).includes(end));
+  };
+  t.deepEqual([await status(first), await status(second)], ['200', '401']);
+  token(second);
+  await reload('configuration read again');
+  t.deepEqual([await status(first), await status(second)], ['401', '200']);
+  token('short');
+  await reload('must have 16 to 255 characters');
+  t.deepEqual([await status(second), await status('short')], ['200', '401']);
+  await lab.stop();
+});
