@@ -100,7 +100,11 @@ const IOCTLS_MS = 5_000;
 const SUSPENDED_MS = 10_000;
 const SUSPENDED_LOOK_MS = 500;
 /** What a host without that listener counts of it. */
-const noHttp: HostSource['http'] = { connections: { open: 0, total: 0, refused: 0 }, requests: new Map() };
+const noHttp: HostSource['http'] = {
+  listener: '',
+  connections: { open: 0, total: 0, refused: 0 },
+  requests: new Map(),
+};
 
 /**
  * A running host: the core, its pools, and the sockets they are reached by. What `zow serve` serves.
@@ -637,8 +641,8 @@ export class ZowHost implements AsyncDisposable {
     const { release } = core;
     if (!(core instanceof Supervisor)) {
       const sampler = new Sampler(core, () => ({
-        nbd: this.#nbd?.metrics,
-        iscsi: this.#iscsi?.server.metrics,
+        nbd: this.#nbd?.countsByListener,
+        iscsi: this.#iscsi?.server.countsByListener,
         waiting: this.#shares?.waiting ?? 0,
         clients: [...(this.#nbd?.summaries() ?? []), ...(this.#iscsi?.server.summaries() ?? [])],
       }));
@@ -651,7 +655,7 @@ export class ZowHost implements AsyncDisposable {
           engineLosses: 0,
         },
         get http() {
-          return host.#http?.metrics ?? noHttp;
+          return countsOfHttp(host.#http);
         },
       };
     }
@@ -660,7 +664,7 @@ export class ZowHost implements AsyncDisposable {
     return {
       release,
       get http() {
-        return host.#http?.metrics ?? noHttp;
+        return countsOfHttp(host.#http);
       },
       get engines() {
         return core.members.map(({ index, pools, core: engine }) => ({
@@ -676,7 +680,11 @@ export class ZowHost implements AsyncDisposable {
       get engineLosses() {
         return core.losses;
       },
-      supervisor: () => ({ process: meter.sample(), nbd: host.#nbd?.metrics, iscsi: host.#iscsi?.server.metrics }),
+      supervisor: () => ({
+        process: meter.sample(),
+        nbd: host.#nbd?.countsByListener,
+        iscsi: host.#iscsi?.server.countsByListener,
+      }),
     };
   }
 
@@ -965,4 +973,10 @@ class PrivateSocket {
     this.#server.abandon(reason);
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function countsOfHttp(server: HttpServer | undefined): HostSource['http'] {
+  if (server === undefined) return noHttp;
+  const { unix, tcp } = server.address!;
+  return { ...server.metrics, listener: (unix ?? tcp)! };
 }

@@ -48,8 +48,8 @@ class Engine {
     this.#store = new DatasetStore(core, log);
     this.#iscsi = new IscsiServer({ provider, store: this.#store, listeners: [], shares });
     this.sampler = new Sampler(core, () => ({
-      nbd: this.#nbd.metrics,
-      iscsi: this.#iscsi.metrics,
+      nbd: this.#nbd.countsByListener,
+      iscsi: this.#iscsi.countsByListener,
       waiting: shares.waiting,
       clients: [...this.#nbd.summaries(), ...this.#iscsi.summaries()],
     }));

@@ -30,6 +30,8 @@ export interface ConnectionOptions {
   readonly stash: StashBudget;
   readonly chap: ChapSecrets | undefined;
   readonly limits: IscsiLimits;
+  /** The name of the listener that it came by, and what is counted of that. */
+  readonly listener: string;
   readonly metrics: IscsiMetrics;
   readonly log: Logger;
   /** IP address of the initiator, and where it connected to, `host:port`. */
@@ -224,9 +226,9 @@ export class Connection extends ClientConnection implements PduSink, LoginHost, 
     const { peer } = this.wire;
     this.trace('moves to its engine', { target: established.target!.name });
     const { address, limits } = this;
-    const { localAddress } = this.#options;
+    const { localAddress, listener } = this.#options;
     const { socket, received } = this.handOver();
-    const handover: SessionHandover = { peer, address, localAddress, established, limits, received };
+    const handover: SessionHandover = { peer, listener, address, localAddress, established, limits, received };
     const client = process.adopt(socket, handover);
     this.#moved = { client, socket };
     client.gone

@@ -5,6 +5,8 @@ import type { Established } from './login.ts';
 export interface SessionHandover {
   /** For logs. */
   readonly peer: string;
+  /** That it came by, for counts. */
+  readonly listener: string;
   /** IP address of the initiator, and where it connected to, `host:port`. */
   readonly address: string;
   readonly localAddress: string;

@@ -60,6 +60,9 @@ export interface IscsiServerOptions {
 
 const TSIH_MAX = 0xffff;
 
+/** What connections of one listener have in common. */
+type Accepting = Omit<ConnectionOptions, 'address' | 'localAddress' | 'chap' | 'listener' | 'metrics'>;
+
 /**
  * Checks a listener without opening it.
  * @throws ErrnoError EINVAL (bad address), EPERM (reachable from the network unprotected).
@@ -97,7 +100,7 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     const { provider, store, listeners, revision = '0001', log = rootLog } = options;
     const limits = { ...defaultLimits, ...options.limits };
     const shares = options.shares ?? new Shares(provider);
-    super({ protocol: 'iscsi', listeners, limits, shares, metrics: newMetrics(), log });
+    super({ protocol: 'iscsi', listeners, limits, shares, newMetrics, log });
     this.#options = options;
     this.#limits = limits;
     const { buffers } = provider;
@@ -140,7 +143,7 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     if (options.chap !== undefined) this.#chap.set(options, options.chap);
     const { provider, blockBytes = 512, targets = [] } = this.#options;
     const { prefix = PREFIX_DEFAULT } = options;
-    const base: Omit<ConnectionOptions, 'address' | 'localAddress' | 'chap'> = {
+    const base: Accepting = {
       ...this.#common,
       targets: new Targets({ provider, prefix, blockBytes, targets }, options),
       limits: this.#limits,
@@ -152,13 +155,13 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
       },
     };
     const tcp = { tcp: options.listen, allowPlaintextFromNetwork: true };
-    const listener = await this.listen(options, tcp, (socket) => this.#accept(socket, base, options));
+    const listener = await this.listen(options, tcp, (socket, name) => this.#accept(socket, base, options, name));
     this.log.info({ listener, chap: options.chap !== undefined }, 'iscsi listening');
   }
 
   get #common() {
-    const { metrics, log, shares } = this;
-    return { units: this.#units, stash: this.#stash, shares, metrics, log };
+    const { log, shares } = this;
+    return { units: this.#units, stash: this.#stash, shares, log };
   }
 
   /** Serves a session whose login another process has made; `socket` is paused. */
@@ -168,6 +171,7 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     const connection = new Connection({
       ...this.#common,
       ...agreed,
+      metrics: this.countsOf(agreed.listener),
       // A normal session asks for nobody's targets.
       targets: new Targets({ provider, prefix: PREFIX_DEFAULT, blockBytes: 512, targets: [] }, {}),
       chap: undefined,
@@ -180,16 +184,15 @@ export class IscsiServer extends Frontend<IscsiListenerOptions, Connection, Iscs
     return { gone: connection.gone, ...this.ends(connection) };
   }
 
-  #accept(
-    socket: net.Socket,
-    base: Omit<ConnectionOptions, 'address' | 'localAddress' | 'chap'>,
-    listener: IscsiListenerOptions,
-  ): void {
+  #accept(socket: net.Socket, base: Accepting, options: IscsiListenerOptions, listener: string): void {
     const address = plainAddress(socket.remoteAddress ?? '');
     const local = plainAddress(socket.localAddress ?? '');
     const localAddress = `${local.includes(':') ? `[${local}]` : local}:${socket.localPort}`;
-    const connection = new Connection({ ...base, chap: this.#chap.get(listener), address, localAddress });
-    this.add(connection, listener);
+    const connection = new Connection({
+      ...{ ...base, chap: this.#chap.get(options), address, localAddress, listener },
+      metrics: this.countsOf(listener),
+    });
+    this.add(connection, options);
     this.#logins.add(connection);
     connection.start(acceptedWire(socket, connection, `${address}:${socket.remotePort}`, this.#limits.lingerMs));
     if (this.#logins.size <= this.#limits.logins) return;

@@ -1,10 +1,11 @@
 import type { IscsiMetrics } from '../iscsi/metrics.ts';
 import type { ConnectionMetrics } from '../volumes/client-connection.ts';
+import { addCounts } from '../volumes/counts.ts';
 import type { Families } from './family.ts';
 import type { HostSample } from './host-sample.ts';
 
-/** What the engines and the supervisor count of one protocol, as one. */
-interface ProtocolCounts {
+/** What the engines and the supervisor count of the clients of one listener. */
+interface ClientCounts {
   readonly connections: ConnectionMetrics;
   readonly requests: Readonly<Record<string, number>>;
   readonly inFlight: number;
@@ -13,7 +14,9 @@ interface ProtocolCounts {
   readonly errors: number;
 }
 
-/** Of NBD, iSCSI and HTTP clients. */
+type ByListener<T> = ReadonlyMap<string, T> | undefined;
+
+/** Of NBD, iSCSI and HTTP clients, by listener. */
 export function clientFamilies(f: Families, host: HostSample): void {
   const samples = host.engines.map(({ sample }) => sample).filter((sample) => sample !== undefined);
   const { supervisor } = host;
@@ -21,81 +24,86 @@ export function clientFamilies(f: Families, host: HostSample): void {
     samples.map((sample) => sample.nbd),
     supervisor && { own: supervisor.nbd },
   );
-  if (nbd !== undefined) protocolFamilies(f, 'nbd', nbd);
+  for (const [listener, counts] of nbd) protocolFamilies(f, { protocol: 'nbd', listener }, counts);
   const iscsi = together(
-    samples.map((sample) => sample.iscsi && requestsOf(sample.iscsi)),
-    supervisor && { own: supervisor.iscsi && requestsOf(supervisor.iscsi) },
+    samples.map((sample) => sample.iscsi),
+    supervisor && { own: supervisor.iscsi },
   );
-  if (iscsi !== undefined) {
-    protocolFamilies(f, 'iscsi', iscsi);
+  for (const [listener, counts] of iscsi) {
+    protocolFamilies(f, { protocol: 'iscsi', listener }, requestsOf(counts));
     for (const result of ['succeeded', 'failed'] as const)
-      f.counter('zow_iscsi_logins_total', 'Logins, by how they ended.', iscsi.logins[result], { result });
+      f.counter('zow_iscsi_logins_total', 'Logins, by how they ended.', counts.logins[result], { listener, result });
   }
-  const { connections, requests } = host.http;
-  connectionFamilies(f, 'http', connections);
+  const { connections, requests, listener } = host.http;
+  connectionFamilies(f, { protocol: 'http', listener }, connections);
   for (const [status, value] of requests)
     f.counter('zow_http_requests_total', 'Requests to this listener, by the status of the answer.', value, {
       status: String(status),
     });
 }
 
-function requestsOf({ commands, taskManagement, ...counts }: IscsiMetrics) {
+function requestsOf({ commands, taskManagement, ...counts }: IscsiMetrics): ClientCounts {
   return { ...counts, requests: { ...commands, taskManagement } };
 }
 
-/** What all engines and the supervisor, where there is one, count; undefined: nothing listens. */
-function together<T extends ProtocolCounts>(
-  engines: readonly (T | undefined)[],
-  supervisor: { readonly own: T | undefined } | undefined,
-): T | undefined {
-  const counts = engines.filter((metrics) => metrics !== undefined);
-  if (supervisor === undefined) return counts.length === 0 ? undefined : counts.reduce(add);
-  const { own } = supervisor;
-  if (own === undefined) return undefined;
-  const sum = counts.reduce(add, own);
-  // Clients of engines come by the supervisor, which has them on its list as well.
-  const { open, total, refused } = own.connections;
-  return { ...sum, connections: { ...sum.connections, open, total, refused } };
+/** What all engines and the supervisor, where there is one, count. */
+function together<T extends { readonly connections: ConnectionMetrics }>(
+  engines: readonly ByListener<T>[],
+  supervisor: { readonly own: ByListener<T> } | undefined,
+): ReadonlyMap<string, T> {
+  const sums = new Map<string, T>(supervisor?.own);
+  for (const [listener, counts] of engines.flatMap((each) => [...(each ?? [])])) {
+    const sum = sums.get(listener);
+    // Of one that is closed an engine may know still.
+    if (sum === undefined && supervisor !== undefined) continue;
+    sums.set(listener, sum === undefined ? counts : addCounts(sum, counts));
+  }
+  for (const [listener, { connections }] of supervisor?.own ?? []) {
+    const sum = sums.get(listener)!;
+    // Clients of engines come by the supervisor, which has them on its list as well.
+    const { open, total, refused } = connections;
+    sums.set(listener, { ...sum, connections: { ...sum.connections, open, total, refused } });
+  }
+  return sums;
 }
 
-/** Two records, of numbers and of records of them, with the same names. */
-function add<T extends object>(a: T, b: T): T {
-  const other = b as Readonly<Record<string, number | object>>;
-  const sums = Object.entries(a as Readonly<Record<string, number | object>>).map(([name, value]) => {
-    const more = other[name]!;
-    return [name, typeof value === 'number' ? value + (more as number) : add(value, more as object)];
-  });
-  return Object.fromEntries(sums) as T;
+interface ListenerLabels extends Readonly<Record<string, string>> {
+  readonly protocol: string;
+  readonly listener: string;
 }
 
-function protocolFamilies(f: Families, protocol: string, counts: ProtocolCounts): void {
-  const { connections } = counts;
-  connectionFamilies(f, protocol, connections);
-  f.counter('zow_client_protocol_errors_total', 'Clients that broke the protocol.', connections.protocolErrors, {
-    protocol,
-  });
-  f.counter('zow_client_stalled_total', 'Clients that were cut for not taking their answers.', connections.stalled, {
-    protocol,
-  });
+function protocolFamilies(f: Families, labels: ListenerLabels, counts: ClientCounts): void {
+  const { connections, bytesRead, bytesWritten } = counts;
+  connectionFamilies(f, labels, connections);
+  f.counter('zow_client_protocol_errors_total', 'Clients that broke the protocol.', connections.protocolErrors, labels);
+  f.counter(
+    'zow_client_stalled_total',
+    'Clients that were cut for not taking their answers.',
+    connections.stalled,
+    labels,
+  );
   for (const [request, value] of Object.entries(counts.requests))
     f.counter('zow_client_requests_total', 'Requests, by what they ask for.', value, {
-      protocol,
+      ...labels,
       request: snake(request),
     });
-  f.gauge('zow_client_requests_in_flight', 'Requests that are not answered yet.', counts.inFlight, { protocol });
-  f.counter('zow_client_bytes_total', 'Data, without headers.', counts.bytesRead, { protocol, direction: 'read' });
-  f.counter('zow_client_bytes_total', 'Data, without headers.', counts.bytesWritten, { protocol, direction: 'write' });
-  f.counter('zow_client_errors_total', 'Answers that say that a request failed.', counts.errors, { protocol });
+  f.gauge('zow_client_requests_in_flight', 'Requests that are not answered yet.', counts.inFlight, labels);
+  for (const [direction, bytes] of [
+    ['read', bytesRead],
+    ['write', bytesWritten],
+  ] as const)
+    f.counter('zow_client_bytes_total', 'Data, without headers.', bytes, { ...labels, direction });
+  f.counter('zow_client_errors_total', 'Answers that say that a request failed.', counts.errors, labels);
 }
 
 function connectionFamilies(
   f: Families,
-  protocol: string,
+  labels: ListenerLabels,
   { open, total, refused }: Pick<ConnectionMetrics, 'open' | 'total' | 'refused'>,
 ): void {
-  f.gauge('zow_client_connections', 'Connections now.', open, { protocol });
-  f.counter('zow_client_connections_total', 'Connections since the start.', total, { protocol });
-  f.counter('zow_client_connections_refused_total', 'Connections beyond the bound.', refused, { protocol });
+  f.gauge('zow_client_connections', 'Connections now.', open, labels);
+  f.counter('zow_client_connections_total', 'Connections since the start.', total, labels);
+  f.counter('zow_client_connections_refused_total', 'Connections beyond the bound.', refused, labels);
 }
 
 function snake(name: string): string {

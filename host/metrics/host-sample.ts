@@ -24,6 +24,7 @@ export interface HostSource {
   /** Of the process that has the listeners, where the cores are in others. */
   readonly supervisor?: (() => SupervisorSample) | undefined;
   readonly http: {
+    readonly listener: string;
     readonly connections: { open: number; total: number; refused: number };
     readonly requests: ReadonlyMap<number, number>;
   };
@@ -31,8 +32,9 @@ export interface HostSource {
 
 export interface SupervisorSample {
   readonly process: ProcessSample;
-  readonly nbd: NbdMetrics | undefined;
-  readonly iscsi: IscsiMetrics | undefined;
+  /** By listener. */
+  readonly nbd: ReadonlyMap<string, NbdMetrics> | undefined;
+  readonly iscsi: ReadonlyMap<string, IscsiMetrics> | undefined;
 }
 
 export interface HostSample extends Omit<HostSource, 'engines' | 'supervisor'> {

@@ -19,8 +19,9 @@ export interface EngineSample {
   /** Of the buffers of clients' requests. */
   readonly buffers: { readonly limit: number; readonly waiting: number };
   readonly process: ProcessSample;
-  readonly nbd: NbdMetrics | undefined;
-  readonly iscsi: IscsiMetrics | undefined;
+  /** By listener. */
+  readonly nbd: ReadonlyMap<string, NbdMetrics> | undefined;
+  readonly iscsi: ReadonlyMap<string, IscsiMetrics> | undefined;
   readonly clients: readonly ClientSummary[];
 }
 

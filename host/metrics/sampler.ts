@@ -22,8 +22,9 @@ const CLIENTS_MAX = 1_000;
 
 /** What a sampler asks beside the core. */
 export interface Frontends {
-  readonly nbd?: NbdMetrics | undefined;
-  readonly iscsi?: IscsiMetrics | undefined;
+  /** By listener. */
+  readonly nbd?: ReadonlyMap<string, NbdMetrics> | undefined;
+  readonly iscsi?: ReadonlyMap<string, IscsiMetrics> | undefined;
   /** Requests that wait for a buffer. */
   readonly waiting: number;
   readonly clients?: readonly ClientSummary[];

@@ -21,6 +21,8 @@ export interface ConnectionOptions {
   readonly tls: 'off' | 'optional' | 'required';
   readonly limits: NbdLimits;
   readonly requestBytesMax: number;
+  /** The name of the listener that it came by, and what is counted of that. */
+  readonly listener: string;
   readonly metrics: NbdMetrics;
   readonly log: Logger;
   /** Replaces the wire by one that speaks TLS over it. */
@@ -169,7 +171,7 @@ export class Connection extends ClientConnection implements HandshakeHost, Trans
     const { socket, received } = this.handOver();
     const volume = handle.info.name;
     this.trace('moves to its engine', { volume, style: agreed.style });
-    const handover: Handover = { ...agreed, peer, limits: this.limits, received };
+    const handover: Handover = { ...agreed, peer, listener: this.#options.listener, limits: this.limits, received };
     const client = handle.adopt!(socket, handover);
     this.#moved = { client, volume, socket };
     client.gone

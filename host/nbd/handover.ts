@@ -5,6 +5,8 @@ import type { ReplyStyle } from './reply.ts';
 export interface Handover {
   /** For logs. */
   readonly peer: string;
+  /** That it came by, for counts. */
+  readonly listener: string;
   readonly readOnly: boolean;
   readonly style: ReplyStyle;
   readonly allocation: boolean;

@@ -40,7 +40,7 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
     const { provider, listeners, log = rootLog } = options;
     const limits = { ...defaultLimits, ...options.limits };
     const shares = options.shares ?? new Shares(provider);
-    super({ protocol: 'nbd', listeners, limits, shares, metrics: newMetrics(), log });
+    super({ protocol: 'nbd', listeners, limits, shares, newMetrics, log });
     this.#provider = provider;
     this.#limits = limits;
     // A power of two: a multiple of every block size a volume can have.
@@ -76,13 +76,12 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
 
   protected async open(options: NbdListenerOptions): Promise<void> {
     if (options.tls !== undefined) this.#tls.set(options, await loadTls(options.tls));
-    const base: Omit<ConnectionOptions, 'startTls'> = {
+    const base: Omit<ConnectionOptions, 'startTls' | 'listener' | 'metrics'> = {
       exports: new Exports(this.#provider, options),
       shareOf: (volume) => this.shares.of(volume),
       tls: options.tls?.mode ?? 'off',
       limits: options.idleMs === undefined ? this.#limits : { ...this.#limits, idleMs: options.idleMs },
       requestBytesMax: this.#requestBytesMax,
-      metrics: this.metrics,
       log: this.log,
       onClosed: (connection) => this.forget(connection),
     };
@@ -95,7 +94,7 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
    * process's. The volume is closed with it.
    */
   adopt(socket: net.Socket, handle: VolumeHandle, handover: Handover): AdoptedClient {
-    const { peer, limits, received, ...agreed } = handover;
+    const { peer, listener, limits, received, ...agreed } = handover;
     const { promise, resolve } = Promise.withResolvers<void>();
     const connection = new Connection({
       exports: new Exports(this.#provider, {}),
@@ -103,7 +102,8 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
       tls: 'off',
       limits,
       requestBytesMax: agreed.requestBytesMax,
-      metrics: this.metrics,
+      listener,
+      metrics: this.countsOf(listener),
       log: this.log,
       onClosed: (closed) => {
         this.forget(closed);
@@ -118,7 +118,7 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
 
   #accept(
     socket: net.Socket,
-    base: Omit<ConnectionOptions, 'startTls'>,
+    base: Omit<ConnectionOptions, 'startTls' | 'listener' | 'metrics'>,
     options: NbdListenerOptions,
     listener: string,
   ): void {
@@ -126,6 +126,8 @@ export class NbdServer extends Frontend<NbdListenerOptions, Connection, NbdMetri
     const peer = socket.remoteAddress === undefined ? listener : `${socket.remoteAddress}:${socket.remotePort}`;
     const connection = new Connection({
       ...base,
+      listener,
+      metrics: this.countsOf(listener),
       startTls: (wire, sink) => securedWire(wire, sink, upgrade!),
     });
     this.add(connection, options);

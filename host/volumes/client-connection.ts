@@ -55,11 +55,12 @@ const traces = { nbd: tracer('nbd'), iscsi: tracer('iscsi') };
  *     └──────────┴──── fail ──► wire destroyed ─────────────────────────────┘
  */
 export abstract class ClientConnection implements WireSink, ShareUser {
+  /** Of the listener that it came by. */
+  readonly counts: ConnectionMetrics;
   protected readonly log: Logger;
   /** What the client has a time for now. */
   protected patience: Patience | undefined;
   readonly #protocol: Protocol;
-  readonly #counts: ConnectionMetrics;
   #wire: Wire | undefined;
   #direct: Window | undefined;
   /** Bytes that came while nothing could be taken. */
@@ -72,7 +73,7 @@ export abstract class ClientConnection implements WireSink, ShareUser {
 
   constructor(protocol: Protocol, metrics: { readonly connections: ConnectionMetrics }, log: Logger) {
     this.#protocol = protocol;
-    this.#counts = metrics.connections;
+    this.counts = metrics.connections;
     this.log = log;
   }
 
@@ -229,7 +230,7 @@ export abstract class ClientConnection implements WireSink, ShareUser {
     if (this.#wireClosed) return;
     const reason = error instanceof Error ? error.message : String(error);
     if (error instanceof ProtocolError) {
-      this.#counts.protocolErrors++;
+      this.counts.protocolErrors++;
       this.log.info({ ...this.who, reason }, `${this.#protocol} client broke the protocol`);
     } else {
       this.trace('connection cut', { reason });

@@ -2,6 +2,7 @@ import net from 'node:net';
 import type { Logger } from '../log.ts';
 import { type ListenerAddress, type ListenerOptions, listen } from '../net/listener.ts';
 import type { ClientConnection, ClientSummary, ConnectionMetrics, Protocol } from './client-connection.ts';
+import { addCounts } from './counts.ts';
 import type { ClientLimits } from './limits.ts';
 import type { Shares } from './shares.ts';
 import type { AdoptedClient } from './volume.ts';
@@ -12,7 +13,7 @@ export interface FrontendOptions<Listener, Metrics> {
   readonly listeners: readonly Listener[];
   readonly limits: Pick<ClientLimits, 'connections' | 'stallMs' | 'shutdownMs'>;
   readonly shares: Shares;
-  readonly metrics: Metrics;
+  readonly newMetrics: () => Metrics;
   readonly log: Logger;
 }
 
@@ -42,10 +43,10 @@ export abstract class Frontend<
   Client extends ClientConnection,
   Metrics extends { readonly connections: ConnectionMetrics },
 > {
-  readonly metrics: Metrics;
   protected readonly log: Logger;
   protected readonly shares: Shares;
   readonly #options: FrontendOptions<Listener, Metrics>;
+  readonly #counts = new Map<string, Metrics>();
   /** In the order of the options. */
   #opened: Opened<Listener, Client>[] = [];
   readonly #clients = new Set<Client>();
@@ -55,7 +56,6 @@ export abstract class Frontend<
 
   constructor(options: FrontendOptions<Listener, Metrics>) {
     this.#options = options;
-    this.metrics = options.metrics;
     this.log = options.log;
     this.shares = options.shares;
   }
@@ -90,9 +90,11 @@ export abstract class Frontend<
     this.#opened = this.#opened.filter((opened) => !gone.includes(opened));
     const closed = gone.map(async ({ server, address, clients }) => {
       const end = new Promise<void>((resolve) => server.close(() => resolve()));
-      this.log.info({ listener: address.unix ?? address.tcp }, `${this.#options.protocol} listener closed`);
+      this.log.info({ listener: nameOf(address) }, `${this.#options.protocol} listener closed`);
       await this.#dismiss(clients);
       await end;
+      const name = nameOf(address);
+      if (!this.#opened.some((opened) => nameOf(opened.address) === name)) this.#counts.delete(name);
     });
     // Others may be wanted on the same addresses, which are free at once; clients take their time.
     for (const listener of wanted) {
@@ -103,6 +105,25 @@ export abstract class Frontend<
     const order = ({ listener }: Opened<Listener, Client>) => wanted.indexOf(listener);
     this.#opened.sort((a, b) => order(a) - order(b));
     return failed;
+  }
+
+  /** By the names of the listeners that clients came by: those that are open, and those of another process. */
+  get countsByListener(): ReadonlyMap<string, Metrics> {
+    return this.#counts;
+  }
+
+  /** The same of all together. */
+  get metrics(): Metrics {
+    return [...this.#counts.values()].reduce(addCounts, this.#options.newMetrics());
+  }
+
+  protected countsOf(listener: string): Metrics {
+    let counts = this.#counts.get(listener);
+    if (counts === undefined) {
+      counts = this.#options.newMetrics();
+      this.#counts.set(listener, counts);
+    }
+    return counts;
   }
 
   /** Connections now. */
@@ -174,12 +195,13 @@ export abstract class Frontend<
     const { protocol, limits } = this.#options;
     const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true });
     server.maxConnections = limits.connections;
-    server.on('drop', () => {
-      this.metrics.connections.refused++;
-    });
     const address = await listen(protocol, server, options);
     this.#opened.push({ listener, server, address, clients: new Set() });
-    const name = address.unix ?? address.tcp!;
+    const name = nameOf(address);
+    const { connections } = this.countsOf(name);
+    server.on('drop', () => {
+      connections.refused++;
+    });
     server.on('error', (error) => this.log.error({ err: error, listener: name }, `${protocol} listener failed`));
     server.on('connection', (socket) => accept(socket, name));
     return name;
@@ -189,8 +211,8 @@ export abstract class Frontend<
   protected add(client: Client, listener?: Listener): void {
     this.#clients.add(client);
     this.#opened.find((opened) => opened.listener === listener)?.clients.add(client);
-    this.metrics.connections.open++;
-    this.metrics.connections.total++;
+    client.counts.open++;
+    client.counts.total++;
   }
 
   /** Of one that another process has accepted: how that ends it. */
@@ -204,7 +226,7 @@ export abstract class Frontend<
   /** Everything of the connection is gone. */
   protected forget(client: Client): void {
     if (!this.#clients.delete(client)) return;
-    this.metrics.connections.open--;
+    client.counts.open--;
     for (const { clients } of this.#opened) clients.delete(client);
     for (const { left, done } of this.#drains) {
       left.delete(client);
@@ -215,10 +237,14 @@ export abstract class Frontend<
   /** Who waits for memory shall not wait for clients that are gone in all but name. */
   #cutStalled(): void {
     for (const client of this.shares.stalled(this.#clients, STALL_CHECKS)) {
-      this.metrics.connections.stalled++;
+      client.counts.stalled++;
       const { peer } = client.wire;
       this.log.info({ peer, heldBytes: client.heldBytes }, `${this.#options.protocol} client stalled: cut`);
       client.fail(new Error('stalled'));
     }
   }
+}
+
+function nameOf({ unix, tcp }: ListenerAddress): string {
+  return (unix ?? tcp)!;
 }

@@ -29,7 +29,11 @@ async function measure(count: number, inUse: boolean): Promise<void> {
     await Promise.all(Array.from({ length: Math.min(100, count - i) }, (_, j) => create(i + j)));
   if (inUse) await useAll(lab);
   const sampler = new Sampler(lab.core, () => ({ waiting: 0 }));
-  const http = { connections: { open: 0, total: 0, refused: 0 }, requests: new Map<number, number>() };
+  const http = {
+    listener: '127.0.0.1:9134',
+    connections: { open: 0, total: 0, refused: 0 },
+    requests: new Map<number, number>(),
+  };
   const engines = [{ index: 0, pools: [], sample: sampler.sample, look: sampler.look }];
   const host: HostSource = { release: lab.core.release, engines, lostPools: [], engineLosses: 0, http };
   const sets = new LabelSets();

@@ -69,7 +69,10 @@ test('a log device cannot be set to allocate nothing; others can', async (t) => 
   await lab.start({ config: { zed: false } });
   const [a, b, log] = lab.manyDisks(3, 64 * MiB) as [string, string, string];
   await lab.zpool('create', 'tank', a, b, 'log', log);
-  t.regex(await lab.fails('zpool', 'set', 'allocating=off', 'tank', log), /operation not supported on this type of vdev/);
+  t.regex(
+    await lab.fails('zpool', 'set', 'allocating=off', 'tank', log),
+    /operation not supported on this type of vdev/,
+  );
   t.is((await lab.zpool('get', '-Ho', 'value', 'allocating', 'tank', log)).trim(), 'on');
   await lab.zpool('set', 'allocating=off', 'tank', b);
   t.is((await lab.zpool('get', '-Ho', 'value', 'allocating', 'tank', b)).trim(), 'off');

@@ -368,10 +368,10 @@ test("iSCSI: kill -9 of one engine: the other pool's initiators see nothing, res
   const metrics = await (await fetch(`http://${lab.httpAddress}/metrics`)).text();
   const metric = (name: string) =>
     Number(new RegExp(`^${name.replace(/[{}]/g, '\\$&')} (.*)$`, 'm').exec(metrics)?.[1]);
-  t.true(metric('zow_iscsi_logins_total{result="succeeded"}') >= 6);
-  t.true(metric('zow_client_connections{protocol="iscsi"}') >= 1);
-  t.true(metric('zow_client_requests_total{protocol="iscsi",request="write"}') > 0);
-  t.true(metric('zow_client_bytes_total{protocol="iscsi",direction="write"}') > 0);
+  t.true(metric(`zow_iscsi_logins_total{listener="${lab.iscsiAddress}",result="succeeded"}`) >= 6);
+  t.true(metric(`zow_client_connections{protocol="iscsi",listener="${lab.iscsiAddress}"}`) >= 1);
+  t.true(metric(`zow_client_requests_total{protocol="iscsi",listener="${lab.iscsiAddress}",request="write"}`) > 0);
+  t.true(metric(`zow_client_bytes_total{protocol="iscsi",listener="${lab.iscsiAddress}",direction="write"}`) > 0);
   await calm.stop();
   t.deepEqual(calm.errors, []);
   t.true(calm.rounds > 0);

@@ -70,9 +70,9 @@ for (const engines of ['one', 'processes']) {
     t.is(ofVolume('bytes_total', 'write'), 8 * MiB);
     t.is(ofVolume('operations_total', 'read'), 4);
     t.is(ofVolume('operations_total', 'flush'), 1);
-    t.is(metrics.get('zow_client_bytes_total{protocol="nbd",direction="write"}'), 8 * MiB);
-    t.is(metrics.get('zow_client_requests_total{protocol="nbd",request="read"}'), 4);
-    t.is(metrics.get('zow_client_connections{protocol="nbd"}'), 1);
+    t.is(metrics.get(`zow_client_bytes_total{protocol="nbd",listener="${lab.nbdSocket}",direction="write"}`), 8 * MiB);
+    t.is(metrics.get(`zow_client_requests_total{protocol="nbd",listener="${lab.nbdSocket}",request="read"}`), 4);
+    t.is(metrics.get(`zow_client_connections{protocol="nbd",listener="${lab.nbdSocket}"}`), 1);
     const written = ['a', 'b'].map((disk) =>
       metrics.get(`zow_vdev_bytes_total{pool="tank",vdev="${join(lab.disks, disk)}",op="write"}`),
     );
@@ -215,9 +215,11 @@ test('iSCSI initiators are counted', async (t) => {
   await lab.start({ config: { http, pools, iscsi: [{ listen: '127.0.0.1:0' }] } });
   await must('iscsi-inq', [`iscsi://${lab.iscsiAddress}/iqn.2026-11.io.zow:tank:v/0`]);
   const metrics = await scrape(lab);
-  t.is(metrics.get('zow_iscsi_logins_total{result="succeeded"}'), 1);
-  t.is(metrics.get('zow_client_connections_total{protocol="iscsi"}'), 1);
-  t.true(metrics.get('zow_client_requests_total{protocol="iscsi",request="other"}')! > 0);
+  t.is(metrics.get(`zow_iscsi_logins_total{listener="${lab.iscsiAddress}",result="succeeded"}`), 1);
+  t.is(metrics.get(`zow_client_connections_total{protocol="iscsi",listener="${lab.iscsiAddress}"}`), 1);
+  t.true(
+    metrics.get(`zow_client_requests_total{protocol="iscsi",listener="${lab.iscsiAddress}",request="other"}`)! > 0,
+  );
   await lab.stop();
 });
 
@@ -245,4 +247,29 @@ test('health: a suspended pool makes the host unready, and only that', async (t)
   t.deepEqual(await ask(lab, '/readyz'), { status: 503, body: 'pool calm is not imported\n' });
   client.destroy();
   await lab.stop();
+});
+
+test('clients are counted by the listener that they came by, also those whose volume is in an engine', async (t) => {
+  const lab = await Lab.open(t);
+  const pools = { tank: { vdevs: [lab.disk('a')], create: {}, volumes: { v: { size: '16M' } } } };
+  const second = join(lab.directory, 'run/second.sock');
+  for (const engines of ['one', 'processes']) {
+    await lab.start({
+      vars: { ZOW_ENGINES: engines },
+      config: { http, pools, nbd: [{ unix: lab.nbdSocket }, { unix: second }] },
+    });
+    const uri = (socket: string): string => `nbd+unix:///tank/v?socket=${socket}`;
+    await must('qemu-io', ['-f', 'raw', '-c', 'write 0 1M', uri(second)]);
+    await must('qemu-io', ['-f', 'raw', '-c', 'read 0 64k', uri(lab.nbdSocket)]);
+    const metrics = await scrape(lab);
+    const of = (name: string, listener: string, more = '') =>
+      metrics.get(`zow_client_${name}{protocol="nbd",listener="${listener}"${more}}`);
+    t.is(of('bytes_total', second, ',direction="write"'), MiB, engines);
+    t.is(of('bytes_total', lab.nbdSocket, ',direction="write"'), 0);
+    t.true(of('bytes_total', lab.nbdSocket, ',direction="read"')! >= 65536);
+    t.is(of('connections_total', second), 1);
+    t.is(of('connections_total', lab.nbdSocket), 1);
+    t.is(of('connections', second), 0);
+    await lab.stop();
+  }
 });

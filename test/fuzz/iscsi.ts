@@ -254,6 +254,7 @@ class Fuzzer {
       stash: this.#stash,
       chap: undefined,
       limits,
+      listener: 'fuzz',
       metrics: this.#metrics,
       log: quiet,
       address: '127.0.0.1',

@@ -266,6 +266,7 @@ class Fuzzer {
       tls: 'off',
       limits,
       requestBytesMax: REQUEST_BYTES,
+      listener: 'fuzz',
       metrics: this.#metrics,
       log: quiet,
       startTls: () => Promise.reject(new Error('no TLS here')),

@@ -2,7 +2,11 @@ import test from 'ava';
 import { familiesOf, memoryByKind } from '../../../host/metrics/families.ts';
 import type { HostSample } from '../../../host/metrics/host-sample.ts';
 
-const http = { connections: { open: 0, total: 0, refused: 0 }, requests: new Map<number, number>() };
+const http = {
+  listener: '127.0.0.1:9134',
+  connections: { open: 0, total: 0, refused: 0 },
+  requests: new Map<number, number>(),
+};
 const host: HostSample = { release: 'x', engines: [], lostPools: [], engineLosses: 0, http, seconds: 0 };
 
 function samplesOf(name: string, changes: Partial<HostSample>): string[] {

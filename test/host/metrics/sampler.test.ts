@@ -22,7 +22,11 @@ async function createVolumes(session: TestSession, count: number): Promise<void>
 }
 
 function hostOf(sampler: Sampler) {
-  const http = { connections: { open: 0, total: 0, refused: 0 }, requests: new Map<number, number>() };
+  const http = {
+    listener: '127.0.0.1:9134',
+    connections: { open: 0, total: 0, refused: 0 },
+    requests: new Map<number, number>(),
+  };
   const engines = [{ index: 0, pools: [], sample: sampler.sample, look: sampler.look }];
   return { release: 'x', engines, lostPools: [], engineLosses: 0, http };
 }

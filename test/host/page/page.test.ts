@@ -14,7 +14,11 @@ import { quiet } from '../nbd/fixture.ts';
 
 const SECRET = 'a-secret-of-24-characters';
 const silent = { open: () => new Promise(() => undefined) } as unknown as IoctlCore;
-const http = { connections: { open: 0, total: 0, refused: 0 }, requests: new Map<number, number>() };
+const http = {
+  listener: '127.0.0.1:9134',
+  connections: { open: 0, total: 0, refused: 0 },
+  requests: new Map<number, number>(),
+};
 const nobody: HostSample = { release: 'x', engines: [], lostPools: ['tank'], engineLosses: 1, http, seconds: 0 };
 
 interface Served {
