@@ -187,16 +187,17 @@ export class Supervisor implements Core {
 
   /** One that has no pool. */
   async withoutPool(): Promise<Member> {
-    if (this.#closing) throw new ErrnoError(Errno.ESHUTDOWN, 'the host is shutting down');
-    if (this.#spare === undefined) {
+    let member = this.#spare;
+    if (member === undefined) {
       this.#spareStart ??= this.#startMember(this.#options.memoryBytes).finally(() => {
         this.#spareStart = undefined;
       });
-      this.#becomeSpare(await this.#spareStart);
+      member = await this.#spareStart;
+      this.#becomeSpare(member);
     }
     this.#retireSpareLater();
-    // Another may have been first: there is one.
-    return this.#spare ?? this.withoutPool();
+    // Another may have become it meanwhile, and then this one has ended.
+    return this.#spare ?? member;
   }
 
   /**
@@ -350,6 +351,10 @@ export class Supervisor implements Core {
     try {
       checkAvailable(memoryBytes);
       const core = await this.#options.start({ memoryBytes, tunables: this.#options.tunables });
+      if (this.#closing) {
+        await core.close();
+        throw new ErrnoError(Errno.ESHUTDOWN, 'the host is shutting down');
+      }
       const member = new Member(index, core, memoryBytes);
       for (const [name, value] of this.#settings) await core.inspector.setTunable(name, value).catch(() => undefined);
       await this.#add(member);
