@@ -252,6 +252,8 @@ export class RoutedSession implements IoctlSession {
   }
 
   #openIn(member: Member): Promise<IoctlSession> {
+    // Of a client that has gone while its request waited for an engine: nobody would close it there.
+    if (this.#closed !== undefined) return Promise.reject(new ErrnoError(Errno.EINTR, 'the session is closed'));
     let open = this.#opens.get(member);
     if (open === undefined) {
       open = member.core.open(this.client);

@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { IoctlSession } from '../../host/core/dev-zfs.ts';
@@ -22,7 +31,12 @@ import { execute, Lab, MiB, must, noise, sleep, until } from './host.ts';
 const vars = { ZOW_ENGINES: 'processes' };
 
 /** A host with the pools tank and calm, each with a volume v. */
-async function twoPools(t: ExecutionContext<unknown>, more: object = {}, whole: object = {}): Promise<Lab> {
+async function twoPools(
+  t: ExecutionContext<unknown>,
+  more: object = {},
+  whole: object = {},
+  faults: Readonly<Record<string, string>> = {},
+): Promise<Lab> {
   const lab = await Lab.open(t);
   const pool = (disk: string) => ({
     vdevs: [join(lab.disks, disk)],
@@ -30,7 +44,7 @@ async function twoPools(t: ExecutionContext<unknown>, more: object = {}, whole: 
     volumes: { v: { size: '64M', volblocksize: '16K' } },
   });
   const pools = { tank: { ...pool('tank.img'), ...more }, calm: pool('calm.img') };
-  await lab.start({ vars, config: { memory: '256M', pools, ...whole } });
+  await lab.start({ vars: { ...vars, ...faults }, config: { memory: '256M', pools, ...whole } });
   return lab;
 }
 
@@ -674,6 +688,33 @@ test('a pool that is not there can be destroyed and exported in vain, while othe
     sessions.map(() => [Errno.ENOENT]),
   );
   for (const session of sessions) await session.close();
+  await lab.stop();
+});
+
+test('clients that go while their requests wait for an engine leave nothing in it', async (t) => {
+  const lab = await twoPools(t, {}, {}, { ZOW_FAULTS: 'disks/x0:delay(op=write,ms=100)' });
+  const remote = await RemoteCore.connect(lab.socket);
+  const [disk] = lab.manyDisks(1, 64 * MiB, 'x') as [string];
+  const created = lab.zpool('create', '-f', 'x', disk);
+  await sleep(300);
+  const waiting = await Promise.all(
+    Array.from({ length: 20 }, async (_, fd) => {
+      const session = await remote.open({ process: '03'.repeat(16), fd, pid: process.pid, program: 'test' });
+      const cmd = Buffer.alloc(remote.cmdSize);
+      cmd.write('x', ZfsCmd.name);
+      const parts = { src: none, conf: none, history: none, dstRoom: 0, historyRoom: 0, streams: noStreams };
+      const answer = session.ioctl({ request: 0x5a00, cmd, ...parts }); // ZFS_IOC_POOL_CREATE
+      answer.catch(() => undefined);
+      return { session, answer };
+    }),
+  );
+  await sleep(100);
+  for (const { session } of waiting) await session.close();
+  for (const { answer } of waiting) await t.throwsAsync(answer);
+  await created;
+  const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+  const [calm, x] = [await engineOf(lab, 'calm'), await engineOf(lab, 'x')];
+  await until('nothing of them is there', () => descriptors(x) < descriptors(calm) + 10);
   await lab.stop();
 });
 

@@ -2,6 +2,7 @@
  * Loaded into a host that is soaked (`node --import`), and so into its engines: writes to ZOW_SOAK_PROBE how long its event loop stood still, what its
  * thread did meanwhile, and what it holds. A JSON object a line; times are milliseconds of the machine's monotonic clock.
  */
+import { ChildProcess } from 'node:child_process';
 import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 const file = process.env.ZOW_SOAK_PROBE!;
@@ -71,6 +72,20 @@ function now(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }
 
+/** How long this thread has waited for processes that it started to begin: a new one needs a processor, and Node waits for that. */
+let spawnedMs = 0;
+const { spawn } = ChildProcess.prototype as unknown as { spawn: (...options: unknown[]) => number };
+Object.assign(ChildProcess.prototype, {
+  spawn(this: ChildProcess, ...options: unknown[]): number {
+    const began = now();
+    try {
+      return spawn.apply(this, options);
+    } finally {
+      spawnedMs += now() - began;
+    }
+  },
+});
+
 /** What this thread has run, and what it has waited for a processor, milliseconds. */
 function schedule(): [runMs: number, waitMs: number] {
   const [run = 0, wait = 0] = readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ').map(Number);
@@ -104,6 +119,7 @@ function say(line: object): void {
 
 let last = now();
 let lastSchedule = schedule();
+let lastSpawnedMs = spawnedMs;
 let said = last;
 let looked = last;
 setInterval(() => {
@@ -112,8 +128,9 @@ setInterval(() => {
   if (at - last > gapMs) {
     const [lastRun, lastWait] = lastSchedule;
     const [runMs, waitMs] = [run - lastRun, wait - lastWait];
-    // The thread waits, too, for others of V8 and libuv that have no processor.
-    const starvedMs = Math.max(0, Math.min(at - last - runMs - waitMs, threadsWaited()));
+    // The thread waits, too, for others of V8 and libuv that have no processor, and for children that have none.
+    const starved = Math.max(threadsWaited(), spawnedMs - lastSpawnedMs);
+    const starvedMs = Math.max(0, Math.min(at - last - runMs - waitMs, starved));
     say({ kind: 'gap', from: last, to: at, runMs, waitMs, starvedMs });
     looked = at;
   } else if (at - looked > lookMs) {
@@ -129,4 +146,5 @@ setInterval(() => {
   }
   last = now();
   lastSchedule = schedule();
+  lastSpawnedMs = spawnedMs;
 }, tickMs).unref();

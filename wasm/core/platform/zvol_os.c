@@ -812,7 +812,7 @@ zvol_settle(zvol_state_t *zv)
 	if (written) {
 		zilog_t *zilog = zv->zv_zilog;
 
-		/* Nothing is left to commit for zow_zil_close(), see zil_wait.c. */
+		/* It has nothing left to commit then, see zil_wait.c. */
 		(void) zow_zil_commit(zilog, 0);
 		if (zilog->zl_dirty_max_txg != 0)
 			txg_wait_synced(dmu_objset_pool(os),
