@@ -6,12 +6,13 @@
  *                              [--deaf 0]
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Cmd } from '../../host/protocols/nbd.ts';
 import { errorsOf, load } from '../e2e/load.ts';
 import { Client } from '../host/nbd/client.ts';
+import { residentMiB } from './processes.ts';
 
 const volumeBytes = 1 << 30;
 
@@ -28,10 +29,6 @@ const { values } = parseArgs({
 const connections = Number(values.connections);
 const depth = Number(values.depth);
 const sizes = values.sizes.split(',').map(Number);
-
-function status(pid: number, key: string): number {
-  return Number(new RegExp(`${key}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-}
 
 async function started(host: ChildProcess, socket: string): Promise<void> {
   for (let i = 0; i < 3000 && host.exitCode === null; i++) {
@@ -57,7 +54,7 @@ try {
   await started(host, socket);
   const say = (what: string) =>
     process.stdout.write(
-      `${what.padEnd(24)}RSS ${status(host.pid!, 'VmRSS').toFixed(0)} MiB, highest ${status(host.pid!, 'VmHWM').toFixed(0)} MiB\n`,
+      `${what.padEnd(24)}RSS ${residentMiB(host.pid!, 'VmRSS').toFixed(0)} MiB, highest ${residentMiB(host.pid!, 'VmHWM').toFixed(0)} MiB\n`,
     );
   say('started');
   for (let i = 0; i < Number(values.deaf); i++) {

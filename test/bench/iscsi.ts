@@ -7,20 +7,12 @@
  *   node test/bench/iscsi.ts [seconds per cell, default 3] [rounds, default 3] [row pattern]
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { freePort } from '../e2e/process.ts';
 import { run } from '../host/nbd/fixture.ts';
+import { processorSeconds } from './processes.ts';
 
 const volumeBytes = 512 << 20;
 const prefix = 'iqn.2026-11.io.zow';
@@ -95,17 +87,10 @@ async function startTgt(folder: string): Promise<Server> {
   return { child, signal: 'SIGKILL', urls: { tgt: `iscsi://127.0.0.1:${port}/${target}/1` } };
 }
 
-/** Bytes a second, and what they cost the server: seconds of its process for a GB. */
+/** Bytes a second, and what they cost the server: seconds of its processes for a GB. */
 interface Figures {
   readonly rate: number;
   readonly cost: number;
-}
-
-/** Seconds of all threads of a process, of what it is charged for by the scheduler (schedstat, nanoseconds). */
-function processorTime(pid: number): number {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const times = tasks.map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]));
-  return times.reduce((sum, time) => sum + time, 0) / 1e9;
 }
 
 async function bench(
@@ -126,9 +111,9 @@ async function bench(
     `${step}`,
     ...(write ? ['-w', `--pattern=${PATTERN}`] : []),
   ];
-  const before = processorTime(pid);
+  const before = processorSeconds(pid);
   const output = await run('qemu-img', ['bench', '-f', 'raw', '-t', 'none', ...how, url], 120_000);
-  const cost = (processorTime(pid) - before) / ((count * bytes) / 1e9);
+  const cost = (processorSeconds(pid) - before) / ((count * bytes) / 1e9);
   return { rate: (count * bytes) / Number(/completed in ([\d.]+) seconds/.exec(output)![1]), cost };
 }
 

@@ -9,9 +9,10 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { processorSeconds, residentMiB } from './processes.ts';
 
 const run = promisify(execFile);
 const main = path.join(import.meta.dirname, '../../cli/main.ts');
@@ -41,17 +42,6 @@ async function start(folder: string, volumeBytes: number, volblocksize: string):
   return { child, ended, env };
 }
 
-/** User and system time of a process, all threads. */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
-/** MiB a process has resident, at most so far. */
-function peakMiB(pid: number): number {
-  return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024;
-}
-
 function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1]!;
 }
@@ -65,11 +55,11 @@ async function bench(rounds: number, volblocksize: string, mib: number): Promise
   const shell = (script: string) => run('sh', ['-ec', script], { env: { ...env, PATH: `${programs}:${env.PATH}` } });
   /** MB a second, and CPU seconds of the host for a GB. */
   const measure = async (script: string): Promise<[number, number]> => {
-    const before = cpuSeconds(child.pid!);
+    const before = processorSeconds(child.pid!);
     const began = performance.now();
     await shell(script);
     const seconds = (performance.now() - began) / 1000;
-    return [bytes / 1e6 / seconds, ((cpuSeconds(child.pid!) - before) * 1e9) / bytes];
+    return [bytes / 1e6 / seconds, ((processorSeconds(child.pid!) - before) * 1e9) / bytes];
   };
   try {
     const image = path.join(folder, 'image');
@@ -77,7 +67,7 @@ async function bench(rounds: number, volblocksize: string, mib: number): Promise
     await run('nbdcopy', ['--flush', image, `nbd+unix:///tank/vm0?socket=${path.join(folder, 'nbd')}`]);
     await shell('zfs snapshot tank/vm0@s; zfs send tank/vm0@s > /dev/null');
     const results = { send: [] as [number, number][], 'send | receive': [] as [number, number][] };
-    const before = peakMiB(child.pid!);
+    const before = residentMiB(child.pid!, 'VmHWM');
     for (let round = 0; round < rounds; round++) {
       results.send.push(await measure('zfs send tank/vm0@s > /dev/null'));
       results['send | receive'].push(await measure('zfs send tank/vm0@s | zfs receive tank/copy'));
@@ -91,7 +81,9 @@ async function bench(rounds: number, volblocksize: string, mib: number): Promise
         `${name.padEnd(16)}${median(rates).toFixed(0).padStart(6)} MB/s (${spread}), host CPU ${cpu.toFixed(2)} s/GB\n`,
       );
     }
-    process.stdout.write(`host peak ${before.toFixed(0)} MiB before, ${peakMiB(child.pid!).toFixed(0)} MiB after\n`);
+    process.stdout.write(
+      `host peak ${before.toFixed(0)} MiB before, ${residentMiB(child.pid!, 'VmHWM').toFixed(0)} MiB after\n`,
+    );
   } finally {
     child.kill('SIGTERM');
     await ended;
