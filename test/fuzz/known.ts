@@ -66,4 +66,9 @@ export const known: readonly Known[] = [
     isInjected: false,
     reason: 'failmode=panic, which the fuzzer set, and a disk that it took away',
   },
+  {
+    match: /\bvd->vdev_psize\b.*\bzio_read_phys\b.*\bvdev_probe\b.*\bvdev_remove_wanted\b/,
+    isInjected: false,
+    reason: 'an assertion only: a disk that was never opened is probed when it is said to be gone, and not read',
+  },
 ];
