@@ -465,7 +465,6 @@ export interface LostPool {
   readonly packedStats: Uint8Array;
 }
 
-/** As put_nvlist() does it. */
 /** The rest of it is taken when it is needed. @throws ErrnoError where the machine, or the control group, has no room for an engine. */
 function checkAvailable(memoryBytes: number): void {
   const available = process.availableMemory();
